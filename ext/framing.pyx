@@ -1,0 +1,539 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+"""Packet framing, AES-CTR and the bit interleave at machine speed.
+
+Rule: this file checks shapes and owns buffers; the C files do the work and see only pointers and lengths. Every
+object whose memory is in use is held by a tuple or a buffer view, so the GIL may be released at any time after the
+checks. No secret enters an error message, and expanded keys are wiped before a function returns.
+"""
+
+from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBUF_WRITE
+from cpython.buffer cimport Py_buffer, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy, memset
+
+import os
+
+cdef extern from "wire.h" nogil:
+    void qm_put_be16(uint8_t *p, uint32_t v)
+    void qm_put_be32(uint8_t *p, uint32_t v)
+    void qm_wipe(void *p, size_t n)
+
+cdef extern from "aes.h" nogil:
+    enum:
+        QM_AES_NONE, QM_AES_NI, QM_AES_VAES256, QM_AES_VAES512
+    ctypedef struct qm_aes_key:
+        pass
+    int qm_aes_select(int limit)
+    void qm_aes_expand(qm_aes_key *key, const uint8_t *data, size_t size)
+    void qm_aes_ctr(const qm_aes_key *key, uint8_t *ctr, const uint8_t *data, uint8_t *out, size_t size)
+
+cdef extern from "crc32.h" nogil:
+    void qm_crc32_init()
+    uint32_t qm_crc32(const uint8_t *data, size_t size)
+
+cdef extern from "sha256.h" nogil:
+    ctypedef struct qm_sha256:
+        pass
+    ctypedef struct qm_hmac:
+        pass
+    int qm_sha256_select(int limit)
+    void qm_sha256_init(qm_sha256 *h)
+    void qm_sha256_update(qm_sha256 *h, const uint8_t *data, size_t size)
+    void qm_sha256_final(qm_sha256 *h, uint8_t *digest)
+    void qm_hmac_init(qm_hmac *h, const uint8_t *key, size_t size)
+    void qm_hmac_update(qm_hmac *h, const uint8_t *data, size_t size)
+    void qm_hmac_final(qm_hmac *h, uint8_t *mac)
+
+cdef extern from "interleave.h" nogil:
+    enum:
+        QM_BITS_PORTABLE, QM_BITS_BMI2, QM_BITS_AVX512
+    int qm_bits_select(int limit)
+    void qm_interleave(const uint8_t *block, size_t size, unsigned d, uint8_t **stripes)
+    void qm_deinterleave(const uint8_t **stripes, unsigned d, uint8_t *block, size_t size)
+
+_PATHS = {
+    "aes": {"openssl": QM_AES_NONE, "aesni": QM_AES_NI, "vaes256": QM_AES_VAES256, "vaes512": QM_AES_VAES512},
+    "sha": {"portable": 0, "shani": 1},
+    "bits": {"portable": QM_BITS_PORTABLE, "bmi2": QM_BITS_BMI2, "avx512": QM_BITS_AVX512},
+}
+
+cdef enum:
+    INLINE_MAX = 16384      # below this a call is shorter than giving up the GIL and getting it back
+    PACK_INLINE_MAX = 65536
+    CHUNK = 8192            # a chunk is copied, encrypted and hashed while it is in the first-level cache
+    LENGTH_MAX = 65535      # what the 16-bit body length can say
+    TRAILER = 0x3E
+
+cdef bint aes_native = False
+
+
+def _select(kernel, path):
+    """Choose the implementation of one kernel, for tests and benchmarks; no other thread may be in this module.
+
+    kernel   "aes", "sha" or "bits"
+    path     aes: openssl, aesni, vaes256, vaes512; sha: portable, shani; bits: portable, bmi2, avx512
+    returns  True if that is now in use, False if the processor lacks it (then the next best one is)
+    raises   KeyError for other words
+    """
+    global aes_native
+    cdef int want = _PATHS[kernel][path]
+    cdef int got
+    if kernel == "aes":
+        got = qm_aes_select(want)
+        aes_native = got != QM_AES_NONE
+    elif kernel == "sha":
+        got = qm_sha256_select(want)
+    else:
+        got = qm_bits_select(want)
+    return got == want
+
+
+qm_crc32_init()
+_select("aes", "openssl" if os.environ.get("QMAIL_AES") == "openssl" else "vaes512")
+_select("sha", "shani")
+_select("bits", "avx512")
+has_aes = bool(aes_native)     # what was chosen at import; False means OpenSSL does the ciphers
+
+
+# ---- buffers
+
+cdef struct Held:
+    Py_buffer *views        # room for every buffer the call can need; NULL until the first one that is not bytes
+    Py_ssize_t room, count
+
+
+cdef int hold(Held *held, object source, const uint8_t **data, Py_ssize_t *size) except -1:
+    """Find the memory of `source`. Bytes cost nothing: the caller's tuple keeps them; others get a view."""
+    cdef Py_buffer *view
+    if PyBytes_CheckExact(source):
+        data[0] = <const uint8_t *>PyBytes_AS_STRING(source)
+        size[0] = PyBytes_GET_SIZE(source)
+        return 0
+    if held.views == NULL:
+        held.views = <Py_buffer *>PyMem_Malloc(held.room * sizeof(Py_buffer))
+        if held.views == NULL:
+            raise MemoryError
+    view = held.views + held.count
+    PyObject_GetBuffer(source, view, PyBUF_SIMPLE)
+    held.count += 1
+    data[0] = <const uint8_t *>view.buf
+    size[0] = view.len
+    return 0
+
+
+cdef void let_go(Held *held) noexcept:
+    cdef Py_ssize_t i
+    for i in range(held.count):
+        PyBuffer_Release(held.views + i)
+    PyMem_Free(held.views)
+
+
+# ---- ciphers and hashes
+
+cdef object _openssl_ctr(bytes key, bytes iv, object data, object out):
+    """Counter mode where the processor has no AES instructions; `out` may be the memory of `data`."""
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    Cipher(algorithms.AES(key), modes.CTR(iv)).encryptor().update_into(data, out)
+
+
+cdef void ctr(const uint8_t *key, size_t key_size, const uint8_t *iv, const uint8_t *data, uint8_t *out,
+              size_t size) noexcept nogil:
+    cdef qm_aes_key schedule
+    cdef uint8_t counter[16]
+    memcpy(counter, iv, 16)
+    qm_aes_expand(&schedule, key, key_size)
+    qm_aes_ctr(&schedule, counter, data, out, size)
+    qm_wipe(&schedule, sizeof(schedule))
+
+
+def aes_ctr(key, iv, data, out):
+    """Encrypt or decrypt with AES in counter mode.
+
+    key      16 bytes (AES-128) or 32 bytes (AES-256)
+    iv       16 bytes, the first counter block; incremented as one 128-bit big-endian number
+    data     n bytes
+    out      n writable bytes; may be exactly the memory of data, must not overlap it otherwise
+    returns  None
+    raises   ValueError for a wrong size or a partial overlap; BufferError if out is read-only
+    cost     O(n), constant time; releases the GIL above 16 KiB; without AES instructions OpenSSL does the work
+    source   QMail wire A.3.2, A.3.3; NIST SP 800-38A 6.5
+    """
+    cdef Held held = Held(NULL, 3, 0)
+    cdef Py_buffer target
+    cdef const uint8_t *k
+    cdef const uint8_t *v
+    cdef const uint8_t *p
+    cdef uint8_t *o
+    cdef Py_ssize_t k_size, v_size, size
+    PyObject_GetBuffer(out, &target, PyBUF_WRITABLE)
+    try:
+        hold(&held, key, &k, &k_size)
+        hold(&held, iv, &v, &v_size)
+        hold(&held, data, &p, &size)
+        o = <uint8_t *>target.buf
+        if k_size != 16 and k_size != 32:
+            raise ValueError(f"key must be 16 or 32 bytes, got {k_size}")
+        if v_size != 16:
+            raise ValueError(f"iv must be 16 bytes, got {v_size}")
+        if target.len != size:
+            raise ValueError(f"out must be as long as data ({size} bytes), got {target.len}")
+        if size == 0:
+            return
+        if o != p and o < p + size and p < o + size:
+            raise ValueError("out overlaps data without being the same memory")
+        if not aes_native:
+            _openssl_ctr(k[:k_size], v[:16], PyMemoryView_FromMemory(<char *>p, size, PyBUF_READ),
+                         PyMemoryView_FromMemory(<char *>o, size, PyBUF_WRITE))
+        elif size > INLINE_MAX:
+            with nogil:
+                ctr(k, k_size, v, p, o, size)
+        else:
+            ctr(k, k_size, v, p, o, size)
+    finally:
+        let_go(&held)
+        PyBuffer_Release(&target)
+
+
+def sha256(data):
+    """Hash with SHA-256.
+
+    data     n bytes
+    returns  32 bytes
+    cost     O(n); releases the GIL above 16 KiB
+    source   FIPS 180-4
+    """
+    cdef Held held = Held(NULL, 1, 0)
+    cdef qm_sha256 state
+    cdef const uint8_t *p
+    cdef Py_ssize_t size
+    cdef uint8_t digest[32]
+    try:
+        hold(&held, data, &p, &size)
+        qm_sha256_init(&state)
+        if size > INLINE_MAX:
+            with nogil:
+                qm_sha256_update(&state, p, size)
+        else:
+            qm_sha256_update(&state, p, size)
+        qm_sha256_final(&state, digest)
+    finally:
+        let_go(&held)
+    return digest[:32]
+
+
+def hmac_sha256(key, data):
+    """Authenticate with HMAC-SHA-256.
+
+    key      bytes of any length
+    data     n bytes
+    returns  32 bytes
+    cost     O(n), constant time in the key; releases the GIL above 16 KiB
+    source   RFC 2104; QMail wire A.3.3
+    """
+    cdef Held held = Held(NULL, 2, 0)
+    cdef qm_hmac state
+    cdef const uint8_t *k
+    cdef const uint8_t *p
+    cdef Py_ssize_t k_size, size
+    cdef uint8_t mac[32]
+    try:
+        hold(&held, key, &k, &k_size)
+        hold(&held, data, &p, &size)
+        qm_hmac_init(&state, k, k_size)
+        if size > INLINE_MAX:
+            with nogil:
+                qm_hmac_update(&state, p, size)
+        else:
+            qm_hmac_update(&state, p, size)
+        qm_hmac_final(&state, mac)
+    finally:
+        let_go(&held)
+    return mac[:32]
+
+
+# ---- bit interleave
+
+def interleave(block, Py_ssize_t d):
+    """Spread the bits of a block over stripes, bit k to stripe k mod d.
+
+    block    n bytes, n >= 0; bits are counted from the least significant bit of byte 0
+    d        stripes, 2..31
+    returns  d stripes of ceil(n / d) bytes, zero-padded; equal to ceil(ceil(8 n / d) / 8)
+    raises   ValueError if d is out of range
+    cost     O(n); releases the GIL above 16 KiB
+    source   QMail wire D.2
+    """
+    cdef Held held = Held(NULL, 1, 0)
+    cdef const uint8_t *p
+    cdef uint8_t *parts[31]
+    cdef Py_ssize_t size, i
+    if d < 2 or d > 31:
+        raise ValueError(f"d must be 2..31, got {d}")
+    stripes = []
+    try:
+        hold(&held, block, &p, &size)
+        for i in range(d):
+            stripe = PyBytes_FromStringAndSize(NULL, size // d + (size % d != 0))
+            parts[i] = <uint8_t *>PyBytes_AS_STRING(stripe)
+            stripes.append(stripe)
+        if size > INLINE_MAX:
+            with nogil:
+                qm_interleave(p, size, <unsigned>d, parts)
+        elif size:      # no bytes, no stores: an empty bytes object is shared by the whole process
+            qm_interleave(p, size, <unsigned>d, parts)
+    finally:
+        let_go(&held)
+    return stripes
+
+
+def deinterleave(stripes, Py_ssize_t length):
+    """Gather the bits of a block from its stripes, the inverse of `interleave`.
+
+    stripes  d = 2..31 buffers of at least ceil(length / d) bytes; bits beyond the block are ignored
+    length   bytes of the block, >= 0
+    returns  the block
+    raises   ValueError for a wrong count, a negative length, or a stripe that is too short
+    cost     O(length); releases the GIL above 16 KiB
+    source   QMail wire D.2
+    """
+    cdef tuple sources = tuple(stripes)
+    cdef Py_ssize_t d = len(sources)
+    cdef Held held = Held(NULL, d, 0)
+    cdef const uint8_t *parts[31]
+    cdef Py_ssize_t need, size, i
+    cdef uint8_t *out
+    if d < 2 or d > 31:
+        raise ValueError(f"there must be 2..31 stripes, got {d}")
+    if length < 0:
+        raise ValueError(f"length must not be negative, got {length}")
+    need = length // d + (length % d != 0)
+    try:
+        for i in range(d):
+            hold(&held, sources[i], &parts[i], &size)
+            if size < need:
+                raise ValueError(f"stripe {i} holds {size} bytes, a block of {length} over {d} stripes needs {need}")
+        block = PyBytes_FromStringAndSize(NULL, length)
+        out = <uint8_t *>PyBytes_AS_STRING(block)
+        if length > INLINE_MAX:
+            with nogil:
+                qm_deinterleave(parts, <unsigned>d, out, length)
+        elif length:
+            qm_deinterleave(parts, <unsigned>d, out, length)
+    finally:
+        let_go(&held)
+    return block
+
+
+# ---- request frames
+
+cdef struct Layout:         # what all frames of one call share
+    int group, command, enc, page
+    int header              # 32 or 48 bytes
+    int lead                # challenge bytes in the plaintext, 16 or 0
+    int nonce               # nonce bytes, in front of the 12 challenge bytes in the entropy
+    int key                 # key bytes, 0 for type 0
+    bint long_body          # the 32-bit length at header bytes 10..13 (QMail wire A.2.1)
+
+
+cdef struct Frame:
+    const uint8_t *head
+    const uint8_t *tail
+    const uint8_t *key
+    const uint8_t *selector
+    const uint8_t *entropy
+    Py_ssize_t head_size, tail_size
+    size_t plain            # challenge, head and tail
+    size_t body             # what the length field says: ciphertext, authentication code, trailer
+    uint8_t raida
+    uint8_t *out
+
+
+cdef void write_header(const Layout *what, const Frame *f) noexcept nogil:
+    cdef uint8_t *p = f.out
+    cdef uint32_t short_size = LENGTH_MAX if f.body > LENGTH_MAX else <uint32_t>f.body
+    memset(p, 0, what.header)
+    p[0] = 0 if what.group == 6 and 76 <= what.command <= 84 else 1
+    p[2] = f.raida
+    p[4] = <uint8_t>what.group
+    p[5] = <uint8_t>what.command
+    p[7] = 6                                            # coin id 0006, QMail wire A.2
+    if what.long_body:
+        qm_put_be32(p + 10, <uint32_t>f.body)
+        qm_put_be16(p + 14, <uint32_t>what.page)
+    p[16] = <uint8_t>what.enc
+    if what.enc == 4:                                   # A.3.3
+        qm_put_be16(p + 17, short_size)
+        memcpy(p + 19, f.selector, 5)
+        memcpy(p + 24, f.entropy, 24)
+        return
+    qm_put_be16(p + 22, short_size)                     # A.3.2
+    if what.enc == 0:
+        memcpy(p + 30, f.entropy + 6, 2)                # only the echo
+    else:
+        memcpy(p + 17, f.selector, 5)
+        memcpy(p + 24, f.entropy, 8)
+
+
+cdef inline void copy_part(uint8_t *to, size_t start, size_t end, const uint8_t *part, size_t at,
+                           size_t size) noexcept nogil:
+    """Copy what of `part`, which lies at `at` in the plaintext, falls into [start, end); `to` is where start goes."""
+    cdef size_t a = start if start > at else at
+    cdef size_t b = end if end < at + size else at + size
+    if a < b:
+        memcpy(to + (a - start), part + (a - at), b - a)
+
+
+cdef void write_frame(const Layout *what, const Frame *f, bint encrypt) noexcept nogil:
+    """Header, then the body in one pass: each chunk is gathered, encrypted in place and hashed while it is hot."""
+    cdef uint8_t challenge[16]
+    cdef uint8_t counter[16]
+    cdef qm_aes_key schedule
+    cdef qm_hmac mac
+    cdef uint8_t *body = f.out + what.header
+    cdef size_t at = 0, end
+    cdef bint cipher = encrypt and what.enc != 0
+    cdef bint authenticate = encrypt and what.enc == 4
+    write_header(what, f)
+    memcpy(challenge, f.entropy + what.nonce, 12)
+    qm_put_be32(challenge + 12, qm_crc32(challenge, 12))
+    if cipher:
+        memset(counter, 0, 16)
+        memcpy(counter, f.entropy, 16 if what.enc == 4 else 8)
+        qm_aes_expand(&schedule, f.key, what.key)
+    if authenticate:
+        qm_hmac_init(&mac, f.key, 32)
+    while at < f.plain:
+        end = at + CHUNK if f.plain - at > CHUNK else f.plain
+        copy_part(body + at, at, end, challenge, 0, what.lead)
+        copy_part(body + at, at, end, f.head, what.lead, f.head_size)
+        copy_part(body + at, at, end, f.tail, what.lead + f.head_size, f.tail_size)
+        if cipher:
+            qm_aes_ctr(&schedule, counter, body + at, body + at, end - at)
+        if authenticate:
+            qm_hmac_update(&mac, body + at, end - at)
+        at = end
+    if authenticate:
+        qm_hmac_final(&mac, body + f.plain)
+    if cipher:
+        qm_wipe(&schedule, sizeof(schedule))
+    body[f.body - 2] = TRAILER
+    body[f.body - 1] = TRAILER
+
+
+cdef object seal_by_openssl(const Layout *what, const Frame *f, bytearray frame):
+    """Encrypt and authenticate a frame that write_frame left in plain text."""
+    cdef qm_hmac mac
+    cdef uint8_t *body = f.out + what.header
+    cdef bytes iv = f.entropy[:16] if what.enc == 4 else f.entropy[:8] + bytes(8)
+    view = memoryview(frame)[what.header:what.header + f.plain]
+    _openssl_ctr(f.key[:what.key], iv, view, view)
+    if what.enc == 4:
+        qm_hmac_init(&mac, f.key, 32)
+        qm_hmac_update(&mac, body, f.plain)
+        qm_hmac_final(&mac, body + f.plain)
+
+
+cdef int plan(Layout *what, int group, int command, int enc, int page) except -1:
+    if group < 0 or group > 255 or command < 0 or command > 255:
+        raise ValueError(f"group and command must be 0..255, got {group} and {command}")
+    if enc != 0 and enc != 1 and enc != 2 and enc != 4:
+        raise ValueError(f"enc must be 0, 1, 2 or 4, got {enc}")
+    if page < 0 or page > 65535:
+        raise ValueError(f"page must be 0..65535, got {page}")
+    what.group, what.command, what.enc, what.page = group, command, enc, page
+    what.long_body = group == 6 and 75 <= command <= 84
+    if page and not (what.long_body and command == 75):
+        raise ValueError(f"only group 6 command 75 carries a page, not group {group} command {command}")
+    what.header = 48 if enc == 4 else 32
+    what.lead = 16 if enc != 4 or group == 6 else 0
+    what.nonce = 24 if enc == 4 else 8
+    what.key = 0 if enc == 0 else 32 if enc == 4 else 16
+    return 0
+
+
+def pack_many(int group, int command, int enc, raidas, keys, selectors, heads, tails, entropy, int page=0):
+    """Build one complete request frame per server.
+
+    group, command   0..255; group 6 commands 75..84 get the 32-bit body length
+    enc              0 clear, 1 coin AN, 2 locker key (32-byte header, AES-128), 4 (48-byte header, AES-256 and HMAC)
+    raidas           n server indexes, 0..255; the five sequences have one entry per frame
+    keys             16 bytes for enc 1 and 2, 32 bytes (SHA-256 of the AN) for enc 4; not looked at for enc 0
+    selectors        5 bytes: DN and SN, or the first locker key bytes for enc 2; not looked at for enc 0
+    heads, tails     the body after the challenge is head + tail
+    entropy          20 random bytes per frame (nonce 8, challenge 12), 36 for enc 4 (nonce 24, challenge 12)
+    page             0..65535, for group 6 command 75 only
+    returns          n new frames: header, body, trailer; for enc 4 the challenge is there in group 6 only
+    raises           ValueError for sizes, ranges, or a body above 65535 bytes where the length has 16 bits
+    cost             O(bytes), one pass; releases the GIL above 64 KiB in total
+    source           QMail wire A.2, A.3.2, A.3.3, A.4
+    """
+    cdef Layout what
+    cdef tuple r = tuple(raidas), k = tuple(keys), s = tuple(selectors), h = tuple(heads), t = tuple(tails)
+    cdef Py_ssize_t n = len(r), size, i, total = 0
+    cdef Held held = Held(NULL, 4 * n + 1, 0)
+    cdef const uint8_t *random
+    cdef Frame *frames
+    cdef Frame *f
+    cdef int raida
+    cdef list out = []
+    plan(&what, group, command, enc, page)
+    if len(k) != n or len(s) != n or len(h) != n or len(t) != n:
+        raise ValueError("raidas, keys, selectors, heads and tails must have one entry per frame, "
+                         f"got {n}, {len(k)}, {len(s)}, {len(h)} and {len(t)}")
+    frames = <Frame *>PyMem_Malloc((n + 1) * sizeof(Frame))
+    if frames == NULL:
+        raise MemoryError
+    try:
+        hold(&held, entropy, &random, &size)
+        if size != n * (what.nonce + 12):
+            raise ValueError(f"entropy must be {what.nonce + 12} bytes per frame, {n * (what.nonce + 12)} in all, "
+                             f"got {size}")
+        for i in range(n):
+            f = frames + i
+            raida = r[i]
+            if raida < 0 or raida > 255:
+                raise ValueError(f"frame {i}: raida must be 0..255, got {raida}")
+            f.raida = <uint8_t>raida
+            if enc != 0:
+                hold(&held, k[i], &f.key, &size)
+                if size != what.key:
+                    raise ValueError(f"frame {i}: key must be {what.key} bytes for type {enc}, got {size}")
+                hold(&held, s[i], &f.selector, &size)
+                if size != 5:
+                    raise ValueError(f"frame {i}: selector must be 5 bytes, got {size}")
+            hold(&held, h[i], &f.head, &f.head_size)
+            hold(&held, t[i], &f.tail, &f.tail_size)
+            f.entropy = random + i * (what.nonce + 12)
+            f.plain = <size_t>what.lead + <size_t>f.head_size + <size_t>f.tail_size
+            f.body = f.plain + (34 if enc == 4 else 2)
+            if f.body > LENGTH_MAX and not what.long_body:
+                raise ValueError(f"frame {i}: body of {f.body} bytes is above the limit of {LENGTH_MAX} "
+                                 f"for group {group} command {command}")
+            if f.body > <size_t>0xFFFFFFFF:
+                raise ValueError(f"frame {i}: body of {f.body} bytes is above the limit of {0xFFFFFFFF}")
+        for i in range(n):      # nothing is allocated before everything is checked
+            f = frames + i
+            frame = PyByteArray_FromStringAndSize(NULL, what.header + f.body)
+            f.out = <uint8_t *>PyByteArray_AS_STRING(frame)
+            total += what.header + f.body
+            out.append(frame)
+        if not aes_native:
+            for i in range(n):
+                write_frame(&what, frames + i, False)
+                if enc != 0:
+                    seal_by_openssl(&what, frames + i, out[i])
+        elif total > PACK_INLINE_MAX:
+            with nogil:
+                for i in range(n):
+                    write_frame(&what, frames + i, True)
+        else:
+            for i in range(n):
+                write_frame(&what, frames + i, True)
+    finally:
+        let_go(&held)
+        PyMem_Free(frames)
+    return out

@@ -1,0 +1,379 @@
+/*
+ * GF(256): the Reed-Solomon code over stripes, above the kernels.
+ *
+ * Rule: everything here is linear algebra on a few hundred field elements per call; only kernels touch the stripes.
+ *
+ * Stripe i is the coefficient of x^(n-1-i) and has the locator X_i = alpha^(n-1-i). The generator polynomial has the
+ * roots alpha^b .. alpha^(b+m-1), chosen symmetric about 1 so that it is a palindrome. For odd m one of the roots is 1
+ * itself: every codeword sums to zero, and a single loss is the XOR of all other stripes.
+ */
+#include "gf256.h"
+
+#include <string.h>
+
+static inline uint8_t power(int e) /* alpha^e for e >= 0 */
+{
+    return gf256_table.exp[e % 255];
+}
+
+/* X_i as an exponent */
+static inline int locator(const gf256_code *code, int i)
+{
+    return code->n - 1 - i;
+}
+
+static void solve(const gf256_code *code, int rows, const uint8_t *want, const uint8_t *have, uint8_t *cell);
+
+void gf256_code_init(gf256_code *code, int k, int m, uint8_t *matrix)
+{
+    uint8_t have[GF256_STRIPES], want[GF256_STRIPES];
+    memset(code, 0, sizeof *code);
+    code->matrix = matrix;
+    code->k = k;
+    code->m = m;
+    code->n = k + m;
+    code->b = m % 2 ? (255 - (m - 1) / 2) % 255 : 128 - m / 2;
+    code->g[0] = 1;
+    for (int j = 0; j < m; j++) { /* times (x - root) */
+        const uint8_t root = power(code->b + j);
+        for (int i = j + 1; i >= 0; i--)
+            code->g[i] = (uint8_t)(gf256_mul(code->g[i], root) ^ (i ? code->g[i - 1] : 0));
+    }
+    for (int i = 0; i < k; i++) have[i] = (uint8_t)i;
+    for (int j = 0; j < m; j++) want[j] = (uint8_t)(k + j);
+    solve(code, m, want, have, matrix);
+}
+
+/*
+ * Coefficients that express stripe `want[r]` through the k stripes `have[c]`, written to cell[r * k + c].
+ *
+ * The dual code holds, for every polynomial f of degree < m, the word X_i^b f(X_i). Taking f with zeros at the m stripes
+ * not in `have`, except one, gives an equation between that one and the k we have. So no matrix is inverted:
+ * with F(x) the product of (x - X_u) over the m absent u, the coefficient is
+ *     X_c^b F(X_c) / (X_c - X_w)   over   X_w^b F'(X_w).
+ */
+static void solve(const gf256_code *code, int rows, const uint8_t *want, const uint8_t *have, uint8_t *cell)
+{
+    const uint8_t *log = gf256_table.log;
+    const int n = code->n;
+    uint8_t present[GF256_STRIPES] = {0}, absent[GF256_STRIPES];
+    int top[GF256_STRIPES], m = 0;
+    for (int c = 0; c < code->k; c++) present[have[c]] = 1;
+    for (int i = 0; i < n; i++)
+        if (!present[i])
+            absent[m++] = power(locator(code, i));
+    for (int i = 0; i < n; i++) { /* log of X_i^b times the product over the absent, leaving out a factor zero */
+        const uint8_t x = power(locator(code, i));
+        int sum = code->b * locator(code, i);
+        for (int u = 0; u < m; u++)
+            if (absent[u] != x)
+                sum += log[absent[u] ^ x];
+        top[i] = sum % 255;
+    }
+    for (int r = 0; r < rows; r++) {
+        const uint8_t x = power(locator(code, want[r]));
+        for (int c = 0; c < code->k; c++) {
+            const uint8_t y = power(locator(code, have[c]));
+            cell[r * code->k + c] = power(top[have[c]] + 510 - log[x ^ y] - top[want[r]]);
+        }
+    }
+}
+
+int gf256_overlap(int n, size_t len, const uint8_t *const *stripe, const uint8_t *written)
+{
+    uintptr_t first = UINTPTR_MAX, last = 0, reach = len - 1;
+    int output[GF256_STRIPES + 2], outputs = 0, met = 0;
+    if (!len)
+        return 0;
+    for (int i = 0; i < n; i++)
+        if (written[i]) {
+            const uintptr_t at = (uintptr_t)stripe[i];
+            /* |difference| < len, as one unsigned comparison */
+            for (int o = 0; o < outputs; o++) met |= at - (uintptr_t)stripe[output[o]] + reach <= 2 * reach;
+            output[outputs++] = i;
+            first = at < first ? at : first;
+            last = at > last ? at : last;
+        }
+    for (int i = 0; i < n; i++) {
+        const uintptr_t at = (uintptr_t)stripe[i];
+        /* outputs mostly lie together, so this one comparison settles most inputs */
+        if (written[i] || at - first + reach > last - first + 2 * reach)
+            continue;
+        for (int o = 0; o < outputs; o++) met |= at - (uintptr_t)stripe[output[o]] + reach <= 2 * reach;
+    }
+    return met;
+}
+
+void gf256_encode(const gf256_code *code, size_t len, const uint8_t *const *data, uint8_t *const *parity)
+{
+    gf256_active()->lfsr(code->k, code->m, len, data, parity, code->g);
+}
+
+void gf256_split(const gf256_code *code, size_t size, size_t len, const uint8_t *data, uint8_t *const *stripe)
+{
+    const int k = code->k, m = code->m;
+    const uint8_t *from[GF256_STRIPES];
+    uint8_t *to[GF256_STRIPES];
+    const size_t step = 4096; /* copied and encoded in blocks, so that encoding reads what is still in the cache */
+    for (size_t o = 0; o < len; o += step) {
+        const size_t part = len - o < step ? len - o : step;
+        for (int i = 0; i < k; i++) {
+            const size_t start = (size_t)i * len + o;
+            const size_t known = start >= size ? 0 : size - start < part ? size - start : part;
+            if (known)
+                memcpy(stripe[i] + o, data + start, known);
+            if (known < part)
+                memset(stripe[i] + o + known, 0, part - known);
+            from[i] = stripe[i] + o;
+        }
+        for (int j = 0; j < m; j++) to[j] = stripe[k + j] + o;
+        gf256_encode(code, part, from, to);
+    }
+}
+
+/* dst = matrix * src, matrix[r * cols + c]: regrouped into passes of up to GF256_ROWS outputs, column by column */
+static void multiply(int rows, int cols, const uint8_t *matrix, size_t len, const uint8_t *const *src,
+                     uint8_t *const *dst)
+{
+    uint8_t cell[GF256_ROWS * GF256_STRIPES];
+    for (int row = 0; row < rows; row += GF256_ROWS) {
+        const int group = rows - row < GF256_ROWS ? rows - row : GF256_ROWS;
+        for (int c = 0; c < cols; c++)
+            for (int r = 0; r < group; r++) cell[c * group + r] = matrix[(row + r) * cols + c];
+        gf256_active()->dense(group, cols, len, src, dst + row, cell);
+    }
+}
+
+void gf256_reconstruct(const gf256_code *code, size_t len, uint8_t *const *stripe, const uint8_t *lost)
+{
+    const int n = code->n, k = code->k, m = code->m;
+    uint8_t want[GF256_STRIPES], have[GF256_STRIPES];
+    uint8_t matrix[128 * 128]; /* rows <= m and columns = k: at most 127 * 128 */
+    const uint8_t *src[GF256_STRIPES];
+    uint8_t *dst[GF256_STRIPES];
+    int gone = 0, left = 0;
+    for (int i = 0; i < n; i++)
+        if (lost[i]) {
+            dst[gone] = stripe[i];
+            want[gone++] = (uint8_t)i;
+        } else {
+            src[left] = stripe[i];
+            have[left++] = (uint8_t)i;
+        }
+    if (!gone)
+        return;
+    if (gone == 1 && m % 2) {
+        gf256_active()->xor_all(left, len, src, dst[0]);
+    } else if (gone == m && have[k - 1] == k - 1) { /* all data are here: the division is cheaper than the matrix */
+        gf256_encode(code, len, src, dst);
+    } else if (gone <= GF256_ROWS) {
+        solve(code, gone, want, have, matrix);
+        multiply(gone, k, matrix, len, src, dst);
+    } else { /* several passes over the inputs: in blocks, so that the later passes find them in the cache */
+        const size_t step = 4096;
+        solve(code, gone, want, have, matrix);
+        for (size_t o = 0; o < len; o += step) {
+            multiply(gone, k, matrix, len - o < step ? len - o : step, src, dst);
+            for (int i = 0; i < k; i++) src[i] += step;
+            for (int i = 0; i < gone; i++) dst[i] += step;
+        }
+    }
+}
+
+/* columns handled at a time when m stripes of scratch are needed */
+static size_t scratch_step(int m)
+{
+    return (size_t)GF256_SCRATCH / (size_t)m / 64 * 64;
+}
+
+int gf256_verify(const gf256_code *code, size_t len, const uint8_t *const *stripe)
+{
+    const int k = code->k, m = code->m;
+    const size_t step = scratch_step(m);
+    uint8_t scratch[GF256_SCRATCH], *parity[GF256_STRIPES];
+    const uint8_t *data[GF256_STRIPES];
+    for (int j = 0; j < m; j++) parity[j] = scratch + (size_t)j * step;
+    for (size_t o = 0; o < len; o += step) {
+        const size_t part = len - o < step ? len - o : step;
+        for (int i = 0; i < k; i++) data[i] = stripe[i] + o;
+        gf256_encode(code, part, data, parity);
+        for (int j = 0; j < m; j++)
+            if (memcmp(parity[j], stripe[k + j] + o, part))
+                return 0;
+    }
+    return 1;
+}
+
+void gf256_update(const gf256_code *code, int index, size_t len, const uint8_t *was, const uint8_t *now,
+                  uint8_t *const *parity)
+{
+    uint8_t cell[GF256_STRIPES];
+    for (int j = 0; j < code->m; j++) cell[j] = code->matrix[j * code->k + index];
+    gf256_active()->update(code->m, len, was, now, parity, cell);
+}
+
+/* ---- locate ---- */
+
+/*
+ * Rows that turn the remainder of a received word (parity order, highest power first) into syndromes blind to the
+ * flagged stripes: with F(x) the product of (x - X_u) over them,  T_i = sum_p r_p alpha^((b+i) p) F(alpha^p).
+ */
+static int blind_rows(const gf256_code *code, const uint8_t *hidden, uint8_t *matrix)
+{
+    const int m = code->m;
+    int rows = m;
+    uint8_t f[GF256_STRIPES];
+    memset(f, 1, sizeof f);
+    for (int u = 0; u < code->n; u++) {
+        if (!hidden[u])
+            continue;
+        rows--;
+        for (int p = 0; p < m; p++) f[p] = gf256_mul(f[p], power(p) ^ power(locator(code, u)));
+    }
+    for (int i = 0; i < rows; i++)
+        for (int p = 0; p < m; p++) matrix[i * m + m - 1 - p] = gf256_mul(f[p], power((code->b + i) * p));
+    return rows;
+}
+
+/*
+ * Wrong stripes of one column from `count` syndromes, into wrong[]; returns how many, -1 if more than count / 2.
+ * Berlekamp-Massey finds the shortest recurrence; its roots must all be locators of stripes we looked at.
+ */
+static int explain(const gf256_code *code, int count, const uint8_t *t, const uint8_t *missing, uint8_t *wrong)
+{
+    uint8_t now[GF256_STRIPES + 1] = {1}, old[GF256_STRIPES + 1] = {1}, keep[GF256_STRIPES + 1];
+    uint8_t old_gap = 1;
+    int length = 0, shift = 1, found = 0;
+    for (int i = 0; i < count; i++) {
+        uint8_t gap = t[i];
+        for (int j = 1; j <= length; j++) gap ^= gf256_mul(now[j], t[i - j]);
+        if (!gap) {
+            shift++;
+            continue;
+        }
+        const uint8_t scale = power(gf256_table.log[gap] + 255 - gf256_table.log[old_gap]);
+        memcpy(keep, now, sizeof keep);
+        for (int j = shift; j <= count; j++) now[j] ^= gf256_mul(scale, old[j - shift]);
+        if (2 * length <= i) {
+            length = i + 1 - length;
+            memcpy(old, keep, sizeof old);
+            old_gap = gap;
+            shift = 1;
+        } else {
+            shift++;
+        }
+    }
+    if (length > count / 2)
+        return -1;
+    for (int i = 0; i < code->n; i++) { /* now(1 / X_i) == 0 */
+        if (missing[i])
+            continue;
+        const int inverse = 255 - locator(code, i);
+        uint8_t sum = 0;
+        for (int j = 0; j <= length; j++) sum ^= gf256_mul(now[j], power(inverse * j));
+        if (!sum)
+            wrong[found++] = (uint8_t)i;
+    }
+    return found == length ? found : -1;
+}
+
+/* column of the first nonzero byte of any of `rows` stripes at or after `column`; `part` if there is none */
+static size_t next_dirty(int rows, uint8_t *const *t, size_t column, size_t part)
+{
+    for (; column < part; column++) {
+        uint8_t any = 0;
+        if (column % 64 == 0) { /* by the cache line while it is clean */
+            while (column + 64 <= part) {
+                uint64_t line = 0, word;
+                for (int i = 0; i < rows; i++)
+                    for (int j = 0; j < 64; j += 8) {
+                        memcpy(&word, t[i] + column + j, 8);
+                        line |= word;
+                    }
+                if (line)
+                    break;
+                column += 64;
+            }
+            if (column >= part)
+                break;
+        }
+        for (int i = 0; i < rows; i++) any |= t[i][column];
+        if (any)
+            break;
+    }
+    return column;
+}
+
+/* t[i] of one column from its remainder */
+static void syndromes(int count, int m, const uint8_t *matrix, const uint8_t *const *rem, size_t column, uint8_t *t)
+{
+    for (int i = 0; i < count; i++) {
+        t[i] = 0;
+        for (int p = 0; p < m; p++) t[i] ^= gf256_mul(matrix[i * m + p], rem[p][column]);
+    }
+}
+
+/* remainder of the received word, `part` columns from `o`: the parity that should be there plus the parity that is */
+static void remainder_of(const gf256_code *code, size_t o, size_t part, const uint8_t *const *stripe,
+                         const uint8_t *zeros, uint8_t *const *rem)
+{
+    const uint8_t *data[GF256_STRIPES];
+    for (int i = 0; i < code->k; i++) data[i] = stripe[i] ? stripe[i] + o : zeros;
+    gf256_encode(code, part, data, rem);
+    for (int j = 0; j < code->m; j++) {
+        if (!stripe[code->k + j])
+            continue;
+        const uint8_t *given = stripe[code->k + j] + o;
+        for (size_t x = 0; x < part; x++) rem[j][x] ^= given[x];
+    }
+}
+
+int gf256_locate(const gf256_code *code, size_t len, const uint8_t *const *stripe, uint8_t *wrong, gf256_work *work)
+{
+    const int n = code->n, m = code->m;
+    const size_t step = scratch_step(m);
+    uint8_t missing[GF256_STRIPES], hidden[GF256_STRIPES], named[GF256_STRIPES], t[GF256_STRIPES];
+    uint8_t *rem[GF256_STRIPES], *syn[GF256_STRIPES];
+    const uint8_t *const *seen = (const uint8_t *const *)rem;
+    int spare = m, found = 0;
+    for (int i = 0; i < n; i++) {
+        hidden[i] = missing[i] = !stripe[i];
+        wrong[i] = 0;
+        spare -= missing[i];
+    }
+    if (spare < 1)
+        return 0; /* nothing is left over that could disagree */
+    for (int j = 0; j < m; j++) {
+        rem[j] = work->remainder + (size_t)j * step;
+        syn[j] = work->syndrome + (size_t)j * step;
+    }
+    memset(work->zeros, 0, sizeof work->zeros);
+    blind_rows(code, missing, work->base);
+    int rows = blind_rows(code, hidden, work->blind);
+    for (size_t o = 0; o < len; o += step) {
+        const size_t part = len - o < step ? len - o : step;
+        remainder_of(code, o, part, stripe, work->zeros, rem);
+        multiply(rows, m, work->blind, part, seen, syn);
+        for (size_t column = 0; (column = next_dirty(rows, syn, column, part)) < part; column++) {
+            syndromes(spare, m, work->base, seen, column, t);
+            const int count = explain(code, spare, t, missing, named);
+            if (count < 0)
+                return -1;
+            const int before = found;
+            for (int i = 0; i < count; i++) {
+                found += !wrong[named[i]];
+                wrong[named[i]] = 1;
+            }
+            /*
+             * A stripe once caught is mostly wrong throughout. While those caught are few enough that no other set could
+             * explain the same column, hide them from the syndromes: columns they explain become clean at vector speed.
+             */
+            if (found == before || before > spare / 2)
+                continue;
+            for (int i = 0; i < n; i++) hidden[i] = missing[i] || (found <= spare / 2 && wrong[i]);
+            rows = blind_rows(code, hidden, work->blind);
+            multiply(rows, m, work->blind, part, seen, syn);
+        }
+    }
+    return found;
+}

@@ -1,0 +1,377 @@
+/*
+ * GF(256) kernels, written once over an abstract vector and compiled once per instruction set.
+ *
+ * The including file defines first:
+ *   K(name)          the name with the level as suffix
+ *   vec, VB          a vector of bytes and its size
+ *   V_LOAD V_STORE   unaligned; V_XOR(a, b), V_XOR3(a, b, c), V_ZERO
+ *   vfactor          a coefficient made ready; V_FACTOR(c) makes one from a byte
+ *   vterm            a vector made ready to be multiplied (nibbles split); V_TERM(v) makes one
+ *   V_MUL(f, t)      product, a vec
+ *   V_FUSED          1 if V_XOR3 is one instruction: then two inputs are taken per step
+ *   and optionally V_LOADN(p, n), V_STOREN(p, v, n) for n < VB bytes; the rest of a loaded vector is zero
+ * and W_LFSR(M), W_DENSE(R): how many vectors wide a tile is, so that its state fits the registers.
+ *
+ * Every loop below runs over compile-time M, R and W once inlined, so the arrays of vectors live in registers. A tile
+ * keeps all outputs of its columns in registers and reads each input exactly once. The columns behind the last whole tile are
+ * done by one more tile that ends at the last byte: it computes some columns twice, which is cheaper than narrow code
+ * and stays inside the buffers. (`update` adds into its outputs, so there the tail goes through partial loads instead.)
+ */
+#include "gf256.h"
+
+#include <string.h>
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define GF_INLINE static __forceinline
+#define GF_UNROLL
+#define GF_PREFETCH(p) ((void)0)
+#else
+#define GF_INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define GF_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define GF_UNROLL _Pragma("GCC unroll 16")
+#endif
+#define GF_PREFETCH(p) __builtin_prefetch((const void *)(p))
+#endif
+
+/*
+ * How many bytes ahead of the tile the inputs are asked for. With 20 and more streams the hardware prefetcher gives up, so
+ * this decides the speed beyond the second-level cache. 256 is too short for 256-byte tiles, 1024 pollutes the first level.
+ */
+#define GF_AHEAD 512
+
+#ifndef V_LOADN
+GF_INLINE vec K(loadn)(const uint8_t *p, size_t n)
+{
+    uint8_t block[VB] = {0};
+    memcpy(block, p, n);
+    return V_LOAD(block);
+}
+GF_INLINE void K(storen)(uint8_t *p, vec v, size_t n)
+{
+    uint8_t block[VB];
+    V_STORE(block, v);
+    memcpy(p, block, n);
+}
+#define V_LOADN(p, n) K(loadn)(p, n)
+#define V_STOREN(p, v, n) K(storen)(p, v, n)
+#endif
+
+/* part == 0: a whole vector, known at compile time wherever speed matters */
+#define GF_GET(p, part) ((part) ? V_LOADN(p, part) : V_LOAD(p))
+#define GF_PUT(p, v, part)         \
+    do {                           \
+        if (part)                  \
+            V_STOREN(p, v, part);  \
+        else                       \
+            V_STORE(p, v);         \
+    } while (0)
+
+GF_INLINE void K(ahead)(const int W, const uint8_t *p)
+{
+    GF_UNROLL for (int line = 0; line < W * VB; line += 64)
+    {
+        /* as an integer: the address may lie behind the buffer, where a prefetch is harmless but a pointer is not */
+        GF_PREFETCH((uintptr_t)p + GF_AHEAD + (uintptr_t)line);
+    }
+    (void)p;
+}
+
+/*
+ * Run TILE(width, offset, part) over all columns: widest tile that fits, overlapping at the end, and below one vector a partial one.
+ */
+#define GF_SWEEP(WIDE, TILE)                                    \
+    do {                                                        \
+        if (len >= (size_t)(WIDE) * VB)                         \
+            GF_SWEEP_AT(WIDE, TILE);                            \
+        else if ((WIDE) > 2 && len >= (size_t)2 * VB)           \
+            GF_SWEEP_AT(2, TILE);                               \
+        else if (len >= VB)                                     \
+            GF_SWEEP_AT(1, TILE);                               \
+        else if (len)                                           \
+            TILE(1, 0, len);                                    \
+    } while (0)
+#define GF_SWEEP_AT(W, TILE)                                    \
+    do {                                                        \
+        size_t o = 0;                                           \
+        for (; o + (size_t)(W) * VB <= len; o += (size_t)(W) * VB) \
+            TILE(W, o, 0);                                      \
+        if (o < len)                                            \
+            TILE(W, len - (size_t)(W) * VB, 0);                 \
+    } while (0)
+
+/* ---- xor_all ---- */
+
+GF_INLINE void K(xor_tile)(const int W, size_t o, size_t part, int n, const uint8_t *const *src, uint8_t *dst)
+{
+    vec a[4];
+    GF_UNROLL for (int w = 0; w < W; w++) a[w] = GF_GET(src[0] + o + w * VB, part);
+    K(ahead)(W, src[0] + o);
+    int i = 1;
+    for (; i + 2 <= n; i += 2) {
+        const uint8_t *p = src[i] + o, *q = src[i + 1] + o;
+        K(ahead)(W, p);
+        K(ahead)(W, q);
+        GF_UNROLL for (int w = 0; w < W; w++) a[w] = V_XOR3(a[w], GF_GET(p + w * VB, part), GF_GET(q + w * VB, part));
+    }
+    if (i < n) {
+        const uint8_t *p = src[i] + o;
+        K(ahead)(W, p);
+        GF_UNROLL for (int w = 0; w < W; w++) a[w] = V_XOR(a[w], GF_GET(p + w * VB, part));
+    }
+    GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst + o + w * VB, a[w], part);
+}
+
+static void K(xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *dst)
+{
+#define TILE(W, o, part) K(xor_tile)(W, o, part, n, src, dst)
+    GF_SWEEP(4, TILE);
+#undef TILE
+}
+
+/* ---- lfsr: parity as the remainder of polynomial division, the inputs shifted in from the highest power ----
+ *
+ * One step with feedback f = input + s[M-1]:  s[j] = s[j-1] + g[j] f,  s[0] = f.
+ * The generator is a palindrome, so M/2 products serve all M - 1 coefficients: q[j] below is shared by j and M - j.
+ */
+#define GF_Q(q, j) ((q)[(j) <= M / 2 ? (j) : M - (j)])
+
+GF_INLINE void K(lfsr_tile)(const int M, const int W, size_t o, size_t part, int k, const uint8_t *const *src,
+                            uint8_t *const *dst, const uint8_t *g)
+{
+    vfactor c[5];
+    vec s[8][4];
+    GF_UNROLL for (int j = 1; j <= M / 2; j++) c[j] = V_FACTOR(g[j]);
+    GF_UNROLL for (int j = 0; j < M; j++) GF_UNROLL for (int w = 0; w < W; w++) s[j][w] = V_ZERO;
+
+    int i = 0;
+#if V_FUSED
+    /* two inputs at once: every new state is the XOR of three values, one instruction each */
+    for (; i + 2 <= k; i += 2) {
+        const uint8_t *p = src[i] + o, *p2 = src[i + 1] + o;
+        K(ahead)(W, p);
+        K(ahead)(W, p2);
+        GF_UNROLL for (int w = 0; w < W; w++)
+        {
+            vec q[5], q2[5];
+            vec f = V_XOR(GF_GET(p + w * VB, part), s[M - 1][w]);
+            vterm x = V_TERM(f);
+            GF_UNROLL for (int j = 1; j <= M / 2; j++) q[j] = V_MUL(c[j], x);
+            vec f2 = V_XOR3(GF_GET(p2 + w * VB, part), s[M - 2][w], GF_Q(q, M - 1));
+            vterm x2 = V_TERM(f2);
+            GF_UNROLL for (int j = 1; j <= M / 2; j++) q2[j] = V_MUL(c[j], x2);
+            GF_UNROLL for (int j = M - 1; j >= 2; j--) s[j][w] = V_XOR3(s[j - 2][w], GF_Q(q, j - 1), GF_Q(q2, j));
+            s[1][w] = V_XOR(f, GF_Q(q2, 1));
+            s[0][w] = f2;
+        }
+    }
+#endif
+    for (; i < k; i++) {
+        const uint8_t *p = src[i] + o;
+        K(ahead)(W, p);
+        GF_UNROLL for (int w = 0; w < W; w++)
+        {
+            vec q[5];
+            vec f = V_XOR(GF_GET(p + w * VB, part), s[M - 1][w]);
+            vterm x = V_TERM(f);
+            GF_UNROLL for (int j = 1; j <= M / 2; j++) q[j] = V_MUL(c[j], x);
+            GF_UNROLL for (int j = M - 1; j >= 1; j--) s[j][w] = V_XOR(s[j - 1][w], GF_Q(q, j));
+            s[0][w] = f;
+        }
+    }
+    GF_UNROLL for (int j = 0; j < M; j++)
+    {
+        uint8_t *p = dst[M - 1 - j] + o;
+        GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(p + w * VB, s[j][w], part);
+    }
+}
+
+#define GF_LFSR(M)                                                                                                     \
+    static void K(lfsr_##M)(int k, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g)       \
+    {                                                                                                                  \
+        GF_SWEEP(W_LFSR(M), GF_LFSR_TILE_##M);                                                                         \
+    }
+#define GF_LFSR_TILE_2(W, o, part) K(lfsr_tile)(2, W, o, part, k, src, dst, g)
+#define GF_LFSR_TILE_3(W, o, part) K(lfsr_tile)(3, W, o, part, k, src, dst, g)
+#define GF_LFSR_TILE_4(W, o, part) K(lfsr_tile)(4, W, o, part, k, src, dst, g)
+#define GF_LFSR_TILE_5(W, o, part) K(lfsr_tile)(5, W, o, part, k, src, dst, g)
+#define GF_LFSR_TILE_6(W, o, part) K(lfsr_tile)(6, W, o, part, k, src, dst, g)
+#define GF_LFSR_TILE_7(W, o, part) K(lfsr_tile)(7, W, o, part, k, src, dst, g)
+#define GF_LFSR_TILE_8(W, o, part) K(lfsr_tile)(8, W, o, part, k, src, dst, g)
+GF_LFSR(2)
+GF_LFSR(3)
+GF_LFSR(4)
+GF_LFSR(5)
+GF_LFSR(6)
+GF_LFSR(7)
+GF_LFSR(8)
+
+/*
+ * More than 8 parities: the state lives in memory as a ring. The slot that holds s[M-1] takes f and thereby becomes
+ * s[0], every other slot keeps its place and only gains g f, so nothing is ever moved.
+ */
+GF_INLINE void K(lfsr_ring)(const int W, size_t o, size_t part, int k, int m, const uint8_t *const *src,
+                            uint8_t *const *dst, const uint8_t *g)
+{
+    vec s[GF256_STRIPES][2];
+    for (int j = 0; j < m; j++) GF_UNROLL for (int w = 0; w < W; w++) s[j][w] = V_ZERO;
+    int top = m - 1; /* slot of s[M-1]; s[j] sits in slot (top + 1 + j) mod m */
+    for (int i = 0; i < k; i++) {
+        const uint8_t *p = src[i] + o;
+        vterm x[2];
+        K(ahead)(W, p);
+        GF_UNROLL for (int w = 0; w < W; w++)
+        {
+            vec f = V_XOR(GF_GET(p + w * VB, part), s[top][w]);
+            s[top][w] = f;
+            x[w] = V_TERM(f);
+        }
+        int up = top, down = top;
+        for (int j = 1; j <= m / 2; j++) {
+            vfactor c = V_FACTOR(g[j]);
+            up = up + 1 == m ? 0 : up + 1; /* new s[j] */
+            down = down ? down - 1 : m - 1; /* new s[m-j] */
+            GF_UNROLL for (int w = 0; w < W; w++)
+            {
+                vec q = V_MUL(c, x[w]);
+                s[up][w] = V_XOR(s[up][w], q);
+                if (up != down)
+                    s[down][w] = V_XOR(s[down][w], q);
+            }
+        }
+        top = top ? top - 1 : m - 1;
+    }
+    for (int j = 0; j < m; j++) {
+        const int slot = (top + 1 + j) % m;
+        GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst[m - 1 - j] + o + w * VB, s[slot][w], part);
+    }
+}
+
+static void K(lfsr_any)(int k, int m, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g)
+{
+#define TILE(W, o, part) K(lfsr_ring)(W, o, part, k, m, src, dst, g)
+    GF_SWEEP(2, TILE);
+#undef TILE
+}
+
+static void K(lfsr)(int k, int m, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g)
+{
+    switch (m) {
+    case 1: K(xor_all)(k, len, src, dst[0]); break;
+    case 2: K(lfsr_2)(k, len, src, dst, g); break;
+    case 3: K(lfsr_3)(k, len, src, dst, g); break;
+    case 4: K(lfsr_4)(k, len, src, dst, g); break;
+    case 5: K(lfsr_5)(k, len, src, dst, g); break;
+    case 6: K(lfsr_6)(k, len, src, dst, g); break;
+    case 7: K(lfsr_7)(k, len, src, dst, g); break;
+    case 8: K(lfsr_8)(k, len, src, dst, g); break;
+    default: K(lfsr_any)(k, m, len, src, dst, g);
+    }
+}
+
+/* ---- dense: any matrix, up to GF256_ROWS outputs held in registers ---- */
+
+GF_INLINE void K(dense_tile)(const int R, const int W, size_t o, size_t part, int cols, const uint8_t *const *src,
+                             uint8_t *const *dst, const uint8_t *cell)
+{
+    vec a[8][4];
+    GF_UNROLL for (int r = 0; r < R; r++) GF_UNROLL for (int w = 0; w < W; w++) a[r][w] = V_ZERO;
+    int i = 0;
+#if V_FUSED
+    for (; i + 2 <= cols; i += 2, cell += 2 * R) {
+        const uint8_t *p = src[i] + o, *p2 = src[i + 1] + o;
+        vterm x[4], x2[4];
+        K(ahead)(W, p);
+        K(ahead)(W, p2);
+        GF_UNROLL for (int w = 0; w < W; w++) x[w] = V_TERM(GF_GET(p + w * VB, part));
+        GF_UNROLL for (int w = 0; w < W; w++) x2[w] = V_TERM(GF_GET(p2 + w * VB, part));
+        GF_UNROLL for (int r = 0; r < R; r++)
+        {
+            vfactor c = V_FACTOR(cell[r]), c2 = V_FACTOR(cell[R + r]);
+            GF_UNROLL for (int w = 0; w < W; w++) a[r][w] = V_XOR3(a[r][w], V_MUL(c, x[w]), V_MUL(c2, x2[w]));
+        }
+    }
+#endif
+    for (; i < cols; i++, cell += R) {
+        const uint8_t *p = src[i] + o;
+        vterm x[4];
+        K(ahead)(W, p);
+        GF_UNROLL for (int w = 0; w < W; w++) x[w] = V_TERM(GF_GET(p + w * VB, part));
+        GF_UNROLL for (int r = 0; r < R; r++)
+        {
+            vfactor c = V_FACTOR(cell[r]);
+            GF_UNROLL for (int w = 0; w < W; w++) a[r][w] = V_XOR(a[r][w], V_MUL(c, x[w]));
+        }
+    }
+    GF_UNROLL for (int r = 0; r < R; r++)
+    {
+        GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst[r] + o + w * VB, a[r][w], part);
+    }
+}
+
+#define GF_DENSE(R)                                                                                                    \
+    static void K(dense_##R)(int cols, size_t len, const uint8_t *const *src, uint8_t *const *dst,                     \
+                             const uint8_t *cell)                                                                      \
+    {                                                                                                                  \
+        GF_SWEEP(W_DENSE(R), GF_DENSE_TILE_##R);                                                                       \
+    }
+#define GF_DENSE_TILE_1(W, o, part) K(dense_tile)(1, W, o, part, cols, src, dst, cell)
+#define GF_DENSE_TILE_2(W, o, part) K(dense_tile)(2, W, o, part, cols, src, dst, cell)
+#define GF_DENSE_TILE_3(W, o, part) K(dense_tile)(3, W, o, part, cols, src, dst, cell)
+#define GF_DENSE_TILE_4(W, o, part) K(dense_tile)(4, W, o, part, cols, src, dst, cell)
+#define GF_DENSE_TILE_5(W, o, part) K(dense_tile)(5, W, o, part, cols, src, dst, cell)
+#define GF_DENSE_TILE_6(W, o, part) K(dense_tile)(6, W, o, part, cols, src, dst, cell)
+#define GF_DENSE_TILE_7(W, o, part) K(dense_tile)(7, W, o, part, cols, src, dst, cell)
+#define GF_DENSE_TILE_8(W, o, part) K(dense_tile)(8, W, o, part, cols, src, dst, cell)
+GF_DENSE(1)
+GF_DENSE(2)
+GF_DENSE(3)
+GF_DENSE(4)
+GF_DENSE(5)
+GF_DENSE(6)
+GF_DENSE(7)
+GF_DENSE(8)
+
+static void K(dense)(int rows, int cols, size_t len, const uint8_t *const *src, uint8_t *const *dst,
+                     const uint8_t *cell)
+{
+    switch (rows) {
+    case 1: K(dense_1)(cols, len, src, dst, cell); break;
+    case 2: K(dense_2)(cols, len, src, dst, cell); break;
+    case 3: K(dense_3)(cols, len, src, dst, cell); break;
+    case 4: K(dense_4)(cols, len, src, dst, cell); break;
+    case 5: K(dense_5)(cols, len, src, dst, cell); break;
+    case 6: K(dense_6)(cols, len, src, dst, cell); break;
+    case 7: K(dense_7)(cols, len, src, dst, cell); break;
+    case 8: K(dense_8)(cols, len, src, dst, cell); break;
+    }
+}
+
+/* ---- update: add the change of one input into outputs that already exist ---- */
+
+GF_INLINE void K(update_tile)(const int W, size_t o, size_t part, int rows, const uint8_t *was, const uint8_t *now,
+                              uint8_t *const *dst, const uint8_t *cell)
+{
+    vterm x[2];
+    GF_UNROLL for (int w = 0; w < W; w++)
+        x[w] = V_TERM(V_XOR(GF_GET(was + o + w * VB, part), GF_GET(now + o + w * VB, part)));
+    for (int r = 0; r < rows; r++) {
+        uint8_t *p = dst[r] + o;
+        vfactor c = V_FACTOR(cell[r]);
+        GF_UNROLL for (int w = 0; w < W; w++)
+            GF_PUT(p + w * VB, V_XOR(GF_GET(p + w * VB, part), V_MUL(c, x[w])), part);
+    }
+}
+
+static void K(update)(int rows, size_t len, const uint8_t *was, const uint8_t *now, uint8_t *const *dst,
+                      const uint8_t *cell)
+{
+    size_t o = 0;
+    for (; o + 2 * VB <= len; o += 2 * VB) K(update_tile)(2, o, 0, rows, was, now, dst, cell);
+    for (; o + VB <= len; o += VB) K(update_tile)(1, o, 0, rows, was, now, dst, cell);
+    if (o < len)
+        K(update_tile)(1, o, len - o, rows, was, now, dst, cell);
+}
+
+static const gf256_kernels K(kernels) = {K_NAME, K(xor_all), K(lfsr), K(dense), K(update)};

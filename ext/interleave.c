@@ -1,0 +1,233 @@
+/* The bit interleave in portable C and with PEXT/PDEP, and the choice between those and AVX-512.
+ *
+ * Rule: one step turns 8 groups (8 * d block bytes) into 8 bytes of every stripe, or back. Inside a step the bits of
+ * row r, columns 8q .. 8q+7 of group g are byte r of x[q][g]; an 8 x 8 bit transposition makes its bytes columns, an
+ * 8 x 8 byte transposition across g makes each word eight successive bytes of one stripe. Steps may read MARGIN
+ * bytes beyond their input and write MARGIN bytes beyond their output, so the end of a block goes through scratch.
+ */
+#include "interleave.h"
+#include "interleave_avx512.h"
+#include "cpu_x86.h"
+#include "wire.h"
+
+#ifdef QM_X86
+#include <immintrin.h>
+#define FORCE_INLINE static QM_INLINE
+#else
+#define FORCE_INLINE static inline
+#endif
+
+#define MARGIN 64
+
+typedef uint64_t words[4][8];
+
+/* Swap rows and columns of eight 8 x 8 bit matrices, byte = row, bit = column. A plain loop: it gets vectorised. */
+FORCE_INLINE void transpose_bits(uint64_t x[8])
+{
+    for (int i = 0; i < 8; i++) {
+        uint64_t v = x[i], t;
+        t = (v ^ v >> 7) & 0x00aa00aa00aa00aaULL;
+        v ^= t ^ t << 7;
+        t = (v ^ v >> 14) & 0x0000cccc0000ccccULL;
+        v ^= t ^ t << 14;
+        t = (v ^ v >> 28) & 0x00000000f0f0f0f0ULL;
+        x[i] = v ^ t ^ t << 28;
+    }
+}
+
+FORCE_INLINE void swap_bytes(uint64_t *a, uint64_t *b, int shift, uint64_t mask)
+{
+    const uint64_t t = (*a >> shift ^ *b) & mask;
+    *b ^= t;
+    *a ^= t << shift;
+}
+
+/* Byte j of word i trades places with byte i of word j. */
+FORCE_INLINE void transpose_bytes(uint64_t x[8])
+{
+    for (int i = 0; i < 4; i++) swap_bytes(x + i, x + i + 4, 32, 0x00000000ffffffffULL);
+    for (int i = 0; i < 8; i += 4)
+        for (int j = i; j < i + 2; j++) swap_bytes(x + j, x + j + 2, 16, 0x0000ffff0000ffffULL);
+    for (int i = 0; i < 8; i += 2) swap_bytes(x + i, x + i + 1, 8, 0x00ff00ff00ff00ffULL);
+}
+
+/* Cut the d bytes of group g into rows; bits at and above column d are left over from the next row and never used. */
+FORCE_INLINE void cut_portable(const uint8_t *src, unsigned d, words x, int g)
+{
+    uint64_t a = 0, b = 0, c = 0, e = 0;
+    for (unsigned r = 0; r < 8; r++) {
+        const uint64_t row = qm_get_le64(src + (r * d >> 3)) >> (r * d & 7);
+        a |= (row & 255) << 8 * r;
+        b |= (row >> 8 & 255) << 8 * r;
+        c |= (row >> 16 & 255) << 8 * r;
+        e |= (row >> 24 & 255) << 8 * r;
+    }
+    x[0][g] = a;
+    x[1][g] = b;
+    x[2][g] = c;
+    x[3][g] = e;
+}
+
+/* The inverse; here columns at and above d must be zero, and they are, because their stripes do not exist. */
+FORCE_INLINE void glue_portable(const words x, int g, unsigned d, uint8_t *dst)
+{
+    uint64_t acc = 0;
+    unsigned have = 0;
+    for (unsigned r = 0; r < 8; r++) {
+        const uint64_t row = (x[0][g] >> 8 * r & 255) | (x[1][g] >> 8 * r & 255) << 8 | (x[2][g] >> 8 * r & 255) << 16
+                             | (x[3][g] >> 8 * r & 255) << 24;
+        acc |= row << have;
+        qm_put_le64(dst, acc); /* whole bytes are final, the rest is written again with the next row */
+        have += d;
+        dst += have >> 3;
+        acc >>= have & ~7u;
+        have &= 7;
+    }
+}
+
+typedef void cut_fn(const uint8_t *, unsigned, words, int);
+typedef void glue_fn(const words, int, unsigned, uint8_t *);
+typedef void split_step(const uint8_t *block, unsigned d, uint8_t *const *stripes, size_t at);
+typedef void join_step(const uint8_t *const *stripes, size_t at, unsigned d, uint8_t *block);
+
+FORCE_INLINE void split8(const uint8_t *block, unsigned d, uint8_t *const *stripes, size_t at, cut_fn *cut)
+{
+    words x;
+    for (int g = 0; g < 8; g++) cut(block + (unsigned)g * d, d, x, g);
+    for (unsigned q = 0; 8 * q < d; q++) {
+        transpose_bits(x[q]);
+        transpose_bytes(x[q]);
+        for (unsigned c = 8 * q; c < 8 * q + 8 && c < d; c++) qm_put_le64(stripes[c] + at, x[q][c % 8]);
+    }
+}
+
+FORCE_INLINE void join8(const uint8_t *const *stripes, size_t at, unsigned d, uint8_t *block, glue_fn *glue)
+{
+    words x;
+    memset(x, 0, sizeof x);
+    for (unsigned q = 0; 8 * q < d; q++) {
+        for (unsigned c = 8 * q; c < 8 * q + 8 && c < d; c++) x[q][c % 8] = qm_get_le64(stripes[c] + at);
+        transpose_bytes(x[q]);
+        transpose_bits(x[q]);
+    }
+    for (int g = 0; g < 8; g++) glue(x, g, d, block + (unsigned)g * d);
+}
+
+static void split_portable(const uint8_t *block, unsigned d, uint8_t *const *stripes, size_t at)
+{
+    split8(block, d, stripes, at, cut_portable);
+}
+
+static void join_portable(const uint8_t *const *stripes, size_t at, unsigned d, uint8_t *block)
+{
+    join8(stripes, at, d, block, glue_portable);
+}
+
+#ifdef QM_X86
+
+#define BMI2 QM_TARGET("avx2,bmi,bmi2")
+#define LANES8 0x0101010101010101ULL
+#define LANES16 0x0001000100010001ULL
+
+/* PDEP spreads the 8 rows of a group of at most 8 bytes over bytes at once; wider groups gain nothing from it. */
+BMI2 FORCE_INLINE void cut_narrow(const uint8_t *src, unsigned d, words x, int g)
+{
+    x[0][g] = _pdep_u64(qm_get_le64(src), LANES8 * ((1u << d) - 1));
+}
+
+BMI2 FORCE_INLINE void glue_narrow(const words x, int g, unsigned d, uint8_t *dst)
+{
+    qm_put_le64(dst, _pext_u64(x[0][g], LANES8 * ((1u << d) - 1)));
+}
+
+/* 9 <= d <= 16: two halves of four 16-bit rows; the second starts in the middle of a byte when d is odd. */
+BMI2 FORCE_INLINE void cut_middle(const uint8_t *src, unsigned d, words x, int g)
+{
+    const uint64_t low = LANES16 * 0xff, rows = LANES16 * ((1u << d) - 1);
+    const uint64_t a = _pdep_u64(qm_get_le64(src), rows);
+    const uint64_t b = _pdep_u64(qm_get_le64(src + (d >> 1)) >> (d & 1) * 4, rows);
+    x[0][g] = _pext_u64(a, low) | _pext_u64(b, low) << 32;
+    x[1][g] = _pext_u64(a, ~low) | _pext_u64(b, ~low) << 32;
+}
+
+BMI2 FORCE_INLINE void glue_middle(const words x, int g, unsigned d, uint8_t *dst)
+{
+    const uint64_t low = LANES16 * 0xff, rows = LANES16 * ((1u << d) - 1);
+    const uint64_t a = _pext_u64(_pdep_u64(x[0][g], low) | _pdep_u64(x[1][g], ~low), rows);
+    const uint64_t b = _pext_u64(_pdep_u64(x[0][g] >> 32, low) | _pdep_u64(x[1][g] >> 32, ~low), rows);
+    qm_put_le64(dst, a);
+    qm_put_le64(dst + (d >> 1), d & 1 ? b << 4 | a >> (4 * d - 4) : b);
+}
+
+BMI2 static void split_bmi2(const uint8_t *block, unsigned d, uint8_t *const *stripes, size_t at)
+{
+    if (d <= 8) split8(block, d, stripes, at, cut_narrow);
+    else if (d <= 16) split8(block, d, stripes, at, cut_middle);
+    else split8(block, d, stripes, at, cut_portable);
+}
+
+BMI2 static void join_bmi2(const uint8_t *const *stripes, size_t at, unsigned d, uint8_t *block)
+{
+    if (d <= 8) join8(stripes, at, d, block, glue_narrow);
+    else if (d <= 16) join8(stripes, at, d, block, glue_middle);
+    else join8(stripes, at, d, block, glue_portable);
+}
+
+#else
+
+#define split_bmi2 split_portable
+#define join_bmi2 join_portable
+
+#endif
+
+static int level;
+
+int qm_bits_select(int limit)
+{
+    int best = QM_BITS_PORTABLE;
+#ifdef QM_X86
+    const unsigned cpu = qm_cpu();
+    if (cpu & QM_CPU_BMI2) best = cpu & QM_CPU_BITS512 ? QM_BITS_AVX512 : QM_BITS_BMI2;
+#endif
+    level = limit < best ? limit : best;
+    return level;
+}
+
+void qm_interleave(const uint8_t *block, size_t len, unsigned d, uint8_t *const *stripes)
+{
+    split_step *const step = level >= QM_BITS_BMI2 ? split_bmi2 : split_portable;
+    const size_t size = len / d + (len % d != 0);
+    uint8_t in[8 * 31 + MARGIN], out[31][8], *parts[31];
+    size_t at = 0, left;
+
+    if (level >= QM_BITS_AVX512) at = qm_interleave_avx512(block, len, d, stripes);
+    for (; len - at * d >= 8 * d + MARGIN; at += 8) step(block + at * d, d, stripes, at);
+    for (unsigned c = 0; c < d; c++) parts[c] = out[c];
+    for (; at < size; at += 8) {
+        left = len - at * d;
+        memset(in, 0, sizeof in);
+        memcpy(in, block + at * d, left < 8 * d ? left : 8 * d);
+        step(in, d, parts, 0);
+        for (unsigned c = 0; c < d; c++) memcpy(stripes[c] + at, out[c], size - at < 8 ? size - at : 8);
+    }
+}
+
+void qm_deinterleave(const uint8_t *const *stripes, unsigned d, uint8_t *block, size_t len)
+{
+    join_step *const step = level >= QM_BITS_BMI2 ? join_bmi2 : join_portable;
+    const size_t size = len / d + (len % d != 0);
+    uint8_t in[31][8], out[8 * 31 + MARGIN];
+    const uint8_t *parts[31];
+    size_t at = 0, left;
+
+    if (level >= QM_BITS_AVX512) at = qm_deinterleave_avx512(stripes, d, block, len);
+    for (; len - at * d >= 8 * d + MARGIN; at += 8) step(stripes, at, d, block + at * d);
+    for (unsigned c = 0; c < d; c++) parts[c] = in[c];
+    for (; at < size; at += 8) {
+        memset(in, 0, sizeof in);
+        for (unsigned c = 0; c < d; c++) memcpy(in[c], stripes[c] + at, size - at < 8 ? size - at : 8);
+        step(parts, 0, d, out);
+        left = len - at * d;
+        memcpy(block + at * d, out, left < 8 * d ? left : 8 * d);
+    }
+}

@@ -1,0 +1,169 @@
+"""Numbers of the RAIDA/QMail wire, each once. Where sources disagree the comment says which one wins and why."""
+
+from __future__ import annotations
+
+COIN_ID = b"\x00\x06"  # QMail wire A.2: CloudCoin
+TRAILER = b"\x3e\x3e"  # A.4; old documents print E3 E3, code and vectors use 3E 3E
+
+# Encryption types, header byte 16 (A.3.1)
+ENC_NONE = 0
+ENC_COIN = 1  # AES-128-CTR under the coin's authenticity number
+ENC_LOCKER = 2  # AES-128-CTR under a locker key
+ENC_COIN256 = 4  # AES-256-CTR + HMAC-SHA-256 under SHA-256(authenticity number); our nodes among themselves
+
+# Command groups (A.9) and commands. Group 6 uses 70..84; the older 60..64 are not sent.
+GROUP_STATUS = 0
+CMD_ECHO = 0
+CMD_VERSION = 1
+GROUP_AUTH = 1
+CMD_DETECT = 10
+GROUP_MAIL = 6
+CMD_UPLOAD = 70
+CMD_TELL = 71
+CMD_PING = 72
+CMD_PEEK = 73
+CMD_DOWNLOAD = 74
+CMD_UPLOAD_PAGE = 75
+GROUP_LOCKER = 8
+CMD_LOCKER_PUT = 82
+CMD_LOCKER_PEEK = 83
+CMD_LOCKER_REMOVE = 84
+CMD_LOCKER_PUT_MANY = 88
+
+# Commands whose body length is the u32 at header bytes 10..13 (A.2.1)
+LONG_COMMANDS = range(75, 85)
+
+# Sizes
+CHALLENGE_SIZE = 16
+HEADER_SIZE = 32  # types 0..3
+HEADER256_SIZE = 48  # types 4 and 5, request and answer
+HMAC_SIZE = 32
+PAGE_SIZE = 262_144  # one page of command 75 and of an answer to 74 (C.4, C.5)
+MAX_SHORT_BODY = 65_535  # u16 body length
+MAX_BODY = 1 << 20  # what a node accepts at all; the largest defined body is 262 234 bytes
+PREAMBLE_SIZE = 48
+IDENTITY_SIZE = 32  # preamble without its challenge
+TELL_HEADER_SIZE = 64
+LOCATION_SIZE = 32
+ADDRESS_ENTRY_SIZE = 32
+MANIFEST_ENTRY_SIZE = 16
+LOCKER_CODE_SIZE = 16
+MAX_RECIPIENTS = 50
+MAX_FILES = 246  # meta, body and 244 attachments
+MAX_ATTACHMENTS = MAX_FILES - 2
+
+# File types (C.2)
+FILE_META = 0
+FILE_BODY = 1
+FILE_ATTACHMENT = 10  # first attachment; N-th is FILE_ATTACHMENT + N
+FLAG_BODY = 1
+FLAG_ATTACHMENT = 2
+FLAG_META = 4
+MANIFEST_HAS_CRC = 2  # manifest_flags bit 1 (C.6.4)
+
+TELL_NEW_MAIL = 0
+TELL_READ_RECEIPT = 1
+TELL_DELETED = 2
+
+# Status bytes of an answer (A.8); names follow the column "Meaning"
+STATUS_NO_ERROR = 0
+STATUS_INVALID_SPLIT = 2
+STATUS_INVALID_RAIDA = 3
+STATUS_INVALID_SHARD = 4
+STATUS_INVALID_GROUP = 5
+STATUS_INVALID_COMMAND = 6
+STATUS_INVALID_COIN_ID = 7
+STATUS_COIN_NOT_FOUND = 8
+STATUS_PACKET_LENGTH = 16
+STATUS_WRONG_RAIDA = 18
+STATUS_KEY_COIN_NOT_FOUND = 25
+STATUS_ENCRYPTION_UNSUPPORTED = 27
+STATUS_NO_TRAILER = 33
+STATUS_INVALID_ENCRYPTION = 34
+STATUS_EMPTY_BODY = 36
+STATUS_INVALID_CRC = 37
+STATUS_NOT_DIVISIBLE = 39
+STATUS_SN_NOT_HELD = 40
+STATUS_RATE_EXCEEDED = 160
+STATUS_PAYMENT_PROCESSING = 167
+STATUS_PAYMENT_INSUFFICIENT = 168
+STATUS_PAYMENT_REQUIRED = 169
+STATUS_LOCKER_EMPTY = 179
+STATUS_FILESYSTEM = 194
+STATUS_INVALID_PARAMETER = 198
+STATUS_INVALID_PAN = 199
+STATUS_INVALID_AN = 200
+STATUS_FILE_EXISTS = 201
+STATUS_FILE_NOT_EXIST = 202
+STATUS_INVALID_HMAC = 204
+STATUS_NOT_OWNER = 232
+STATUS_BLACKLISTED = 236
+STATUS_CLASS_REJECTED = 237
+STATUS_ALL_PASS = 241
+STATUS_ALL_FAIL = 242
+STATUS_MIXED = 243
+STATUS_POLL_TIMEOUT = 245
+STATUS_SUCCESS = 250
+STATUS_INTERNAL = 252
+STATUS_NETWORK = 253
+STATUS_MEMORY = 254
+STATUS_INVALID_ROUTING = 255
+
+SUCCESSES = frozenset({STATUS_NO_ERROR, STATUS_ALL_PASS, STATUS_SUCCESS})
+# worth another try later (A.8, below the table); everything else is final
+RETRYABLE = frozenset({STATUS_PAYMENT_PROCESSING, 225, STATUS_INTERNAL, STATUS_NETWORK, STATUS_RATE_EXCEEDED})
+
+STATUS_TEXT = {
+    STATUS_INVALID_SPLIT: "split id invalid",
+    STATUS_INVALID_RAIDA: "request is for another RAIDA",
+    STATUS_INVALID_SHARD: "shard id invalid",
+    STATUS_INVALID_GROUP: "command group unknown",
+    STATUS_INVALID_COMMAND: "command unknown",
+    STATUS_INVALID_COIN_ID: "coin id wrong",
+    STATUS_COIN_NOT_FOUND: "coin not found",
+    STATUS_PACKET_LENGTH: "packet length invalid",
+    STATUS_WRONG_RAIDA: "wrong RAIDA",
+    STATUS_KEY_COIN_NOT_FOUND: "encryption coin not found",
+    STATUS_ENCRYPTION_UNSUPPORTED: "encryption type unsupported",
+    STATUS_NO_TRAILER: "trailer missing",
+    STATUS_INVALID_ENCRYPTION: "body cannot be decrypted",
+    STATUS_EMPTY_BODY: "body required but empty",
+    STATUS_INVALID_CRC: "challenge CRC mismatch",
+    STATUS_NOT_DIVISIBLE: "entry list not divisible",
+    STATUS_SN_NOT_HELD: "serial number not held here",
+    STATUS_RATE_EXCEEDED: "request rate exceeded",
+    STATUS_PAYMENT_PROCESSING: "payment being processed",
+    STATUS_PAYMENT_INSUFFICIENT: "payment insufficient",
+    STATUS_PAYMENT_REQUIRED: "payment required",
+    STATUS_LOCKER_EMPTY: "locker empty or unknown",
+    STATUS_FILESYSTEM: "node cannot write its storage",
+    STATUS_INVALID_PARAMETER: "parameter invalid",
+    STATUS_INVALID_PAN: "locker key malformed",
+    STATUS_INVALID_AN: "authenticity number wrong",
+    STATUS_FILE_EXISTS: "object belongs to another sender",
+    STATUS_FILE_NOT_EXIST: "object does not exist",
+    STATUS_INVALID_HMAC: "HMAC invalid",
+    STATUS_NOT_OWNER: "not the owner",
+    STATUS_BLACKLISTED: "sender is blacklisted",
+    STATUS_CLASS_REJECTED: "sender class is rejected",
+    STATUS_ALL_FAIL: "all coins failed",
+    STATUS_MIXED: "some coins failed",
+    STATUS_POLL_TIMEOUT: "long poll timed out",
+    STATUS_INTERNAL: "internal error",
+    STATUS_NETWORK: "network error",
+    STATUS_MEMORY: "node is out of memory",
+    STATUS_INVALID_ROUTING: "routing byte invalid",
+}
+
+
+def status_text(status: int) -> str:
+    """The meaning of an answer's status byte, for messages."""
+    return STATUS_TEXT.get(status, "unknown status")
+
+
+def duration_code(weeks: int) -> int:
+    """The wire's storage duration code for a number of weeks (C.2)."""
+    for code, limit in enumerate((0, 1, 4, 12, 26, 52)):
+        if weeks <= limit:
+            return code
+    return 255

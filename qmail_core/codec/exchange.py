@@ -1,0 +1,48 @@
+"""The length rule of one exchange: how many bytes a frame has, from its first bytes. Client and node share it.
+
+A RAIDA connection carries whole frames with no framing of its own, so both ends must know a frame's size from its
+header. Every function returns the size once it is known, None while more header bytes are needed, or raises
+RemoteProtocolError when the announced size is not acceptable. QMail wire A.1, A.2.1, A.5.
+"""
+
+from __future__ import annotations
+
+from qmail_core.codec import consts as c
+from qmail_core.codec import packet
+from qmail_core.errors import RemoteProtocolError
+
+FIRST_READ = 17  # byte 16 of a request tells how long its header is
+
+
+def request_size(head: memoryview) -> int | None:
+    """Size of a request frame, header included.
+
+    head     the bytes received so far
+    raises   RemoteProtocolError if the body is announced larger than a node accepts
+    source   QMail wire A.1 "TCP read order"
+    """
+    if len(head) < FIRST_READ:
+        return None
+    header_size = c.HEADER_SIZE if head[16] <= 3 else c.HEADER256_SIZE
+    if len(head) < header_size:
+        return None
+    body = packet.read_header(head[:header_size]).body_size
+    if body > c.MAX_BODY:
+        raise RemoteProtocolError(f"request body of {body} bytes announced, at most {c.MAX_BODY} accepted")
+    return header_size + body
+
+
+def reply_size(head: memoryview, enc: int) -> int | None:
+    """Size of an answer frame, header included.
+
+    head     the bytes received so far
+    enc      encryption type of the request it answers
+    source   QMail wire A.5; a type 4 request is answered with 48 header bytes unless the node refused it early
+    """
+    if len(head) < c.HEADER_SIZE:
+        return None
+    long = enc >= c.ENC_COIN256 and head[16] == enc
+    header_size = c.HEADER256_SIZE if long else c.HEADER_SIZE
+    if len(head) < header_size:
+        return None
+    return header_size + int.from_bytes(head[9:12], "big")

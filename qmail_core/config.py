@@ -1,0 +1,51 @@
+"""Typed settings. Read once at start-up from file, environment or arguments, then passed down; never read below."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from qmail_core.errors import ConfigError
+from qmail_core.model import Durability, Profile, Striping
+
+
+class Timeouts(Struct, frozen=True):
+    """Seconds one exchange with one node may take, by what is asked."""
+
+    small: float = 10.0  # peek, tell, lockers, download of a small object
+    page: float = 30.0  # one page of a large object
+    poll: float = 600.0  # long poll
+
+
+class EngineConfig(Struct, frozen=True, kw_only=True):
+    """Everything one engine (one identity, one store, one wallet folder) needs to know."""
+
+    data: str  # folder that holds the store, wallets, receipts, outgoing files and fetched attachments
+    striping: Striping = Striping(Profile.SEALED, 20, 5)
+    encryption: int = 4  # 1 for foreign servers, 4 between our own
+    durability: Durability = Durability.SAFE
+    beacons: tuple[int, int] = (11, 14)  # primary and secondary, for recipients that name none
+    storage_fee: int = 1  # CloudCoins per server per file
+    inbox_fee: int = 10  # CloudCoins per recipient
+    pool_upload: int = 100  # funded upload lockers to keep ready
+    pool_inbox: int = 6  # funded inbox-fee lockers to keep ready
+    roots: tuple[str, ...] = ()  # folders files may be read from by path, besides <data>
+    drives: tuple[tuple[str, str], ...] = ()  # (Windows path prefix, folder it stands for)
+    max_body: int = 1_000_000  # bytes of a plain-text body file
+    max_document: int = 8 << 20  # bytes of a ready document
+    timeouts: Timeouts = Timeouts()
+
+    def check(self, nodes: int) -> None:
+        """Raise ConfigError if the striping does not fit a network of so many nodes."""
+        s = self.striping
+        if s.k < 1 or s.m < 1:
+            raise ConfigError("striping needs at least one data and one parity stripe")
+        if s.n > nodes:
+            raise ConfigError(f"striping {s.k}+{s.m} needs {s.n} servers, the network has {nodes}")
+        if s.n > 32:
+            raise ConfigError(f"striping {s.k}+{s.m} uses {s.n} servers, a mail may use at most 32")
+        if s.profile == Profile.INTEROP and s.m != 1:
+            raise ConfigError("the interop profile has exactly one parity stripe")
+        if self.encryption not in (1, 4):
+            raise ConfigError(f"encryption type {self.encryption} is not 1 or 4")
+        if any(not 0 <= beacon < nodes for beacon in self.beacons):
+            raise ConfigError(f"beacons {self.beacons} are not nodes of a network of {nodes}")

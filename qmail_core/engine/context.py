@@ -1,0 +1,100 @@
+"""What every story of one engine shares: settings, randomness, clock, fanout, store, and the identity it speaks as."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from typing_extensions import Buffer
+
+from qmail_core.codec import consts as c
+from qmail_core.codec import mail
+from qmail_core.codec.cipher import Key, coin_key
+from qmail_core.codec.packet import Batch
+from qmail_core.config import EngineConfig
+from qmail_core.model import Address, Coin
+from qmail_core.store.base import MailStore
+from qmail_core.transport.base import Transport
+from qmail_core.transport.fanout import Fanout
+
+T = TypeVar("T")
+INLINE_BYTES = 256 * 1024  # work on less than this is quicker done than handed to a thread
+
+
+class Context:
+    """Shared by the stories of one engine; holds no story of its own."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        coin: Coin,
+        transport: Transport,
+        store: MailStore,
+        clock: Callable[[], float],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self.config = config
+        self.coin = coin
+        self.store = store
+        self.clock = clock
+        self.entropy = entropy
+        self.transport = transport
+        self.fanout = Fanout(transport, entropy)
+        self.nodes = transport.nodes()
+        self._keys: dict[int, Key] = {}
+        self._identities: dict[int, bytes] = {}
+
+    @property
+    def address(self) -> Address:
+        """The identity this engine speaks as."""
+        return self.coin.address
+
+    @property
+    def quorum(self) -> int:
+        """More than half of the nodes: what a change of coins needs (13 of 25)."""
+        return self.nodes // 2 + 1
+
+    def now(self) -> int:
+        """Unix seconds."""
+        return int(self.clock())
+
+    def key(self, node: int) -> Key:
+        """The wire key shared with one node."""
+        found = self._keys.get(node)
+        if found is None:
+            found = self._keys[node] = coin_key(self.config.encryption, self.coin, node)
+        return found
+
+    def identity(self, node: int) -> bytes:
+        """The preamble's identity bytes for one node."""
+        found = self._identities.get(node)
+        if found is None:
+            found = self._identities[node] = mail.build_identity(self.coin, node)
+        return found
+
+    def mail_batch(
+        self, command: int, nodes: Sequence[int], heads: Sequence[bytes], tails: Sequence[Buffer] = (), page: int = 0
+    ) -> Batch:
+        """Requests of group 6: the identity bytes are put before each head."""
+        return Batch(
+            c.GROUP_MAIL,
+            command,
+            list(nodes),
+            [self.key(node) for node in nodes],
+            [self.identity(node) + head for node, head in zip(nodes, heads, strict=True)],
+            list(tails) or [b""] * len(nodes),
+            page,
+        )
+
+    def batch(self, group: int, command: int, nodes: Sequence[int], bodies: Sequence[Buffer]) -> Batch:
+        """Requests of any other group."""
+        keys = [self.key(node) for node in nodes]
+        return Batch(group, command, list(nodes), keys, [b""] * len(nodes), list(bodies))
+
+    @staticmethod
+    async def offload(size: int, work: Callable[..., T], *args: object) -> T:
+        """Run a pure transform inline when it is small, else in a thread (the kernels release the GIL)."""
+        if size <= INLINE_BYTES:
+            return work(*args)
+        return await asyncio.get_running_loop().run_in_executor(None, work, *args)

@@ -1,0 +1,349 @@
+"""The facade: one method per story. Surfaces, the command line and embedding programs call nothing below it.
+
+An Engine serves one identity. It is given its transport, store, clock and randomness, so the same code runs against
+sockets, in memory, and in tests with a clock of their own. All methods belong to the loop that called `start`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import BinaryIO
+
+import msgspec
+
+from qmail_core.codec import address as addresses
+from qmail_core.config import EngineConfig
+from qmail_core.engine.context import Context
+from qmail_core.engine.mailbox import Mailbox
+from qmail_core.engine.outgoing import Outgoing
+from qmail_core.engine.paths import Paths
+from qmail_core.engine.receipts import Receipts
+from qmail_core.engine.receive import Receiver
+from qmail_core.engine.repair import Repairer
+from qmail_core.engine.send import Sender
+from qmail_core.engine.tasks import Tasks
+from qmail_core.engine.wallet import Wallet
+from qmail_core.errors import NotFound, QMailError, UsageError
+from qmail_core.model import (
+    Address,
+    Coin,
+    Costs,
+    Downloaded,
+    Draft,
+    Durability,
+    Folder,
+    Kind,
+    Message,
+    MessagePage,
+    Polled,
+    PoolStatus,
+    Receipt,
+    Recipient,
+    Repaired,
+    SendResult,
+    Source,
+    Started,
+    StoredAttachment,
+    TaskState,
+)
+from qmail_core.store.base import Contact, MailStore
+from qmail_core.transport.base import Transport
+
+log = logging.getLogger("qmail.engine")
+
+_TICK = 2.0  # seconds between looks at the queues
+
+
+class Engine:
+    """Send, receive and look after the mail of one identity.
+
+    config     settings; `config.data` is the engine's own folder
+    coin       the identity coin with its authenticity numbers
+    transport  how frames reach the nodes
+    store      where everything is remembered; closed with the engine
+    clock      Unix time in seconds
+    entropy    cryptographically strong random bytes
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        coin: Coin,
+        transport: Transport,
+        store: MailStore,
+        *,
+        clock: Callable[[], float] = time.time,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        config.check(transport.nodes())
+        self.config = config
+        self._store = store
+        self._transport = transport
+        home = os.path.join(config.data, "Wallets", "Mail", "Outgoing")
+        os.makedirs(home, mode=0o700, exist_ok=True)
+        os.makedirs(os.path.join(config.data, "Wallets", "Default"), mode=0o700, exist_ok=True)
+        ctx = self._ctx = Context(config, coin, transport, store, clock, entropy)
+        self._tasks = Tasks(clock, entropy)
+        self._paths = Paths(home, config.roots, config.drives)
+        self._wallet = Wallet(ctx)
+        self._mailbox = Mailbox(ctx)
+        self._receipts = Receipts(ctx)
+        self._outgoing = Outgoing(ctx, self._tasks, self._receipts, self._wallet, self._mailbox)
+        self._sender = Sender(
+            ctx, self._tasks, self._paths, self._receipts, self._wallet, self._mailbox, self._outgoing
+        )
+        self._receiver = Receiver(ctx, self._mailbox)
+        self._repairer = Repairer(ctx, self._receipts, self._wallet)
+        self._background: asyncio.Task[None] | None = None
+
+    # ---------------------------------------------------------------------------------------------- life
+
+    async def start(self) -> None:
+        """Take up what a stop or crash interrupted, and begin to work off the queues."""
+        self._sender.resume()
+        self._background = asyncio.get_running_loop().create_task(self._work(), name="qmail-background")
+
+    async def close(self) -> None:
+        """Stop; whatever was accepted and is not finished goes on at the next start."""
+        if self._background is not None:
+            self._background.cancel()
+            await asyncio.gather(self._background, return_exceptions=True)
+        await self._tasks.close()
+        await self._transport.close()
+        await self._store.close()
+
+    async def __aenter__(self) -> Engine:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _work(self) -> None:
+        """The queues: lockers in doubt, the pool, tells to retry, mails to repair."""
+        chores: Sequence[Callable[[], Awaitable[object]]] = (
+            self._wallet.recover,
+            lambda: self._wallet.replenish("Default"),
+            self._outgoing.retry_due,
+            self._repairer.repair_due,
+        )
+        while True:
+            for chore in chores:
+                try:
+                    await chore()
+                except QMailError as error:
+                    log.warning("background work: %s", error)
+                except Exception:
+                    log.exception("background work failed")
+            await asyncio.sleep(_TICK)
+
+    # ---------------------------------------------------------------------------------------------- who and what
+
+    @property
+    def address(self) -> Address:
+        """This engine's mailbox."""
+        return self._ctx.address
+
+    @property
+    def address_text(self) -> str:
+        """This engine's mailbox as text."""
+        return addresses.render(self._ctx.address)
+
+    def render(self, address: Address) -> str:
+        """The canonical text of an address."""
+        return addresses.render(address)
+
+    def resolve(self, text: str) -> Address:
+        """The mailbox a text means; AddressError with a short reason if none."""
+        return addresses.parse(text, self._lookup)
+
+    def _lookup(self, text: str) -> Address | None:
+        contacts = self._store.contacts
+        found = contacts.find(text)
+        if found is None and "#" in text and text.rpartition("#")[2].isdecimal():
+            found = contacts.by_serial(int(text.rpartition("#")[2]))
+        if found is None and text.isdecimal():
+            found = contacts.by_serial(int(text))
+        return found.address if found is not None else None
+
+    async def add_contact(self, text: str, address: Address, *, beacon: int | None = None) -> None:
+        """Remember who a text means."""
+        first, second = self.config.beacons
+        contact = Contact(address=address, text=text, beacon=first if beacon is None else beacon, second=second)
+        await self._store.contacts.add(contact, self._ctx.now())
+
+    async def deposit(self, coins: Iterable[Coin], wallet: str = "Default") -> None:
+        """Put coins into a wallet."""
+        await self._store.wallet.add_coins(wallet, coins)
+
+    async def fill_pool(self, wallet: str = "Default") -> PoolStatus:
+        """Fund lockers now rather than in the background."""
+        await self._wallet.replenish(wallet)
+        return self._wallet.pool(wallet)
+
+    def new_guid(self) -> bytes:
+        """A fresh GUID."""
+        return self._ctx.entropy(16)
+
+    # ---------------------------------------------------------------------------------------------- files by path
+
+    def allow_path(self, text: str, limit: int | None = None) -> str:
+        """The resolved path of a readable file below the allowed folders; UsageError if it is larger than `limit`."""
+        path, state = self._paths.check(text)
+        if limit is not None and state.st_size > limit:
+            raise UsageError(f"file is larger than {limit} bytes")
+        return path
+
+    def read_path(self, text: str, limit: int) -> bytes:
+        """The bytes of such a file; UsageError if it is empty or larger than `limit`."""
+        data = self._paths.read(text, limit)
+        if not data:
+            raise UsageError("file is empty")
+        return data
+
+    def spool(self, guid: bytes, name: str) -> tuple[BinaryIO, Source]:
+        """A file for attachment bytes that come with a request; the caller writes and closes it."""
+        return self._sender.spool(guid, name)
+
+    def drop_spool(self, guid: bytes) -> None:
+        """Forget attachment bytes of a request that was refused."""
+        self._sender.drop_spool(guid)
+
+    # ---------------------------------------------------------------------------------------------- wallet
+
+    def wallet_name(self, text: str) -> str:
+        """The wallet a name or path means; UsageError or NotFound with the documented words."""
+        name = text.replace("\\", "/").rstrip("/").rpartition("/")[2]
+        if not name or name in (".", "..") or "\0" in text:
+            raise UsageError("Invalid wallet_path")
+        if name == "Mail":
+            raise UsageError("Invalid wallet_path")  # it holds the identity and is never a payment source
+        if not os.path.isdir(os.path.join(self.config.data, "Wallets", name)):
+            raise NotFound("Wallet not found")
+        return name
+
+    def wallets(self) -> Sequence[str]:
+        """Names of the wallets on disk."""
+        return sorted(os.listdir(os.path.join(self.config.data, "Wallets")))
+
+    def balance(self, wallet: str = "Default") -> int:
+        """Whole CloudCoins free in a wallet."""
+        return self._store.wallet.balance(wallet)
+
+    def pool_status(self, wallet: str = "Default") -> PoolStatus:
+        """Lockers ready to pay, and the wallet behind them."""
+        return self._wallet.pool(wallet)
+
+    def costs(self, files: int, recipients: int) -> Costs:
+        """What a send costs; the mail itself and each attachment is a file."""
+        config = self.config
+        return Costs(config.storage_fee * config.striping.n * files, config.inbox_fee * recipients)
+
+    # ---------------------------------------------------------------------------------------------- send
+
+    def receipt_exists(self, guid: bytes) -> bool:
+        """Whether a guid has been used."""
+        return self._store.sends.has_receipt(guid)
+
+    def receipt(self, guid: bytes) -> Receipt:
+        """The receipt of a send; NotFound if there is none."""
+        return self._receipts.get(guid)
+
+    def task(self, task_id: str) -> TaskState:
+        """The state of a task; NotFound if there is none."""
+        return self._tasks.get(task_id)
+
+    async def wait(self, task_id: str) -> TaskState:
+        """The state of a task once it has ended."""
+        return await self._tasks.wait(task_id)
+
+    async def start_upload(self, draft: Draft, *, tell: bool) -> Started:
+        """Accept a mail and store it in the background; with `tell`, announce it then.
+
+        When this returns, the intent is on disk. raises UsageError, PathRefused, Conflict
+        """
+        return await self._sender.accept(draft, tell=tell)
+
+    async def start_tell(self, guid: bytes) -> Started:
+        """Announce a stored mail in the background; NotFound, Conflict or UsageError with the documented words."""
+        return await self._outgoing.start(guid)
+
+    async def send(self, draft: Draft) -> SendResult:
+        """Store and announce a mail, and wait for both.
+
+        raises   PaymentError, QuorumError, TellError, and what `start_upload` raises
+        """
+        costs = self.costs(1 + len(draft.attachments), len(draft.recipients))
+        return await self._sender.send(draft, costs)
+
+    def draft(
+        self,
+        to: Sequence[str],
+        subject: str,
+        body: str,
+        *,
+        cc: Sequence[str] = (),
+        bcc: Sequence[str] = (),
+        attachments: Sequence[Source] = (),
+        durability: Durability | None = None,
+    ) -> Draft:
+        """A draft from plain texts; AddressError if a recipient cannot be resolved."""
+        groups = ((Kind.TO, to), (Kind.CC, cc), (Kind.BCC, bcc))
+        return Draft(
+            subject=subject,
+            body=body,
+            recipients=tuple(Recipient(kind, text, self.resolve(text)) for kind, texts in groups for text in texts),
+            attachments=tuple(attachments),
+            durability=durability or self.config.durability,
+        )
+
+    async def repair(self, guid: bytes) -> Repaired:
+        """Look for missing stripes of a sent mail and store them again."""
+        return await self._repairer.repair(guid)
+
+    # ---------------------------------------------------------------------------------------------- receive
+
+    async def peek(self, since: int = 0) -> Polled:
+        """Ask the beacons for mail now; QuorumError if none answers."""
+        return await self._with_id(self._receiver.peek(since))
+
+    async def ping(self, timeout: float, since: int = 0) -> Polled:
+        """Wait up to `timeout` seconds for new mail."""
+        return await self._with_id(self._receiver.ping(timeout, since))
+
+    async def _with_id(self, polling: Awaitable[Polled]) -> Polled:
+        polled = await polling
+        return msgspec.structs.replace(polled, request_id=self._ctx.entropy(8).hex())
+
+    async def download(self, guid: bytes, sender_sn: int | None = None) -> Downloaded:
+        """Fetch a mail into the store; NotFound without a pending tell (unless `sender_sn` is given)."""
+        return await self._receiver.download(guid, sender_sn)
+
+    async def receive(self, timeout: float = 0.0) -> Sequence[Downloaded]:
+        """Every mail that waits, fetched; waits up to `timeout` seconds for the first."""
+        polled = await self.peek()
+        if not polled.notifications and timeout:
+            polled = await self.ping(timeout)
+        return [await self.download(item.tell.guid) for item in polled.notifications]
+
+    def messages(self, folder: Folder, limit: int = 50, offset: int = 0, sort: str = "newest") -> MessagePage:
+        """One page of a folder."""
+        return self._store.mail.messages(folder, limit, offset, sort)
+
+    async def message(self, message_id: bytes, *, mark_read: bool = True) -> Message:
+        """A stored message; NotFound if there is none."""
+        if mark_read:
+            return await self._store.mail.set_read(message_id, True)
+        return self._store.mail.message(message_id)
+
+    def attachments(self, message_id: bytes) -> Sequence[StoredAttachment]:
+        """The attachments of a message; NotFound if there is no such message."""
+        return self._store.mail.attachments(message_id)
+
+    async def attachment(self, message_id: bytes, attachment_id: int, *, fetch: bool = True) -> StoredAttachment:
+        """One attachment; with `fetch` its bytes are in the file `path` names."""
+        return await self._receiver.attachment(message_id, attachment_id, fetch=fetch)

@@ -1,0 +1,252 @@
+"""Getting one object back from its nodes: page row by page row, from any k good stripes, whoever lies or is silent.
+
+Small objects are asked of everybody at once: the bytes are few and the answer tells who is in trouble. Large ones are
+asked of the k healthiest nodes and a small margin, and of the others as soon as one of those fails, lies or dawdles.
+Stripes are grouped by the digest root in their header; the group that reaches k checked stripes wins, and whoever
+answered something else is named.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from zlib import crc32
+
+from typing_extensions import Buffer
+
+from qmail_core.codec import consts as c
+from qmail_core.codec import erasure, mail
+from qmail_core.codec.erasure import InteropReader, Reader, Shards
+from qmail_core.codec.packet import Reply
+from qmail_core.engine.context import Context
+from qmail_core.errors import ErasureError, QMailError, QuorumError
+from qmail_core.model import FileEntry, Profile, Striping, Tell
+from qmail_core.transport.fanout import Run
+
+log = logging.getLogger("qmail.fetch")
+
+_MARGIN = 2  # stripes asked beyond k for large objects
+_HEDGE = 0.25  # seconds after which the remaining nodes are asked as well
+_SMALL_OBJECT = 1 << 20  # below this everybody is asked at once
+
+
+class Fetch:
+    """One object on its way back."""
+
+    def __init__(self, ctx: Context, tell: Tell, file_type: int, entry: FileEntry | None) -> None:
+        self._ctx = ctx
+        self._tell = tell
+        self._file_type = file_type
+        self._entry = entry
+        self._stripe_of = {server.raida: server.stripe for server in tell.servers}
+        self.reader: Reader | InteropReader | None = None
+        self.good: set[int] = set()  # nodes that gave checked stripes
+        self.failed: dict[int, QMailError] = {}  # nodes that were asked in vain
+        self.pages_seen: dict[int, Buffer] = {}  # by node, of the last row: the repair borrows digest paths from them
+        if tell.striping.profile == Profile.INTEROP:
+            if entry is None:
+                raise ErasureError("the size of this object is unknown, so it cannot be rebuilt")
+            self.reader = InteropReader(tell.striping.k, entry.size)
+
+    @property
+    def liars(self) -> set[int]:
+        """Nodes whose bytes were not what was stored."""
+        return {node for node, error in self.failed.items() if isinstance(error, ErasureError)}
+
+    @property
+    def striping(self) -> Striping:
+        """As the stripes themselves say, once the first row has come."""
+        return self.reader.striping if self.reader is not None else self._tell.striping
+
+    async def plaintext(self) -> AsyncIterator[bytes]:
+        """The object, one page row after the other; ErasureError or QuorumError when it cannot be rebuilt."""
+        page, checksum, size = 0, 0, 0
+        while True:
+            shards = await self.row(page)
+            assert self.reader is not None
+            plain = await self._ctx.offload(_row_bytes(shards), self.reader.join, page, shards)
+            if self._entry is not None and self._entry.crc32 is not None and self.reader.pages == 1:
+                plain = self._outvote(plain, shards)
+            checksum, size = crc32(plain, checksum), size + len(plain)
+            page += 1
+            if page == self.reader.pages:
+                self._verify(checksum, size)
+                yield plain
+                return
+            yield plain
+
+    def _verify(self, checksum: int, size: int) -> None:
+        entry = self._entry
+        if entry is not None and (size != entry.size or (entry.crc32 is not None and checksum != entry.crc32)):
+            raise ErasureError(f"object {self._file_type} was rebuilt, but is not what the tell announces")
+
+    def _outvote(self, plain: bytes, shards: dict[int, Shards]) -> bytes:
+        """`interop` stripes cannot be checked one by one: with one to spare, leave each out until the CRC agrees."""
+        assert self._entry is not None
+        if crc32(plain) == self._entry.crc32 or not isinstance(self.reader, InteropReader):
+            return plain
+        for stripe in shards if len(shards) > self.reader.striping.k else ():
+            others = {other: found for other, found in shards.items() if other != stripe}
+            candidate = self.reader.join(0, others)
+            if crc32(candidate) == self._entry.crc32:
+                liar = next(node for node, index in self._stripe_of.items() if index == stripe)
+                self._blame(liar, ErasureError(f"node {liar} gave a wrong stripe"))
+                return candidate
+        return plain
+
+    async def row(self, page: int, *, everybody: bool = False) -> dict[int, Shards]:
+        """Checked shards of one page row by stripe index, from at least k stripes.
+
+        everybody  ask all nodes and wait for all of them (the repair wants to know who lacks what)
+        raises     QuorumError naming the failures when fewer than k good stripes can be had
+        """
+        search = _RowSearch(self, page)
+        run = self._ctx.fanout.run(None, timeout=self._timeout(), judge=_page)
+        try:
+            await self._search(run, search, everybody=everybody)
+        finally:
+            run.cancel()
+        self.pages_seen = search.raw
+        return search.shards()
+
+    async def _search(self, run: Run, search: _RowSearch, *, everybody: bool) -> None:
+        waiting = self._ctx.fanout.health.order(n for n in self._stripe_of if everybody or n not in self.failed)
+        first = len(waiting) if everybody or self._ask_all(search.page) else self.striping.k + _MARGIN
+        self._ask(run, waiting[:first], search.page)
+        waiting = waiting[first:]
+        while True:
+            seen = len(run.failed)
+            need = len(search.raw) + max(1, self.striping.k - len(search.best()))
+            settled = everybody or (search.page == 0 and not waiting)
+
+            def enough(seen: int = seen, need: int = need) -> bool:
+                return len(run.good) >= need or len(run.failed) > seen
+
+            await run.until(enough, _HEDGE if waiting else None)
+            if settled and len(run.good) >= self.striping.k:
+                # so that a mail's first row tells the silent nodes from those that are merely last
+                await (run.finish() if everybody else run.wait(len(self._stripe_of), timeout=_settle(run)))
+            await self._take(run, search)
+            if len(search.best()) >= self.striping.k and (not everybody or not run.pending):
+                break
+            if waiting:
+                self._ask(run, waiting, search.page)
+                waiting = []
+            elif not run.pending and len(run.good) == len(search.raw):
+                break
+        self._conclude(run, search)
+
+    def _conclude(self, run: Run, search: _RowSearch) -> None:
+        self.failed |= run.failed
+        if search.page == 0 and self._ask_all(0):
+            silent = QMailError("no answer by the time the object was complete")
+            self.failed |= dict.fromkeys(run.pending, silent)
+        best = search.best()
+        if len(best) < self.striping.k:
+            wrong = sorted(self.failed)
+            raise QuorumError(
+                f"only {len(best)} good stripes, {self.striping.k} needed; failed servers: "
+                + (", ".join(map(str, wrong)) or "none"),
+                dict(self.failed),
+            )
+        for node in search.outvoted(best):
+            self._blame(node, ErasureError(f"node {node} gave a stripe of something else"))
+        self.good |= best
+        if self.reader is None:
+            self.reader = search.reader_of(best)
+
+    def _ask_all(self, page: int) -> bool:
+        known = self._entry.size if self._entry is not None else 0
+        return page == 0 and known <= _SMALL_OBJECT
+
+    def _ask(self, run: Run, nodes: Sequence[int], page: int) -> None:
+        body = mail.build_download(self._tell.guid, self._tell.locker_code, self._file_type, page)
+        if nodes:
+            run.add(self._ctx.mail_batch(c.CMD_DOWNLOAD, nodes, [body] * len(nodes)))
+
+    async def _take(self, run: Run, search: _RowSearch) -> None:
+        """Check what has come; a node whose page does not check out is blamed."""
+        fresh = {node: data for node, data in run.good.items() if node not in search.raw}
+        size = sum(len(memoryview(data)) for data in fresh.values() if isinstance(data, memoryview))
+        for node, outcome in (await self._ctx.offload(size, search.check, fresh)).items():
+            if isinstance(outcome, ErasureError):
+                run.blame(node, outcome)
+                log.warning("node %d gave wrong bytes for %s: %s", node, self._tell.guid.hex(), outcome)
+
+    def _blame(self, node: int, error: QMailError) -> None:
+        self.failed[node] = error
+        self.good.discard(node)
+        self._ctx.fanout.health.bad(node)
+
+    def _timeout(self) -> float:
+        timeouts = self._ctx.config.timeouts
+        return timeouts.small if self._entry is not None and self._entry.size <= _SMALL_OBJECT else timeouts.page
+
+
+def _page(reply: Reply) -> memoryview:
+    return mail.parse_page(reply.expect().payload)
+
+
+def _settle(run: Run) -> float:
+    """How long the last nodes of a small row are waited for: as long as the row took so far, 10 to 300 ms."""
+    return min(0.3, max(0.01, run.elapsed))
+
+
+def _row_bytes(shards: dict[int, Shards]) -> int:
+    return sum(len(shard) for row in shards.values() for shard in row)
+
+
+class _RowSearch:
+    """The answers to one page row, sorted by which object they claim to belong to."""
+
+    def __init__(self, fetch: Fetch, page: int) -> None:
+        self.page = page
+        self.raw: dict[int, Buffer] = {}  # checked pages by node
+        self._fetch = fetch
+        self._groups: dict[bytes, dict[int, Shards]] = {}  # shards by node, by digest root
+        self._readers: dict[bytes, Reader | InteropReader] = {}
+
+    def check(self, fresh: dict[int, object]) -> dict[int, Reader | InteropReader | ErasureError]:
+        """Check pages; heavy, so it may run in a thread. Pure but for filling this search."""
+        outcome: dict[int, Reader | InteropReader | ErasureError] = {}
+        for node, data in fresh.items():
+            assert isinstance(data, memoryview)
+            stripe = self._fetch._stripe_of[node]
+            try:
+                reader = self._reader(data, stripe)
+                shards = reader.check(stripe, self.page, data)
+            except ErasureError as error:
+                outcome[node] = error
+                continue
+            root = reader.root if isinstance(reader, Reader) else b""
+            self._readers[root] = outcome[node] = reader
+            self._groups.setdefault(root, {})[node] = shards
+            self.raw[node] = data
+        return outcome
+
+    def _reader(self, data: memoryview, stripe: int) -> Reader | InteropReader:
+        if self._fetch.reader is not None:
+            return self._fetch.reader
+        layout, index, root = erasure.parse_header(data)
+        entry = self._fetch._entry
+        if index != stripe or (entry is not None and layout.length != entry.size):
+            raise ErasureError("the stripe belongs to another place or object")
+        known = self._readers.get(root)
+        return known if isinstance(known, Reader) and known.layout == layout else Reader(layout, root)
+
+    def best(self) -> set[int]:
+        """Nodes of the largest group."""
+        return set(max(self._groups.values(), key=len, default=()))
+
+    def outvoted(self, best: set[int]) -> Iterable[int]:
+        """Nodes whose stripes are consistent, but of something else."""
+        return [node for group in self._groups.values() for node in group if node not in best]
+
+    def reader_of(self, best: set[int]) -> Reader | InteropReader:
+        """The reader of the winning group."""
+        return next(self._readers[root] for root, group in self._groups.items() if best <= set(group))
+
+    def shards(self) -> dict[int, Shards]:
+        """The winning group's shards by stripe index."""
+        group = max(self._groups.values(), key=len)
+        return {self._fetch._stripe_of[node]: shards for node, shards in group.items()}

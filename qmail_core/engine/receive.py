@@ -1,0 +1,249 @@
+"""The one receive path: ask the beacons, keep the tells, fetch the objects, file the message.
+
+A beacon forgets a tell soon after handing it out, so a tell is committed here before anybody hears of it. A mail is
+downloaded at most once into the store; asking again returns the stored copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import BinaryIO
+
+from qmail_core.codec import consts as c
+from qmail_core.codec import mail, message
+from qmail_core.codec.cbdf import MailMeta
+from qmail_core.codec.packet import Reply
+from qmail_core.engine.context import Context
+from qmail_core.engine.fetch import Fetch
+from qmail_core.engine.mailbox import Mailbox
+from qmail_core.errors import Forbidden, NotFound, QuorumError, RemoteProtocolError
+from qmail_core.model import (
+    Address,
+    Downloaded,
+    FileEntry,
+    Kind,
+    Notification,
+    Polled,
+    Recipient,
+    StoredAttachment,
+    StripeLocation,
+    Tell,
+)
+from qmail_core.transport.fanout import Run
+
+log = logging.getLogger("qmail.receive")
+
+_PEEK_PATIENCE = 2.0  # seconds the second beacon is given once the first has answered
+
+
+def _tells(reply: Reply) -> list[tuple[Tell, bytes]]:
+    """The judge of polls; a poll that a node ended itself (245) is an empty answer."""
+    if reply.status == c.STATUS_POLL_TIMEOUT:
+        return []
+    return mail.parse_tells(reply.expect().payload)
+
+
+class Receiver:
+    """Receives the mails of one engine."""
+
+    def __init__(self, ctx: Context, mailbox: Mailbox) -> None:
+        self._ctx = ctx
+        self._mailbox = mailbox
+        self._fetching: dict[bytes, asyncio.Lock] = {}
+        self._folder = os.path.join(ctx.config.data, "Attachments")
+
+    # ---------------------------------------------------------------------------------------------- beacons
+
+    async def peek(self, since: int) -> Polled:
+        """Ask both beacons now; answers every tell whose mail has not been downloaded yet."""
+        begun = self._ctx.clock()
+        run = self._poll(c.CMD_PEEK, since, self._ctx.config.timeouts.small)
+        await run.wait(1)
+        await run.wait(len(set(self._ctx.config.beacons)), timeout=_PEEK_PATIENCE)
+        await self._keep(run)
+        if not run.good:
+            run.cancel()
+            raise QuorumError("Peek failed", run.failed)
+        run.cancel()
+        return Polled(self.notifications(since), elapsed_ms=self._since(begun))
+
+    async def ping(self, timeout: float, since: int) -> Polled:
+        """Wait for new tells at both beacons at once; answers only tells that were not known before."""
+        begun = self._ctx.clock()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while True:
+            left = deadline - loop.time()
+            run = self._poll(c.CMD_PING, since, max(0.05, left))
+            try:
+                await run.until(lambda run=run: any(run.good.values()))  # type: ignore[misc]
+                new = await self._keep(run)
+            finally:
+                run.cancel()
+            if not run.good and run.failed and deadline - loop.time() > 0.05:
+                raise QuorumError("Ping failed", run.failed)
+            if new or loop.time() >= deadline - 0.05 or not any(run.good.values()):
+                found = tuple(item for item in self.notifications(0) if item.tell.guid in new)
+                ended = bool(run.good) and not found
+                status = c.STATUS_POLL_TIMEOUT if ended else 0
+                return Polled(found, timed_out=ended, status=status, elapsed_ms=self._since(begun))
+
+    def _poll(self, command: int, since: int, timeout: float) -> Run:
+        beacons = list(dict.fromkeys(self._ctx.config.beacons))
+        batch = self._ctx.mail_batch(command, beacons, [mail.build_poll(since)] * len(beacons))
+        return self._ctx.fanout.run(batch, timeout=timeout, judge=_tells)
+
+    async def _keep(self, run: Run) -> set[bytes]:
+        """Commit what the beacons handed out; returns the guids that are new."""
+        answers = [found for found in run.good.values() if isinstance(found, list)]
+        records = {tell.guid: record for found in answers for tell, record in found}
+        return set(await self._ctx.store.mail.add_tells(list(records.items()), self._ctx.now()))
+
+    def _since(self, begun: float) -> int:
+        return int((self._ctx.clock() - begun) * 1000)
+
+    def notifications(self, since: int) -> tuple[Notification, ...]:
+        """Tells that wait for their download."""
+        rows = []
+        for kept in self._ctx.store.mail.pending_tells(since):
+            tell, _ = mail.parse_record(memoryview(kept.record))
+            rows.append(Notification(id=kept.id, tell=tell, received_at=kept.received_at))
+        return tuple(rows)
+
+    # ---------------------------------------------------------------------------------------------- mails
+
+    async def download(self, guid: bytes, sender_sn: int | None) -> Downloaded:
+        """Fetch and file one mail.
+
+        sender_sn  permits a download without a tell, from all nodes
+        raises     NotFound without a tell; ErasureError, QuorumError when it cannot be rebuilt now (nothing is stored
+                   then, and a later try may succeed)
+        """
+        lock = self._fetching.setdefault(guid, asyncio.Lock())
+        try:
+            async with lock:
+                stored = self._stored(guid)
+                return stored if stored is not None else await self._download(guid, sender_sn)
+        finally:
+            if not lock.locked():
+                self._fetching.pop(guid, None)
+
+    def _stored(self, guid: bytes) -> Downloaded | None:
+        found = self._ctx.store.mail.received(guid)
+        if found is None:
+            return None
+        return Downloaded(found, tuple(self._ctx.store.mail.attachments(found.id)), 0, 0, already_downloaded=True)
+
+    async def _download(self, guid: bytes, sender_sn: int | None) -> Downloaded:
+        tell = self._tell(guid, sender_sn)
+        fetches = [Fetch(self._ctx, tell, kind, self._entry(tell, kind)) for kind in (c.FILE_META, c.FILE_BODY)]
+        # both at once: neither depends on the other
+        meta, body = await asyncio.gather(*map(self._whole, fetches))
+        parsed = message.parse(meta, body)
+        if parsed.meta.guid != guid:
+            raise RemoteProtocolError("the mail names another GUID than its tell")
+        sizes = [entry.size for entry in tell.files if entry.file_type >= c.FILE_ATTACHMENT]
+        names = list(parsed.meta.attachment_names)
+        if not tell.files:
+            sizes = await self._attachment_sizes(tell, len(names))
+        names += [f"attachment-{i + 1}.bin" for i in range(len(names), len(sizes))]
+        filed = await self._mailbox.file_received(
+            guid,
+            tell.sender if sender_sn is None else parsed.meta.sender,
+            parsed.meta.subject,
+            parsed.text,
+            self._recipients(parsed.meta),
+            parsed.meta.timestamp,
+            list(zip(names, sizes, strict=False)),
+        )
+        failed = {node: error for fetch in fetches for node, error in fetch.failed.items()}
+        good = set.union(*(fetch.good for fetch in fetches)) - set(failed)
+        unlisted = fetches[0].striping.n - len(tell.servers)
+        return Downloaded(
+            filed,
+            tuple(self._ctx.store.mail.attachments(filed.id)),
+            stripes_downloaded=len(good),
+            stripes_recovered=len(failed) + max(0, unlisted),
+            liars=tuple(sorted(set.union(*(fetch.liars for fetch in fetches)))),
+        )
+
+    def _recipients(self, meta: MailMeta) -> list[Recipient]:
+        named = [(Kind.TO, who) for who in meta.to] + [(Kind.CC, who) for who in meta.cc]
+        return [Recipient(kind, self._mailbox.name_of(who), who) for kind, who in named]
+
+    async def _whole(self, fetch: Fetch) -> bytes:
+        return b"".join([part async for part in fetch.plaintext()])
+
+    async def _attachment_sizes(self, tell: Tell, count: int) -> list[int]:
+        """Without a manifest the stripes themselves say how large each attachment is."""
+        sizes = []
+        for position in range(count):
+            fetch = Fetch(self._ctx, tell, c.FILE_ATTACHMENT + position, None)
+            await fetch.row(0)
+            assert fetch.reader is not None
+            sizes.append(fetch.reader.length)
+        return sizes
+
+    def _entry(self, tell: Tell, file_type: int) -> FileEntry | None:
+        return next((entry for entry in tell.files if entry.file_type == file_type), None)
+
+    def _tell(self, guid: bytes, sender_sn: int | None) -> Tell:
+        try:
+            return mail.parse_record(memoryview(self._ctx.store.mail.tell(guid).record))[0]
+        except NotFound:
+            if sender_sn is None:
+                raise
+        striping = self._ctx.config.striping
+        servers = tuple(StripeLocation(node, node >= striping.k, node) for node in range(striping.n))
+        return Tell(guid=guid, sender=Address(0, sender_sn), timestamp=0, striping=striping, servers=servers)
+
+    # ---------------------------------------------------------------------------------------------- attachments
+
+    async def attachment(self, message_id: bytes, attachment_id: int, *, fetch: bool) -> StoredAttachment:
+        """One attachment of a message; with `fetch` its bytes are on disk when this returns."""
+        found = self._ctx.store.mail.attachment(attachment_id)
+        if found.message_id != message_id:
+            raise Forbidden("Attachment does not belong to the specified email")
+        if not fetch or _on_disk(found):
+            return found
+        lock = self._fetching.setdefault(message_id, asyncio.Lock())
+        async with lock:
+            found = self._ctx.store.mail.attachment(attachment_id)
+            if _on_disk(found):
+                return found
+            return await self._fetch_attachment(found)
+
+    async def _fetch_attachment(self, found: StoredAttachment) -> StoredAttachment:
+        tell = self._tell_of_message(found.message_id)
+        file_type = c.FILE_ATTACHMENT + found.position
+        fetch = Fetch(self._ctx, tell, file_type, self._entry(tell, file_type))
+        path = os.path.join(self._folder, found.message_id.hex(), str(found.position))
+        loop = asyncio.get_running_loop()
+        with _create(f"{path}.part") as file:
+            async for part in fetch.plaintext():
+                await loop.run_in_executor(None, file.write, part)
+            await loop.run_in_executor(None, _finish, file, path)
+        return await self._ctx.store.mail.attachment_fetched(found.id, path)
+
+    def _tell_of_message(self, message_id: bytes) -> Tell:
+        """The tell a message came with; for one that was sent, or downloaded without, all nodes are asked."""
+        found = self._ctx.store.mail.message(message_id)
+        return self._tell(found.guid, found.sender.serial)
+
+
+def _on_disk(found: StoredAttachment) -> bool:
+    return found.mode == 1 and os.path.exists(found.path)
+
+
+def _create(path: str) -> BinaryIO:
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+
+
+def _finish(file: BinaryIO, path: str) -> None:
+    """Give a complete file its name; before that nobody sees it."""
+    file.flush()
+    os.fdatasync(file.fileno())
+    os.replace(f"{path}.part", path)

@@ -1,0 +1,94 @@
+"""Long stories as tasks: an id to poll, progress that never falls, one outcome.
+
+A story reports as it goes and returns its final message and data. A QMailError it raises becomes the failure message;
+anything else is our bug, logged with its traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from qmail_core.errors import NotFound, QMailError
+from qmail_core.model import TaskState
+
+log = logging.getLogger("qmail.tasks")
+_KEEP = 1000  # finished tasks that can still be polled
+
+Report = Callable[[int, str], None]
+Story = Callable[[Report], Awaitable[tuple[str, dict[str, Any]]]]
+
+
+class Tasks:
+    """The tasks of one engine."""
+
+    def __init__(self, clock: Callable[[], float], entropy: Callable[[int], bytes]) -> None:
+        self._clock = clock
+        self._entropy = entropy
+        self._states: OrderedDict[str, TaskState] = OrderedDict()
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def new_id(self) -> str:
+        """An id no other task has."""
+        while True:
+            task_id = f"task_{self._entropy(4).hex()}"
+            if task_id not in self._states:
+                return task_id
+
+    def start(self, task_id: str, story: Story, message: str) -> asyncio.Task[None]:
+        """Run a story in the background under `task_id`."""
+        state = TaskState(id=task_id, message=message, started_at=self._clock())
+        self._states[task_id] = state
+        task = asyncio.get_running_loop().create_task(self._run(state, story), name=task_id)
+        self._running[task_id] = task
+        task.add_done_callback(lambda _: self._running.pop(task_id, None))
+        self._forget()
+        return task
+
+    def get(self, task_id: str) -> TaskState:
+        """A task's state; NotFound if there is none, or it is long over."""
+        try:
+            return self._states[task_id]
+        except KeyError:
+            raise NotFound("Task not found") from None
+
+    async def wait(self, task_id: str) -> TaskState:
+        """The state of a task once it has ended."""
+        task = self._running.get(task_id)
+        if task is not None:
+            await asyncio.wait([task])
+        return self.get(task_id)
+
+    async def close(self) -> None:
+        """Stop what runs; its intent is in the store and is taken up again at the next start."""
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _run(self, state: TaskState, story: Story) -> None:
+        def report(progress: int, message: str) -> None:
+            state.progress = max(state.progress, min(progress, 99))
+            state.message = message
+
+        try:
+            state.message, state.data = await story(report)
+            state.progress, state.status = 100, "success"
+        except QMailError as error:
+            state.message, state.status = error.message, "failed"
+            log.info("%s failed: %s", state.id, error.message)
+        except Exception:
+            state.message, state.status = "Internal error", "failed"
+            log.exception("%s failed", state.id)
+        finally:
+            state.finished_at = self._clock()
+
+    def _forget(self) -> None:
+        while len(self._states) > _KEEP:
+            oldest = next((task_id for task_id in self._states if task_id not in self._running), None)
+            if oldest is None:
+                return
+            del self._states[oldest]

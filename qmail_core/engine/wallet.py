@@ -1,0 +1,278 @@
+"""Paying: coins become lockers, lockers pay nodes.
+
+Storage and delivery are paid with lockers: coins re-keyed on every node to a key derived from a code, so that whoever
+is told the code can take them. Filling lockers costs a round trip to all nodes, so a pool of funded ones is kept.
+
+A coin or locker is never spent twice, whatever crashes: coins leave the wallet in the same transaction that creates
+the FUNDING locker; a locker is RESERVED for one send and one purpose before its code leaves this machine, and after
+that only the network's answer frees it again (state LIMBO until it has been asked).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+
+from qmail_core.codec import coins as codec
+from qmail_core.codec import consts as c
+from qmail_core.codec.cipher import locker_key
+from qmail_core.codec.packet import Reply
+from qmail_core.engine.context import Context
+from qmail_core.errors import NodeError, NotFound, PaymentError, QMailError
+from qmail_core.model import Address, Coin, PoolStatus
+from qmail_core.store.base import Claim, Locker, LockerKind, LockerState
+
+log = logging.getLogger("qmail.wallet")
+
+# 32 symbols without I and O, 0 and 1: 5 bits each, 80 bits in the 16 characters the wire has (QMail wire B.5.1)
+_ALPHABET = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+_MAX_PUT = 200  # lockers per request; the wire allows 255
+
+
+def draw_code(entropy: bytes) -> str:
+    """A locker code from 16 random bytes."""
+    return bytes(_ALPHABET[byte & 31] for byte in entropy).decode()
+
+
+def choose(coins: list[Coin], value: int) -> list[Coin] | None:
+    """Take coins worth exactly `value` off a list sorted by falling value; None (nothing taken) if none fit."""
+    chosen: list[int] = []
+    left = value
+    for position, coin in enumerate(coins):
+        if coin.value <= left:
+            chosen.append(position)
+            left -= coin.value
+            if not left:
+                break
+    if left:
+        return None
+    taken = [coins[position] for position in chosen]
+    for position in reversed(chosen):
+        del coins[position]
+    return taken
+
+
+class Wallet:
+    """The purse of one engine."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._store = ctx.store.wallet
+        self._funding = asyncio.Lock()
+
+    def value(self, kind: LockerKind) -> int:
+        """CloudCoins in one locker of a kind."""
+        return self._ctx.config.storage_fee if kind == LockerKind.UPLOAD else self._ctx.config.inbox_fee
+
+    def spendable(self, wallet: str) -> int:
+        """CloudCoins in the wallet and in its unused lockers."""
+        ready = sum(self._store.available(wallet, kind) * self.value(kind) for kind in LockerKind)
+        return self._store.balance(wallet) + ready
+
+    def pool(self, wallet: str) -> PoolStatus:
+        """How much is ready to be spent."""
+        upload = self._store.available(wallet, LockerKind.UPLOAD)
+        balance = self._store.balance(wallet)
+        one_mail = self._ctx.config.striping.n * self._ctx.config.storage_fee + self._ctx.config.inbox_fee
+        low = self.spendable(wallet) < 2 * one_mail
+        return PoolStatus(upload, self._store.available(wallet, LockerKind.INBOX), balance, low)
+
+    async def acquire(
+        self, guid: bytes, wallet: str, uploads: Sequence[Claim], inboxes: Sequence[Claim]
+    ) -> tuple[dict[Claim, Locker], bool]:
+        """Reserve lockers for a send, funding what the pool lacks.
+
+        returns  the locker of each claim, and whether funding had to be done now
+        raises   PaymentError if the wallet cannot pay; nothing is reserved then
+        """
+        claims = [(LockerKind.UPLOAD, claim) for claim in uploads] + [(LockerKind.INBOX, claim) for claim in inboxes]
+        funded_now = False
+        while True:
+            try:
+                lockers = await self._store.reserve(guid, wallet, claims)
+            except NotFound:
+                if funded_now and not self._missing(guid, wallet, claims):
+                    raise
+                await self._fund_missing(guid, wallet, claims)
+                funded_now = True
+                continue
+            return {claim: locker for (_, claim), locker in zip(claims, lockers, strict=True)}, funded_now
+
+    def _missing(self, guid: bytes, wallet: str, claims: Iterable[tuple[LockerKind, Claim]]) -> dict[LockerKind, int]:
+        held = {(locker.kind, locker.unit, locker.node) for locker in self._store.lockers(guid=guid)}
+        wanted = [kind for kind, claim in claims if (kind, claim.unit, claim.node) not in held]
+        counts = {kind: wanted.count(kind) - self._store.available(wallet, kind) for kind in LockerKind}
+        return {kind: count for kind, count in counts.items() if count > 0}
+
+    async def _fund_missing(self, guid: bytes, wallet: str, claims: Sequence[tuple[LockerKind, Claim]]) -> None:
+        async with self._funding:
+            missing = self._missing(guid, wallet, claims)
+            if missing and not await self._fund(wallet, missing):
+                raise QMailError("Failed to acquire funded locker codes from pool: too few servers confirmed them")
+
+    async def replenish(self, wallet: str) -> None:
+        """Fill the pool up to its configured size, as far as the wallet reaches."""
+        async with self._funding:
+            config = self._ctx.config
+            wanted = {LockerKind.UPLOAD: config.pool_upload, LockerKind.INBOX: config.pool_inbox}
+            missing = {kind: want - self._store.available(wallet, kind) for kind, want in wanted.items()}
+            missing = {kind: count for kind, count in missing.items() if count > 0}
+            affordable = self._store.balance(wallet)
+            for kind in (LockerKind.INBOX, LockerKind.UPLOAD):
+                missing[kind] = min(missing.get(kind, 0), affordable // self.value(kind))
+                affordable -= missing[kind] * self.value(kind)
+            try:
+                await self._fund(wallet, {kind: count for kind, count in missing.items() if count > 0})
+            except PaymentError as error:
+                log.info("pool not filled: %s", error)
+
+    async def _fund(self, wallet: str, counts: dict[LockerKind, int]) -> int:
+        """Move coins into new lockers, on all nodes; returns how many a quorum confirmed."""
+        plan = self._plan(wallet, counts)
+        codes = list(plan)
+        confirmed = 0
+        for start in range(0, len(codes), _MAX_PUT):
+            part = {code: plan[code] for code in codes[start : start + _MAX_PUT]}
+            await self._store.begin_funding(part, self._ctx.now())
+            confirmed += await self._put({code: coins for code, (_, coins) in part.items()})
+        return confirmed
+
+    def _plan(self, wallet: str, counts: dict[LockerKind, int]) -> dict[str, tuple[Locker, list[Coin]]]:
+        coins = sorted(self._store.coins(wallet), key=lambda coin: -coin.value)
+        plan = {}
+        # the larger values first, so that large coins are not left over
+        for kind in sorted(counts, key=lambda kind: -self.value(kind)):
+            for _ in range(counts[kind]):
+                taken = choose(coins, self.value(kind))
+                if taken is None:
+                    raise self._too_poor(wallet, counts)
+                code = draw_code(self._ctx.entropy(c.LOCKER_CODE_SIZE))
+                locker = Locker(code=code, kind=kind, value=self.value(kind), state=LockerState.FUNDING, wallet=wallet)
+                plan[code] = (locker, taken)
+        return plan
+
+    def _too_poor(self, wallet: str, counts: dict[LockerKind, int]) -> PaymentError:
+        needed = sum(self.value(kind) * count for kind, count in counts.items())
+        balance = self._store.balance(wallet)
+        hint = "" if balance < needed else " in coins that are too large to pay exactly"
+        return PaymentError(
+            f"Insufficient balance: need {needed} CC, wallet has {balance} CC{hint}", needed=needed, available=balance
+        )
+
+    async def _put(self, lockers: dict[str, Sequence[Coin]]) -> int:
+        codes, nodes = list(lockers), range(self._ctx.nodes)
+        bodies = [
+            codec.build_put_many([(lockers[code], locker_key(code.encode(), node)) for code in codes], node)
+            for node in nodes
+        ]
+
+        def judge(reply: Reply) -> list[bool]:
+            if reply.status == c.STATUS_MIXED:
+                return codec.parse_bitmap(reply.payload, len(codes))
+            if reply.status == c.STATUS_ALL_FAIL:
+                return [False] * len(codes)
+            reply.expect()
+            return [True] * len(codes)
+
+        batch = self._ctx.batch(c.GROUP_LOCKER, c.CMD_LOCKER_PUT_MANY, nodes, bodies)
+        run = self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.small, judge=judge)
+        await run.wait(self._ctx.quorum, settle=2.0)
+        answers: dict[int, list[bool]] = {node: found for node, found in run.good.items() if isinstance(found, list)}
+        unsure = len(answers) < len(nodes)
+        funded, limbo, back = {}, {}, []
+        for position, code in enumerate(codes):
+            confirmed = frozenset(node for node, passed in answers.items() if passed[position])
+            if len(confirmed) >= self._ctx.quorum:
+                funded[code] = confirmed
+            elif confirmed or unsure:
+                limbo[code] = confirmed
+            else:
+                back.append(code)
+        await self._store.end_funding(funded, (), LockerState.AVAILABLE)
+        await self._store.end_funding(limbo, back, LockerState.LIMBO)
+        log.info("funded %d lockers, %d unclear, %d refused", len(funded), len(limbo), len(back))
+        return len(funded)
+
+    async def ensure(self, locker: Locker, node: int) -> None:
+        """Make sure one node knows a locker's coins: it may have been away while the locker was filled."""
+        if node in locker.funded:
+            return
+        coins = self._store.locker_coins(locker.code)
+        key = locker_key(locker.code.encode(), node)
+        batch = self._ctx.batch(c.GROUP_LOCKER, c.CMD_LOCKER_PUT, [node], [codec.build_put(coins, key, node)])
+        run = self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.small)
+        await run.finish()
+        held = set() if node in run.good else await self._peek(locker.code, node)
+        if node in run.good or (held is not None and held >= {coin.address for coin in coins}):
+            await self._store.add_funded(locker.code, node)
+
+    async def _peek(self, code: str, node: int) -> set[Address] | None:
+        """The coins a node holds in a locker; None if it did not say."""
+
+        def judge(reply: Reply) -> set[Address]:
+            if reply.status == c.STATUS_ALL_FAIL:
+                return set()
+            return set(codec.parse_coin_list(reply.expect().payload))
+
+        batch = self._ctx.batch(c.GROUP_LOCKER, c.CMD_LOCKER_PEEK, [node], [locker_key(code.encode(), node)])
+        run = self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.small, judge=judge)
+        await run.finish()
+        found = run.good.get(node)
+        return found if isinstance(found, set) else None
+
+    async def release(self, lockers: Iterable[Locker], failures: dict[tuple[int, int], Exception]) -> None:
+        """Give back what a failed send had reserved.
+
+        failures  by (unit, node): why a node did not take its locker. One that never saw the request, or refused it
+                  by name, has not spent it; about all others the node is asked later (LIMBO).
+        """
+        changes = {}
+        for locker in lockers:
+            if locker.state != LockerState.RESERVED:
+                continue
+            key = (locker.unit or 0, -1 if locker.node is None else locker.node)
+            error = failures.get(key)
+            unspent = locker.node is None or key not in failures or isinstance(error, NodeError)
+            changes[locker.code] = LockerState.AVAILABLE if unspent else LockerState.LIMBO
+        await self._store.settle(changes, self._ctx.now())
+
+    async def consume(self, lockers: Iterable[Locker]) -> None:
+        """Record that nodes took these lockers."""
+        changes = {locker.code: LockerState.CONSUMED for locker in lockers}
+        await self._store.settle(changes, self._ctx.now())
+
+    async def recover(self) -> None:
+        """Ask the network what became of lockers whose fate is unknown; run at start and from time to time."""
+        for locker in self._store.lockers(state=LockerState.FUNDING):
+            await self._recover_funding(locker)
+        for locker in self._store.lockers(state=LockerState.LIMBO):
+            await self._recover_limbo(locker)
+
+    async def _recover_funding(self, locker: Locker) -> None:
+        coins = self._store.locker_coins(locker.code)
+        wanted = {coin.address for coin in coins}
+        found = await asyncio.gather(*(self._peek(locker.code, node) for node in range(self._ctx.nodes)))
+        confirmed = frozenset(node for node, held in enumerate(found) if held is not None and held >= wanted)
+        answered = sum(held is not None for held in found)
+        if not confirmed and answered >= self._ctx.quorum:
+            # the request never went out, or reached almost nobody: the coins still carry their old numbers
+            await self._store.end_funding({}, [locker.code], LockerState.AVAILABLE)
+        elif confirmed:
+            state = LockerState.AVAILABLE if len(confirmed) >= self._ctx.quorum else LockerState.LIMBO
+            await self._store.end_funding({locker.code: confirmed}, (), state)
+
+    async def _recover_limbo(self, locker: Locker) -> None:
+        nodes = [locker.node] if locker.node is not None else list(self._ctx.config.beacons)
+        if locker.guid is None:
+            nodes = list(range(self._ctx.nodes))
+            for node in nodes:
+                await self.ensure(locker, node)
+        found = [await self._peek(locker.code, node) for node in nodes]
+        held = [bool(coins) for coins in found if coins is not None]
+        if locker.guid is None:
+            if sum(held) >= self._ctx.quorum:
+                await self._store.settle({locker.code: LockerState.AVAILABLE}, self._ctx.now())
+        elif len(held) == len(nodes):
+            state = LockerState.AVAILABLE if all(held) else LockerState.CONSUMED
+            await self._store.settle({locker.code: state}, self._ctx.now())

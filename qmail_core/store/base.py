@@ -1,0 +1,252 @@
+"""What the engine asks of a store. Every method states what it owes; `tests/store/suite.py` holds each store to it.
+
+Methods that change something are coroutines: when one returns, its change is durable, and one call is one transaction,
+whole or not at all. Methods that read are plain calls that see every change whose coroutine has returned; they are
+point look-ups or bounded pages, cheap enough for the event loop.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from qmail_core.model import Address, Coin, Folder, Message, MessagePage, Receipt, StoredAttachment
+
+
+class LockerKind(enum.IntEnum):
+    """What a locker is meant to pay."""
+
+    UPLOAD = 0
+    INBOX = 1
+
+
+class LockerState(enum.IntEnum):
+    """Where a locker stands. LIMBO and FUNDING are looked into, against the network, before the value is used again."""
+
+    AVAILABLE = 0
+    RESERVED = 1
+    CONSUMED = 2
+    LIMBO = 3
+    FUNDING = 4
+
+
+class Locker(Struct, frozen=True, kw_only=True):
+    """Coins set aside under a code. Prints without its code."""
+
+    code: str
+    kind: LockerKind
+    value: int
+    state: LockerState
+    wallet: str
+    funded: frozenset[int] = frozenset()  # nodes that confirmed it
+    guid: bytes | None = None
+    unit: int | None = None
+    node: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Locker({self.kind.name}, {self.value} CC, {self.state.name})"
+
+
+class Claim(Struct, frozen=True):
+    """What a locker is reserved for."""
+
+    unit: int
+    node: int | None = None  # upload: the server it pays; None: an inbox fee
+
+
+class OutgoingTell(Struct, frozen=True, kw_only=True):
+    """A tell that waits for another attempt."""
+
+    id: int
+    guid: bytes
+    position: int
+    beacon: int
+    status: str
+    retry_count: int
+    last_error: str
+    created_at: int
+    last_attempt: int
+    next_attempt: int
+
+
+class ReceivedTell(Struct, frozen=True):
+    """A tell a beacon handed out."""
+
+    id: int
+    guid: bytes
+    record: bytes
+    received_at: int
+    downloaded: bool
+
+
+class Contact(Struct, frozen=True, kw_only=True):
+    """Somebody mail was or can be sent to."""
+
+    address: Address
+    text: str
+    beacon: int = 11
+    second: int = 14
+    inbox_fee: int = 10
+
+
+class Incoming(Struct, frozen=True, kw_only=True):
+    """A message on its way into a folder; the store gives it id, uid and modseq."""
+
+    guid: bytes
+    outgoing: bool
+    folder: Folder
+    subject: str
+    body: str
+    sender: Address
+    sender_text: str
+    recipients: bytes  # JSON of tuple[Recipient, ...]
+    received_at: int
+    sent_at: int
+    is_read: bool = False
+    inbox_fee: int = 0
+    attachments: tuple[tuple[str, int], ...] = ()  # name and size, in order
+
+
+class WalletStore(Protocol):
+    """Coins and lockers. A coin is in exactly one place: a wallet, or one locker."""
+
+    def coins(self, wallet: str, limit: int = 100_000) -> list[Coin]: ...
+    def balance(self, wallet: str) -> int:
+        """Whole CloudCoins free in a wallet."""
+        ...
+
+    def wallets(self) -> list[str]: ...
+    async def add_coins(self, wallet: str, coins: Iterable[Coin]) -> None:
+        """Put coins into a wallet; a coin already known MUST be replaced, never doubled."""
+        ...
+
+    async def begin_funding(self, lockers: Mapping[str, tuple[Locker, Sequence[Coin]]], now: int) -> None:
+        """Move coins out of their wallet into new FUNDING lockers; Conflict if one of them is not in a wallet."""
+        ...
+
+    async def end_funding(
+        self, funded: Mapping[str, frozenset[int]], returned: Iterable[str], state: LockerState
+    ) -> None:
+        """Record which nodes confirmed each locker and its new state; give the coins of `returned` ones back."""
+        ...
+
+    def locker_coins(self, code: str) -> list[Coin]: ...
+    def lockers(self, *, state: LockerState | None = None, guid: bytes | None = None) -> list[Locker]: ...
+    def available(self, wallet: str, kind: LockerKind) -> int: ...
+    async def reserve(self, guid: bytes, wallet: str, claims: Sequence[tuple[LockerKind, Claim]]) -> list[Locker]:
+        """Reserve one AVAILABLE locker for every claim that has none yet, all or nothing.
+
+        Claims are matched first with what this guid already holds, so repeating the call after a crash returns the
+        same lockers. An upload claim MUST get a locker its node confirmed. NotFound if too few are available.
+        """
+        ...
+
+    async def settle(self, changes: Mapping[str, LockerState], now: int) -> None:
+        """Set states; AVAILABLE also forgets what the locker was reserved for."""
+        ...
+
+    async def add_funded(self, code: str, node: int) -> None:
+        """One more node confirmed a locker."""
+        ...
+
+
+class SendStore(Protocol):
+    """Sends under way, receipts, queues."""
+
+    async def accept(self, receipt: Receipt, job: bytes, objects: Mapping[int, bytes], stage: str) -> None:
+        """Commit the intent of a send; Conflict if a receipt with this guid exists. The change is all or nothing."""
+        ...
+
+    async def save(self, receipt: Receipt, *, stage: str | None = None, job: bytes | None = None) -> None:
+        """Commit a receipt and, where given, the send's stage and job."""
+        ...
+
+    def receipt(self, guid: bytes) -> Receipt: ...
+    def has_receipt(self, guid: bytes) -> bool: ...
+    def job(self, guid: bytes) -> tuple[bytes, str]:
+        """(job, stage); NotFound if there is none."""
+        ...
+
+    def object(self, guid: bytes, file_type: int) -> bytes: ...
+    def open_sends(self) -> list[bytes]:
+        """GUIDs whose stage is `upload` or `tell`, oldest first."""
+        ...
+
+    async def queue_tell(self, guid: bytes, position: int, beacon: int, error: str, now: int, due: int) -> None:
+        """Insert or refresh the queue row of one recipient; the retry count is kept and grows by one."""
+        ...
+
+    async def finish_tell(self, guid: bytes, position: int, status: str, error: str, now: int) -> None:
+        """Mark a queue row sent or failed, if there is one."""
+        ...
+
+    def due_tells(self, now: int) -> list[OutgoingTell]: ...
+    async def schedule_repair(self, guid: bytes, due: int) -> None: ...
+    async def drop_repair(self, guid: bytes) -> None: ...
+    def due_repairs(self, now: int) -> list[tuple[bytes, int]]:
+        """(guid, tries so far) of repairs that are due."""
+        ...
+
+
+class MessageStore(Protocol):
+    """Tells received and messages filed."""
+
+    async def add_tells(self, tells: Sequence[tuple[bytes, bytes]], now: int) -> list[bytes]:
+        """Keep (guid, record) pairs; a guid that is known is left as it is. Returns the new guids."""
+        ...
+
+    def tell(self, guid: bytes) -> ReceivedTell: ...
+    def pending_tells(self, since: int) -> list[ReceivedTell]:
+        """Tells not downloaded and received after `since`, oldest first."""
+        ...
+
+    async def deliver(self, message: Incoming) -> Message:
+        """File a message with its attachment rows; one with this guid and direction is returned as it is.
+
+        A received message's tell MUST be marked downloaded by the same change.
+        """
+        ...
+
+    def message(self, message_id: bytes) -> Message: ...
+    def received(self, guid: bytes) -> Message | None:
+        """The received message of a guid, if it has been filed."""
+        ...
+
+    def messages(self, folder: Folder, limit: int, offset: int, sort: str) -> MessagePage: ...
+    async def set_read(self, message_id: bytes, is_read: bool) -> Message: ...
+    def attachments(self, message_id: bytes) -> list[StoredAttachment]: ...
+    def attachment(self, attachment_id: int) -> StoredAttachment: ...
+    async def attachment_fetched(self, attachment_id: int, path: str) -> StoredAttachment: ...
+
+
+class ContactStore(Protocol):
+    """Who an address text means."""
+
+    def find(self, text: str) -> Contact | None:
+        """By the text a user writes, without regard to case."""
+        ...
+
+    def by_serial(self, serial: int) -> Contact | None: ...
+    def by_address(self, address: Address) -> Contact | None: ...
+    async def add(self, contact: Contact, now: int) -> None: ...
+    async def bump(self, addresses: Sequence[tuple[Address, str]], now: int) -> None:
+        """Count a send; an unknown recipient becomes a contact."""
+        ...
+
+
+class MailStore(Protocol):
+    """The whole store of one engine."""
+
+    @property
+    def wallet(self) -> WalletStore: ...
+    @property
+    def sends(self) -> SendStore: ...
+    @property
+    def mail(self) -> MessageStore: ...
+    @property
+    def contacts(self) -> ContactStore: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,572 @@
+"""The embedded MailStore: SQLite through `database.Database`. Each part implements one protocol of `base`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from qmail_core.errors import Conflict, NotFound
+from qmail_core.model import Address, Coin, Folder, Message, MessagePage, Receipt, Recipient, StoredAttachment
+from qmail_core.store.base import (
+    Claim,
+    Contact,
+    Incoming,
+    Locker,
+    LockerKind,
+    LockerState,
+    OutgoingTell,
+    ReceivedTell,
+)
+from qmail_core.store.database import Database
+
+Row = tuple[Any, ...]
+
+
+def _bitmap(nodes: Iterable[int]) -> bytes:
+    bits = sum(1 << node for node in set(nodes))
+    return bits.to_bytes((bits.bit_length() + 7) // 8, "little")
+
+
+def _nodes(bitmap: bytes) -> frozenset[int]:
+    bits = int.from_bytes(bitmap, "little")
+    return frozenset(node for node in range(bits.bit_length()) if bits >> node & 1)
+
+
+def _coin(row: Row) -> Coin:
+    return Coin(Address(row[0], row[1]), row[2])
+
+
+_LOCKER = "code, kind, value, state, wallet, funded_at, guid, unit, node"
+
+
+def _locker(row: Row) -> Locker:
+    return Locker(
+        code=row[0],
+        kind=LockerKind(row[1]),
+        value=row[2],
+        state=LockerState(row[3]),
+        wallet=row[4],
+        funded=_nodes(row[5]),
+        guid=row[6],
+        unit=row[7],
+        node=row[8],
+    )
+
+
+class SqliteWallet:
+    """WalletStore."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def coins(self, wallet: str, limit: int = 100_000) -> list[Coin]:
+        with self._db.read() as db:
+            rows = db.execute(
+                "SELECT denomination, serial, ans FROM coin WHERE wallet=? ORDER BY denomination, serial LIMIT ?",
+                (wallet, limit),
+            )
+            return list(map(_coin, rows))
+
+    def balance(self, wallet: str) -> int:
+        with self._db.read() as db:
+            rows = db.execute("SELECT denomination, count(*) FROM coin WHERE wallet=? GROUP BY denomination", (wallet,))
+            return sum(int(10**denomination) * count for denomination, count in rows)
+
+    def wallets(self) -> list[str]:
+        with self._db.read() as db:
+            return [name for (name,) in db.execute("SELECT DISTINCT wallet FROM coin ORDER BY wallet")]
+
+    async def add_coins(self, wallet: str, coins: Iterable[Coin]) -> None:
+        rows = [(coin.address.denomination, coin.address.serial, wallet, coin.ans) for coin in coins]
+        await self._db.write(lambda db: db.executemany("INSERT OR REPLACE INTO coin VALUES (?,?,?,?)", rows))
+
+    async def begin_funding(self, lockers: Mapping[str, tuple[Locker, Sequence[Coin]]], now: int) -> None:
+        def change(db: sqlite3.Connection) -> None:
+            for code, (locker, coins) in lockers.items():
+                db.execute(
+                    "INSERT INTO locker (code, kind, value, state, wallet, created_at) VALUES (?,?,?,?,?,?)",
+                    (code, locker.kind, locker.value, LockerState.FUNDING, locker.wallet, now),
+                )
+                for coin in coins:
+                    key = (coin.address.denomination, coin.address.serial)
+                    gone = db.execute("DELETE FROM coin WHERE denomination=? AND serial=?", key).rowcount
+                    if gone != 1:
+                        raise Conflict("a coin has left the wallet meanwhile")
+                    db.execute("INSERT INTO locker_coin VALUES (?,?,?,?)", (code, *key, coin.ans))
+
+        await self._db.write(change)
+
+    async def end_funding(
+        self, funded: Mapping[str, frozenset[int]], returned: Iterable[str], state: LockerState
+    ) -> None:
+        rows = [(_bitmap(nodes), state, code, LockerState.FUNDING) for code, nodes in funded.items()]
+        back = [(code,) for code in returned]
+
+        def change(db: sqlite3.Connection) -> None:
+            db.executemany("UPDATE locker SET funded_at=?, state=? WHERE code=? AND state=?", rows)
+            db.executemany(
+                "INSERT OR REPLACE INTO coin SELECT c.denomination, c.serial, l.wallet, c.ans"
+                " FROM locker_coin c JOIN locker l USING (code) WHERE code=?",
+                back,
+            )
+            db.executemany("DELETE FROM locker_coin WHERE code=?", back)
+            db.executemany("DELETE FROM locker WHERE code=?", back)
+
+        await self._db.write(change)
+
+    def locker_coins(self, code: str) -> list[Coin]:
+        with self._db.read() as db:
+            rows = db.execute("SELECT denomination, serial, ans FROM locker_coin WHERE code=?", (code,))
+            return list(map(_coin, rows))
+
+    def lockers(self, *, state: LockerState | None = None, guid: bytes | None = None) -> list[Locker]:
+        with self._db.read() as db:
+            rows = db.execute(
+                f"SELECT {_LOCKER} FROM locker WHERE (?1 IS NULL OR state=?1) AND (?2 IS NULL OR guid=?2)"
+                " ORDER BY created_at, code",
+                (state, guid),
+            )
+            return list(map(_locker, rows))
+
+    def available(self, wallet: str, kind: LockerKind) -> int:
+        with self._db.read() as db:
+            row = db.execute(
+                "SELECT count(*) FROM locker WHERE state=? AND kind=? AND wallet=?",
+                (LockerState.AVAILABLE, kind, wallet),
+            ).fetchone()
+            return int(row[0])
+
+    async def reserve(self, guid: bytes, wallet: str, claims: Sequence[tuple[LockerKind, Claim]]) -> list[Locker]:
+        return await self._db.write(lambda db: _reserve(db, guid, wallet, claims))
+
+    async def settle(self, changes: Mapping[str, LockerState], now: int) -> None:
+        rows = [(state, now if state == LockerState.CONSUMED else 0, code) for code, state in changes.items()]
+
+        def change(db: sqlite3.Connection) -> None:
+            db.executemany("UPDATE locker SET state=?, consumed_at=? WHERE code=?", rows)
+            free = [(code,) for code, state in changes.items() if state == LockerState.AVAILABLE]
+            db.executemany("UPDATE locker SET guid=NULL, unit=NULL, node=NULL WHERE code=?", free)
+
+        await self._db.write(change)
+
+    async def add_funded(self, code: str, node: int) -> None:
+        def change(db: sqlite3.Connection) -> None:
+            (old,) = db.execute("SELECT funded_at FROM locker WHERE code=?", (code,)).fetchone()
+            db.execute("UPDATE locker SET funded_at=? WHERE code=?", (_bitmap(_nodes(old) | {node}), code))
+
+        await self._db.write(change)
+
+
+def _reserve(
+    db: sqlite3.Connection, guid: bytes, wallet: str, claims: Sequence[tuple[LockerKind, Claim]]
+) -> list[Locker]:
+    held = {
+        (locker.kind, locker.unit, locker.node): locker
+        for locker in map(_locker, db.execute(f"SELECT {_LOCKER} FROM locker WHERE guid=?", (guid,)))
+    }
+    free = {
+        kind: list(
+            map(
+                _locker,
+                db.execute(
+                    f"SELECT {_LOCKER} FROM locker WHERE state=? AND kind=? AND wallet=? ORDER BY created_at, code",
+                    (LockerState.AVAILABLE, kind, wallet),
+                ),
+            )
+        )
+        for kind in LockerKind
+    }
+    chosen = []
+    for kind, claim in claims:
+        locker = held.get((kind, claim.unit, claim.node)) or _take(free[kind], claim.node)
+        if locker is None:
+            raise NotFound("too few funded lockers are available")
+        if locker.guid is None:
+            db.execute(
+                "UPDATE locker SET state=?, guid=?, unit=?, node=? WHERE code=?",
+                (LockerState.RESERVED, guid, claim.unit, claim.node, locker.code),
+            )
+            locker = msgspec.structs.replace(
+                locker, state=LockerState.RESERVED, guid=guid, unit=claim.unit, node=claim.node
+            )
+        chosen.append(locker)
+    return chosen
+
+
+def _take(free: list[Locker], node: int | None) -> Locker | None:
+    for position, locker in enumerate(free):
+        if node is None or node in locker.funded:
+            return free.pop(position)
+    # a node that was away while the pool was filled: any locker will do, it is funded there when the node is back
+    return free.pop(0) if free else None
+
+
+class SqliteSends:
+    """SendStore."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def accept(self, receipt: Receipt, job: bytes, objects: Mapping[int, bytes], stage: str) -> None:
+        guid = bytes.fromhex(receipt.file_guid)
+        body = msgspec.json.encode(receipt)
+
+        def change(db: sqlite3.Connection) -> None:
+            if db.execute("SELECT 1 FROM receipt WHERE guid=?", (guid,)).fetchone():
+                raise Conflict("A receipt already exists for that file_guid")
+            db.execute(
+                "INSERT INTO receipt VALUES (?,?,?,?,?)",
+                (guid, body, receipt.upload.status, receipt.tell.status, receipt.updated_at),
+            )
+            db.execute("INSERT INTO send VALUES (?,?,?,?)", (guid, job, stage, receipt.created_at))
+            db.executemany("INSERT INTO send_object VALUES (?,?,?)", [(guid, t, data) for t, data in objects.items()])
+
+        await self._db.write(change)
+
+    async def save(self, receipt: Receipt, *, stage: str | None = None, job: bytes | None = None) -> None:
+        guid = bytes.fromhex(receipt.file_guid)
+        row = (msgspec.json.encode(receipt), receipt.upload.status, receipt.tell.status, receipt.updated_at, guid)
+
+        def change(db: sqlite3.Connection) -> None:
+            db.execute("UPDATE receipt SET body=?, upload_status=?, tell_status=?, updated_at=? WHERE guid=?", row)
+            db.execute(
+                "UPDATE send SET stage=coalesce(?, stage), job=coalesce(?, job) WHERE guid=?", (stage, job, guid)
+            )
+
+        await self._db.write(change)
+
+    def receipt(self, guid: bytes) -> Receipt:
+        with self._db.read() as db:
+            row = db.execute("SELECT body FROM receipt WHERE guid=?", (guid,)).fetchone()
+        if row is None:
+            raise NotFound("Receipt not found for that file_guid")
+        return msgspec.json.decode(row[0], type=Receipt)
+
+    def has_receipt(self, guid: bytes) -> bool:
+        with self._db.read() as db:
+            return db.execute("SELECT 1 FROM receipt WHERE guid=?", (guid,)).fetchone() is not None
+
+    def job(self, guid: bytes) -> tuple[bytes, str]:
+        with self._db.read() as db:
+            row = db.execute("SELECT job, stage FROM send WHERE guid=?", (guid,)).fetchone()
+        if row is None:
+            raise NotFound("no send with that file_guid")
+        return row[0], row[1]
+
+    def object(self, guid: bytes, file_type: int) -> bytes:
+        with self._db.read() as db:
+            row = db.execute("SELECT data FROM send_object WHERE guid=? AND file_type=?", (guid, file_type)).fetchone()
+        if row is None:
+            raise NotFound(f"object {file_type} of that send is not kept")
+        return bytes(row[0])
+
+    def open_sends(self) -> list[bytes]:
+        with self._db.read() as db:
+            rows = db.execute("SELECT guid FROM send WHERE stage IN ('upload', 'tell') ORDER BY created_at")
+            return [guid for (guid,) in rows]
+
+    async def queue_tell(self, guid: bytes, position: int, beacon: int, error: str, now: int, due: int) -> None:
+        await self._db.write(
+            lambda db: db.execute(
+                "INSERT INTO outgoing_tell (guid, position, beacon, status, last_error, created_at, last_attempt,"
+                " next_attempt) VALUES (?1,?2,?3,'pending',?4,?5,?5,?6) ON CONFLICT (guid, position) DO UPDATE SET"
+                " beacon=?3, status='pending', last_error=?4, last_attempt=?5, next_attempt=?6,"
+                " retry_count=retry_count+1",
+                (guid, position, beacon, error, now, due),
+            )
+        )
+
+    async def finish_tell(self, guid: bytes, position: int, status: str, error: str, now: int) -> None:
+        await self._db.write(
+            lambda db: db.execute(
+                "UPDATE outgoing_tell SET status=?, last_error=?, last_attempt=? WHERE guid=? AND position=?",
+                (status, error, now, guid, position),
+            )
+        )
+
+    def due_tells(self, now: int) -> list[OutgoingTell]:
+        with self._db.read() as db:
+            rows = db.execute(
+                "SELECT id, guid, position, beacon, status, retry_count, last_error, created_at, last_attempt,"
+                " next_attempt FROM outgoing_tell WHERE status='pending' AND next_attempt<=? ORDER BY next_attempt"
+                " LIMIT 100",
+                (now,),
+            ).fetchall()
+        names = OutgoingTell.__struct_fields__
+        return [OutgoingTell(**dict(zip(names, row, strict=True))) for row in rows]
+
+    async def schedule_repair(self, guid: bytes, due: int) -> None:
+        await self._db.write(
+            lambda db: db.execute(
+                "INSERT INTO repair (guid, due) VALUES (?1,?2) ON CONFLICT (guid) DO UPDATE SET due=?2, tries=tries+1",
+                (guid, due),
+            )
+        )
+
+    async def drop_repair(self, guid: bytes) -> None:
+        await self._db.write(lambda db: db.execute("DELETE FROM repair WHERE guid=?", (guid,)))
+
+    def due_repairs(self, now: int) -> list[tuple[bytes, int]]:
+        with self._db.read() as db:
+            return db.execute("SELECT guid, tries FROM repair WHERE due<=? ORDER BY due LIMIT 20", (now,)).fetchall()
+
+
+_MESSAGE = (
+    "id, guid, outgoing, folder, uid, modseq, subject, body, denomination, serial, sender_text, recipients,"
+    " received_at, sent_at, is_read, is_starred, attachments, inbox_fee"
+)
+_SORTS = {
+    "newest": "received_at DESC, uid DESC",
+    "unread": "is_read, received_at DESC, uid DESC",
+    "fee": "inbox_fee DESC, received_at DESC, uid DESC",
+    "starred": "is_starred DESC, received_at DESC, uid DESC",
+}
+
+
+def _message(row: Row) -> Message:
+    fields = dict(zip(_MESSAGE.split(", "), row, strict=True))
+    fields["sender"] = Address(fields.pop("denomination"), fields.pop("serial"))
+    fields["recipients"] = msgspec.json.decode(fields["recipients"], type=tuple[Recipient, ...])
+    fields["folder"] = Folder(fields["folder"])
+    for flag in ("outgoing", "is_read", "is_starred"):
+        fields[flag] = bool(fields[flag])
+    return Message(**fields)
+
+
+def _attachment(row: Row) -> StoredAttachment:
+    return StoredAttachment(
+        id=row[0], message_id=row[1], position=row[2], name=row[3], size=row[4], mode=row[5], path=row[6]
+    )
+
+
+def _find_message(db: sqlite3.Connection, message_id: bytes) -> Message:
+    row = db.execute(f"SELECT {_MESSAGE} FROM message WHERE id=?", (message_id,)).fetchone()
+    if row is None:
+        raise NotFound("Email not found")
+    return _message(row)
+
+
+class SqliteMessages:
+    """MessageStore."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def add_tells(self, tells: Sequence[tuple[bytes, bytes]], now: int) -> list[bytes]:
+        def change(db: sqlite3.Connection) -> list[bytes]:
+            new = []
+            for guid, record in tells:
+                cursor = db.execute(
+                    "INSERT OR IGNORE INTO tell (guid, record, received_at) VALUES (?,?,?)", (guid, record, now)
+                )
+                if cursor.rowcount:
+                    new.append(guid)
+            return new
+
+        return await self._db.write(change) if tells else []
+
+    def tell(self, guid: bytes) -> ReceivedTell:
+        with self._db.read() as db:
+            row = db.execute(
+                "SELECT id, guid, record, received_at, downloaded FROM tell WHERE guid=?", (guid,)
+            ).fetchone()
+        if row is None:
+            raise NotFound("No pending tell found for this file_guid. Pass sender_sn to download directly.")
+        return ReceivedTell(row[0], row[1], row[2], row[3], bool(row[4]))
+
+    def pending_tells(self, since: int) -> list[ReceivedTell]:
+        with self._db.read() as db:
+            rows = db.execute(
+                "SELECT id, guid, record, received_at, downloaded FROM tell WHERE NOT downloaded AND received_at>?"
+                " ORDER BY id LIMIT 1000",
+                (since,),
+            )
+            return [ReceivedTell(row[0], row[1], row[2], row[3], bool(row[4])) for row in rows]
+
+    async def deliver(self, message: Incoming) -> Message:
+        return await self._db.write(lambda db: _deliver(db, message))
+
+    def message(self, message_id: bytes) -> Message:
+        with self._db.read() as db:
+            return _find_message(db, message_id)
+
+    def received(self, guid: bytes) -> Message | None:
+        with self._db.read() as db:
+            row = db.execute(f"SELECT {_MESSAGE} FROM message WHERE guid=? AND NOT outgoing", (guid,)).fetchone()
+        return None if row is None else _message(row)
+
+    def messages(self, folder: Folder, limit: int, offset: int, sort: str) -> MessagePage:
+        order = _SORTS.get(sort, _SORTS["newest"])
+        with self._db.read() as db:
+            rows = db.execute(
+                f"SELECT {_MESSAGE} FROM message WHERE folder=? ORDER BY {order} LIMIT ? OFFSET ?",
+                (folder, limit, offset),
+            ).fetchall()
+            (total,) = db.execute("SELECT count(*) FROM message WHERE folder=?", (folder,)).fetchone()
+            (unread,) = db.execute("SELECT count(*) FROM message WHERE NOT is_read").fetchone()
+        return MessagePage(tuple(map(_message, rows)), total, unread)
+
+    async def set_read(self, message_id: bytes, is_read: bool) -> Message:
+        def change(db: sqlite3.Connection) -> Message:
+            message = _find_message(db, message_id)
+            if message.is_read == is_read:
+                return message
+            modseq = _next_modseq(db, message.folder)
+            db.execute("UPDATE message SET is_read=?, modseq=? WHERE id=?", (is_read, modseq, message_id))
+            return _find_message(db, message_id)
+
+        return await self._db.write(change)
+
+    def attachments(self, message_id: bytes) -> list[StoredAttachment]:
+        with self._db.read() as db:
+            _find_message(db, message_id)
+            rows = db.execute(
+                "SELECT id, message, position, name, size, mode, path FROM attachment WHERE message=?"
+                " ORDER BY position",
+                (message_id,),
+            )
+            return list(map(_attachment, rows))
+
+    def attachment(self, attachment_id: int) -> StoredAttachment:
+        with self._db.read() as db:
+            return _find_attachment(db, attachment_id)
+
+    async def attachment_fetched(self, attachment_id: int, path: str) -> StoredAttachment:
+        def change(db: sqlite3.Connection) -> StoredAttachment:
+            db.execute("UPDATE attachment SET mode=1, path=? WHERE id=?", (path, attachment_id))
+            return _find_attachment(db, attachment_id)
+
+        return await self._db.write(change)
+
+
+def _find_attachment(db: sqlite3.Connection, attachment_id: int) -> StoredAttachment:
+    row = db.execute(
+        "SELECT id, message, position, name, size, mode, path FROM attachment WHERE id=?", (attachment_id,)
+    ).fetchone()
+    if row is None:
+        raise NotFound("Attachment not found")
+    return _attachment(row)
+
+
+def _next_modseq(db: sqlite3.Connection, folder: Folder) -> int:
+    row = db.execute("UPDATE mailbox SET modseq=modseq+1 WHERE folder=? RETURNING modseq", (folder,)).fetchone()
+    return int(row[0])
+
+
+def _deliver(db: sqlite3.Connection, message: Incoming) -> Message:
+    if not message.outgoing:
+        db.execute("UPDATE tell SET downloaded=1 WHERE guid=?", (message.guid,))
+    known = db.execute(
+        "SELECT id FROM message WHERE guid=? AND outgoing=?", (message.guid, message.outgoing)
+    ).fetchone()
+    if known:
+        return _find_message(db, known[0])
+    message_id = message.guid
+    if db.execute("SELECT 1 FROM message WHERE id=?", (message_id,)).fetchone():
+        message_id = hashlib.sha256(message.guid + bytes((message.outgoing,))).digest()[:16]
+    modseq = _next_modseq(db, message.folder)
+    (uid,) = db.execute(
+        "UPDATE mailbox SET uidnext=uidnext+1 WHERE folder=? RETURNING uidnext-1", (message.folder,)
+    ).fetchone()
+    db.execute(
+        f"INSERT INTO message ({_MESSAGE}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,?,?)",
+        (
+            message_id,
+            message.guid,
+            message.outgoing,
+            message.folder,
+            uid,
+            modseq,
+            message.subject,
+            message.body,
+            message.sender.denomination,
+            message.sender.serial,
+            message.sender_text,
+            message.recipients,
+            message.received_at,
+            message.sent_at,
+            message.is_read,
+            len(message.attachments),
+            message.inbox_fee,
+        ),
+    )
+    db.executemany(
+        "INSERT INTO attachment (message, position, name, size, mode) VALUES (?,?,?,?,2)",
+        [(message_id, position, name, size) for position, (name, size) in enumerate(message.attachments)],
+    )
+    return _find_message(db, message_id)
+
+
+class SqliteContacts:
+    """ContactStore."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def _one(self, where: str, *args: Any) -> Contact | None:
+        with self._db.read() as db:
+            row = db.execute(
+                f"SELECT denomination, serial, address, beacon, second, inbox_fee FROM contact WHERE {where}"
+                " ORDER BY send_count DESC LIMIT 1",
+                args,
+            ).fetchone()
+        if row is None:
+            return None
+        return Contact(address=Address(row[0], row[1]), text=row[2], beacon=row[3], second=row[4], inbox_fee=row[5])
+
+    def find(self, text: str) -> Contact | None:
+        return self._one("lower(address)=lower(?)", text)
+
+    def by_serial(self, serial: int) -> Contact | None:
+        return self._one("serial=?", serial)
+
+    def by_address(self, address: Address) -> Contact | None:
+        return self._one("denomination=? AND serial=?", address.denomination, address.serial)
+
+    async def add(self, contact: Contact, now: int) -> None:
+        key = (contact.address.denomination, contact.address.serial)
+        row = (*key, contact.text, contact.beacon, contact.second, contact.inbox_fee, now)
+        await self._db.write(
+            lambda db: db.execute(
+                "INSERT INTO contact (denomination, serial, address, beacon, second, inbox_fee, created_at)"
+                " VALUES (?,?,?,?,?,?,?) ON CONFLICT (denomination, serial) DO UPDATE SET address=excluded.address,"
+                " beacon=excluded.beacon, second=excluded.second, inbox_fee=excluded.inbox_fee",
+                row,
+            )
+        )
+
+    async def bump(self, addresses: Sequence[tuple[Address, str]], now: int) -> None:
+        rows = [(address.denomination, address.serial, text, now) for address, text in addresses]
+
+        def change(db: sqlite3.Connection) -> None:
+            for row in rows:
+                db.execute(
+                    "INSERT INTO contact (denomination, serial, address, send_count, last_sent_at, created_at)"
+                    " VALUES (?1,?2,?3,1,?4,?4) ON CONFLICT (denomination, serial) DO UPDATE SET"
+                    " send_count=send_count+1, last_sent_at=?4",
+                    row,
+                )
+
+        await self._db.write(change)
+
+
+class SqliteStore:
+    """MailStore in one file, or in memory when `path` is None."""
+
+    def __init__(self, path: str | None = None) -> None:
+        if path is not None:
+            os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._database = Database(path)
+        self.wallet = SqliteWallet(self._database)
+        self.sends = SqliteSends(self._database)
+        self.mail = SqliteMessages(self._database)
+        self.contacts = SqliteContacts(self._database)
+
+    async def close(self) -> None:
+        await self._database.close()

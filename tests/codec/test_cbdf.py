@@ -1,0 +1,413 @@
+"""CBDF documents: every published vector, every truncation of it, and round trips."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qmail_core.codec import cbdf
+from qmail_core.codec.cbdf import MailMeta, Meta, Resource
+from qmail_core.errors import AddressError, LocalProtocolError, RemoteProtocolError
+from qmail_core.model import Address
+
+Json = dict[str, Any]
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "cbdf"
+FILES = sorted(path.name for path in VECTORS.iterdir())
+ALICE, BOB = Address(1, 42), Address(1, 100)
+GUID = bytes(range(16))
+
+
+def load(name: str) -> Json:
+    vector: Json = json.loads((VECTORS / name).read_text())
+    return vector
+
+
+def raw(name: str) -> bytes:
+    vector = load(name)
+    return bytes.fromhex(vector.get("bytes_hex") or vector["text_body_hex"])
+
+
+def pair(key: int, value: bytes) -> bytes:
+    return bytes((key, len(value))) + value
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Vectors
+
+
+def check_meta_only(vector: Json) -> None:
+    document = bytes.fromhex(vector["bytes_hex"])
+    meta, end = cbdf.parse_meta(document)
+    assert end == len(document) == vector["length_bytes"]
+    assert len(meta.pairs) == len(vector["annotated"]) - 1
+    assert cbdf.build_meta(meta.pairs) == document
+    assert meta.first(cbdf.KEY_META_ONLY) == b"\x01"
+    assert cbdf.parse_mail_meta(document) == MailMeta(
+        guid=bytes(16), subject="On my way", sender=ALICE, to=(BOB,), timestamp=1785312000
+    )
+    assert cbdf.split_document(document) == (document, b"")
+    assert cbdf.join_document(document, b"") == document
+
+
+def check_phase1_body(vector: Json) -> None:
+    body = bytes.fromhex(vector["bytes_hex"])
+    assert cbdf.build_body("Hello, world.") == body
+    assert cbdf.parse_body(body) == "Hello, world."
+
+
+def check_phase2_document(vector: Json) -> None:
+    document = bytes.fromhex(vector["bytes_hex"])
+    meta, body = cbdf.split_document(document)
+    assert meta == document[:8]
+    assert cbdf.parse_meta(meta)[0] == Meta(((0, b"\x00"), (30, b"\x01")))
+    assert cbdf.parse_body(body) == ""
+    assert cbdf.join_document(meta, body) == document
+
+
+def check_colors(vector: Json) -> None:
+    for color in vector["colors"]:
+        code = int(color["r5g6b5"], 16)
+        assert cbdf.pack_color(tuple(color["rgb8_in"])) == code
+        assert code.to_bytes(2, "little") == bytes.fromhex(color["le_bytes"])
+        assert cbdf.unpack_color(code) == tuple(color["rgb8_decoded"])
+    assert {int(row["code"], 16): row["alpha"] for row in vector["transparency_codes"]} == cbdf.TRANSPARENT
+    for code in cbdf.TRANSPARENT:
+        assert cbdf.pack_color(cbdf.unpack_color(code)) == int(vector["reserved_safe_code"], 16)
+
+
+def check_resources(vector: Json) -> None:
+    section = bytes.fromhex(vector["bytes_hex"])
+    assert int.from_bytes(section[:4], "little") == len(section) - 4
+    records = (Resource(0, 0, bytes.fromhex("deadbeef")),)
+    assert cbdf.parse_resources(section[4:]) == records
+    assert cbdf.build_resources(records) == section[4:]
+
+
+def check_plain_text(vector: Json) -> None:
+    section = bytes.fromhex(vector["text_body_hex"])
+    assert cbdf.extract_text(section) == vector["expected_plain_strict"]
+    assert cbdf.extract_text(section, degraded=True) == vector["expected_plain_degraded"]
+    assert cbdf.parse_body(b"\x1c\x1c" + section) == vector["expected_plain_degraded"]
+
+
+CHECKS: dict[str, Callable[[Json], None]] = {
+    "01-meta-only-sms.json": check_meta_only,
+    "02-phase1-body-object.json": check_phase1_body,
+    "03-phase2-minimal-document.json": check_phase2_document,
+    "04-colors-r5g6b5.json": check_colors,
+    "05-resource-record.json": check_resources,
+    "06-plaintext-extraction.json": check_plain_text,
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_vector(name: str) -> None:
+    CHECKS[name](load(name))
+
+
+def test_every_vector_file_has_a_check() -> None:
+    assert sorted(CHECKS) == FILES
+
+
+READERS: tuple[Callable[[bytes], object], ...] = (
+    cbdf.parse_meta,
+    cbdf.parse_mail_meta,
+    cbdf.split_document,
+    cbdf.parse_body,
+    cbdf.parse_resources,
+    cbdf.extract_text,
+)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "color" not in name])
+@pytest.mark.parametrize("read", READERS)
+def test_truncated_vector_is_shorter_or_a_protocol_error(name: str, read: Callable[[bytes], object]) -> None:
+    whole = raw(name)
+    for end in range(len(whole) + 1):
+        with suppress(RemoteProtocolError):
+            read(whole[:end])
+
+
+@given(st.binary(max_size=80) | st.binary(max_size=40).map(lambda tail: b"\x1c\x1c\x02" + tail))
+def test_any_bytes_are_read_or_a_protocol_error(data: bytes) -> None:
+    for read in READERS:
+        with suppress(RemoteProtocolError):
+            read(data)
+
+
+@pytest.mark.parametrize("end", range(46))
+def test_no_truncation_of_a_meta_is_a_meta(end: int) -> None:
+    with pytest.raises(RemoteProtocolError, match=r"ends inside the .* at offset"):
+        cbdf.parse_meta(raw("01-meta-only-sms.json")[:end])
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Meta
+
+meta_pairs = st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=255)), max_size=20)
+
+
+@given(meta_pairs, st.binary(max_size=5))
+def test_meta_both_ways(pairs: list[tuple[int, bytes]], rest: bytes) -> None:
+    built = cbdf.build_meta(pairs)
+    assert cbdf.parse_meta(built + rest) == (Meta(tuple(pairs)), len(built))
+
+
+def test_meta_finds_first_and_all() -> None:
+    meta = Meta(((3, b"a"), (200, b"x"), (3, b"b"), (219, b"y"), (220, b"z")))
+    assert meta.first(3) == b"a"
+    assert meta.first(4) is None
+    assert meta.all(3) == (b"a", b"b")
+    assert meta.all(4) == ()
+    assert meta.without_local() == Meta(((3, b"a"), (3, b"b"), (220, b"z")))
+
+
+@pytest.mark.parametrize("pairs", [[(256, b"")], [(-1, b"")], [(1, bytes(256))], [(1, b"")] * 65536])
+def test_meta_out_of_range(pairs: list[tuple[int, bytes]]) -> None:
+    with pytest.raises(LocalProtocolError):
+        cbdf.build_meta(pairs)
+
+
+short_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+addresses = st.builds(Address, st.integers(-128, 127), st.integers(0, 0xFFFF_FFFF))
+mail_metas = st.builds(
+    MailMeta,
+    guid=st.binary(min_size=16, max_size=16),
+    subject=short_text,
+    sender=addresses,
+    to=st.lists(addresses, max_size=5).map(tuple),
+    cc=st.lists(addresses, max_size=5).map(tuple),
+    timestamp=st.integers(0, 0xFFFF_FFFF),
+    attachment_names=st.lists(short_text.filter(bool), max_size=5).map(tuple),
+    preview=short_text,
+)
+
+
+@given(mail_metas)
+def test_mail_meta_both_ways(meta: MailMeta) -> None:
+    assert cbdf.parse_mail_meta(cbdf.build_mail_meta(meta)) == meta
+
+
+def test_mail_meta_order_of_keys() -> None:
+    meta = MailMeta(
+        guid=GUID, subject="", sender=ALICE, to=(BOB,), cc=(ALICE,), attachment_names=("a.txt",), preview="hello"
+    )
+    pairs = cbdf.parse_meta(cbdf.build_mail_meta(meta))[0].pairs
+    assert [key for key, _ in pairs] == [0, 1, 2, 3, 12, 13, 14, 19, 25, 36]
+    assert pairs[0] == (0, b"\x01")
+    assert pairs[2] == (2, b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "cut"),
+    [
+        ("é" * 200, "é" * 127),
+        ("x" * 300 + ".pdf", "x" * 251 + ".pdf"),
+        ("é" * 200 + ".pdf", "é" * 125 + ".pdf"),
+        ("." + "x" * 300, "." + "x" * 254),
+        ("a." + "x" * 300, "a." + "x" * 253),
+        ("x" * 255, "x" * 255),
+        ("\ud800.txt", "?.txt"),
+    ],
+)
+def test_long_names_keep_their_extension(name: str, cut: str) -> None:
+    built = cbdf.build_mail_meta(MailMeta(guid=GUID, subject="", sender=ALICE, attachment_names=(name,)))
+    assert cbdf.parse_mail_meta(built).attachment_names == (cut,)
+
+
+def test_long_subject_is_cut_between_characters() -> None:
+    built = cbdf.build_mail_meta(MailMeta(guid=GUID, subject="€" * 100, sender=ALICE, preview="x" * 300))
+    meta = cbdf.parse_mail_meta(built)
+    assert meta.subject == "€" * 85
+    assert meta.preview == "x" * 255
+
+
+def test_attachment_count_stops_at_a_byte() -> None:
+    built = cbdf.build_mail_meta(MailMeta(guid=GUID, subject="", sender=ALICE, attachment_names=("a",) * 300))
+    assert cbdf.parse_meta(built)[0].first(cbdf.KEY_ATTACHMENT_COUNT) == b"\xff"
+    assert len(cbdf.parse_mail_meta(built).attachment_names) == 300
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"guid": b"short"}, LocalProtocolError),
+        ({"timestamp": -1}, LocalProtocolError),
+        ({"timestamp": 1 << 32}, LocalProtocolError),
+        ({"sender": Address(0, 1 << 32)}, AddressError),
+    ],
+)
+def test_mail_meta_out_of_range(change: dict[str, Any], error: type[Exception]) -> None:
+    fields: dict[str, Any] = {"guid": GUID, "subject": "", "sender": ALICE} | change
+    with pytest.raises(error):
+        cbdf.build_mail_meta(MailMeta(**fields))
+
+
+SENDER = (19, bytes.fromhex("0006012a000000"))
+
+
+def test_missing_attachment_names_are_made_up() -> None:
+    built = cbdf.build_meta([SENDER, (3, b"a.txt"), (3, b""), (12, b"\x03")])
+    assert cbdf.parse_mail_meta(built).attachment_names == ("a.txt", "attachment-2.bin", "attachment-3.bin")
+
+
+def test_unknown_and_local_keys_are_skipped() -> None:
+    built = cbdf.build_meta([(199, b"?"), SENDER, (200, b"note"), (219, b"note"), (255, b"?")])
+    assert cbdf.parse_mail_meta(built) == MailMeta(guid=bytes(16), subject="", sender=ALICE)
+
+
+def test_wide_timestamp_wins() -> None:
+    built = cbdf.build_meta([SENDER, (25, b"\x01\0\0\0"), (41, b"\0\0\0\0\x01\0\0\0")])
+    assert cbdf.parse_mail_meta(built).timestamp == 1 << 32
+
+
+def test_bad_utf8_in_a_subject_is_replaced() -> None:
+    assert cbdf.parse_mail_meta(cbdf.build_meta([SENDER, (2, b"a\xffb")])).subject == "a\N{REPLACEMENT CHARACTER}b"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "tail", "message"),
+    [
+        ([], b"", "no From"),
+        ([SENDER], b"x", "offset 11"),
+        ([(19, b"\0\6")], b"", "mailbox of 2 bytes"),
+        ([SENDER, (13, bytes(7))], b"", "mailbox of coin 0000"),
+        ([SENDER, (1, b"short")], b"", "key 1 has 5 bytes"),
+        ([SENDER, (12, b"\0\0")], b"", "key 12 has 2 bytes"),
+    ],
+)
+def test_malformed_mail_meta(pairs: list[tuple[int, bytes]], tail: bytes, message: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=message):
+        cbdf.parse_mail_meta(cbdf.build_meta(pairs) + tail)
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Bodies and documents
+
+
+def phase2(styles: bytes, text: bytes, *tail: bytes) -> bytes:
+    return b"".join(b"\x1c" + len(part).to_bytes(4, "little") + part for part in (styles, text, *tail))
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_body_both_ways(text: str) -> None:
+    kept = "".join(char for char in text.replace("\r\n", "\n").replace("\r", "\n") if char >= " " or char in "\t\n")
+    assert cbdf.parse_body(cbdf.build_body(text)) == kept
+
+
+def test_text_that_looks_like_markup_survives_without_its_controls() -> None:
+    assert cbdf.parse_body(cbdf.build_body("a\x0e\0\x05secret\x03b\rc")) == "asecretb\nc"
+
+
+def test_bare_text_is_a_body() -> None:
+    assert cbdf.parse_body(b"just text\n") == "just text\n"
+    assert cbdf.parse_body(b"") == ""
+
+
+@pytest.mark.parametrize("tail", [(), (b"",), (b"", b"")])
+def test_phase2_body_with_and_without_tails(tail: tuple[bytes, ...]) -> None:
+    assert cbdf.parse_body(phase2(bytes(14), b"\x02Hi\x03", *tail)) == "Hi"
+    assert cbdf.parse_body(phase2(bytes(14), b"", *tail)) == ""
+
+
+def test_phase2_styles_whose_length_looks_like_phase1() -> None:
+    body = phase2(bytes(0x021C), b"\x02Hi\x03", b"", b"")
+    assert body.startswith(cbdf.PHASE1_HEAD)
+    assert cbdf.parse_body(body) == "Hi"
+
+
+def test_phase1_text_whose_bytes_look_like_a_section() -> None:
+    body = cbdf.PHASE1_HEAD + b"\0\0" + b"x" * 0x021C
+    assert cbdf.parse_body(body) == "x" * 0x021C
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"\x1c", "section length at offset 1"),
+        (b"\x1c\x1c", "section length at offset 1"),
+        (phase2(bytes(14), b"\x02Hi\x03")[:-1], "section at offset 24"),
+        (phase2(bytes(14), b"\x02Hi\x03") + b"x", "byte 78 instead of a section separator at offset 28"),
+        (phase2(bytes(14)[:0], b"x\x9ccompressed"), "no plain text section"),
+        (b"\x1c\0\0\0\0", "no plain text section"),
+    ],
+)
+def test_malformed_bodies(body: bytes, message: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=message):
+        cbdf.parse_body(body)
+
+
+@pytest.mark.parametrize(
+    ("section", "plain", "degraded"),
+    [
+        (b"\x02a\x03b", "a", "a"),
+        (b"a\x15b\rc", "abc", "abc"),
+        (b"a\x0e", "a", "a"),
+        (b"a\x0e\0\xffbc", "a", "a"),
+        (b"a\x11", "a", "a"),
+        (b"a\x0bb", "ab", "a\n\nb"),
+        (b"\xff", "\N{REPLACEMENT CHARACTER}", "\N{REPLACEMENT CHARACTER}"),
+        (b"", "", ""),
+    ],
+)
+def test_plain_text_of_odd_sections(section: bytes, plain: str, degraded: str) -> None:
+    assert cbdf.extract_text(section) == plain
+    assert cbdf.extract_text(section, degraded=True) == degraded
+
+
+@given(mail_metas, short_text)
+def test_documents_join_and_split(meta: MailMeta, text: str) -> None:
+    parts = cbdf.build_mail_meta(meta), cbdf.build_body(text)
+    document = cbdf.join_document(*parts)
+    assert cbdf.split_document(document) == parts
+    assert cbdf.parse_mail_meta(document) == meta
+
+
+@pytest.mark.parametrize(
+    ("meta", "body", "message"),
+    [
+        (b"\1\0\2\1a", b"", "no section separator .* offset 5"),
+        (b"\1\0\2\1a", b"bare text", "no section separator .* offset 5"),
+        (b"\1\0\2\1a", b"\x1c\x1c", "offset 6"),
+        (b"\1\0\2\1ax", b"\x1c\x1c\x02", "bytes after the meta pairs at offset 5"),
+        (b"\1\0\2\2a", b"\x1c\x1c\x02", "value of key 2 at offset 4"),
+        (b"\1\0\x21\1\0", b"", "no section separator"),
+    ],
+)
+def test_malformed_documents_name_the_offset(meta: bytes, body: bytes, message: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=message):
+        cbdf.join_document(meta, body)
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Colours and resources
+
+
+@given(st.integers(0, 0xFFFF).filter(lambda code: code not in cbdf.TRANSPARENT))
+def test_opaque_colors_both_ways(code: int) -> None:
+    assert cbdf.pack_color(cbdf.unpack_color(code)) == code
+
+
+def test_colors_out_of_range() -> None:
+    with pytest.raises(LocalProtocolError):
+        cbdf.pack_color((0, 256, 0))
+    with pytest.raises(RemoteProtocolError):
+        cbdf.unpack_color(0x10000)
+
+
+@given(st.lists(st.builds(Resource, st.integers(0, 255), st.integers(0, 255), st.binary(max_size=20)), max_size=5))
+def test_resources_both_ways(resources: list[Resource]) -> None:
+    assert cbdf.parse_resources(cbdf.build_resources(resources)) == tuple(resources)
+
+
+def test_resources_out_of_range() -> None:
+    with pytest.raises(LocalProtocolError):
+        cbdf.build_resources([Resource(256, 0, b"")])
