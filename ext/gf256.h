@@ -1,10 +1,11 @@
 /*
  * GF(256) Reed-Solomon: the plain C side of qmail_core._gf256.
  *
- * Field: polynomial 0x11D, generator alpha = 2. Code: systematic, k data and m parity stripes, k + m <= 255, one codeword
- * per byte column. Stripe i is the coefficient of x^(k+m-1-i), so data comes first and parity follows, highest power first.
+ * Field: polynomial 0x11D, generator alpha = 2. Code: systematic, k data and m parity stripes, k + m <= 255, one
+ * codeword per byte column. Stripe i is the coefficient of x^(k+m-1-i), so data comes first and parity follows, highest
+ * power first.
  *
- * Rules: no Python.h, no allocation, no global state that changes after gf256_init (except gf256_use, for tests).
+ * Rules: no Python.h, no allocation, no global state that changes after gf256_init (except by gf256_use, for tests).
  * Callers have checked every count, length and overlap; nothing is read or written outside [p, p + len).
  */
 #ifndef QMAIL_GF256_H
@@ -24,8 +25,8 @@ typedef struct gf256_tables {
     uint8_t nibble[256][32]; /* c * {0..15}, then c * {0x00,0x10..0xF0}: two 16-byte shuffle tables */
     uint64_t affine[256];    /* c as the 8x8 bit matrix of the GFNI affine instruction */
     uint8_t basis[256][8];   /* c * {1,2,4..128}: what the portable kernel multiplies by */
-    uint8_t exp[512];        /* alpha^i, twice around so that a sum of two logarithms needs no reduction */
-    uint8_t log[256];        /* log[0] is never asked for */
+    uint8_t exp[765];        /* alpha^i, three times around so that sums of logarithms need no reduction */
+    uint8_t log[256];        /* log[0] stays 0 */
 } gf256_tables;
 
 extern gf256_tables gf256_table;
@@ -41,7 +42,8 @@ typedef struct gf256_kernels {
     /* dst[r] = sum over c of cell[c * rows + r] * src[c]; rows <= GF256_ROWS */
     void (*dense)(int rows, int cols, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *cell);
     /* dst[r] ^= cell[r] * (was ^ now), any number of rows */
-    void (*update)(int rows, size_t len, const uint8_t *was, const uint8_t *now, uint8_t *const *dst, const uint8_t *cell);
+    void (*update)(int rows, size_t len, const uint8_t *was, const uint8_t *now, uint8_t *const *dst,
+                   const uint8_t *cell);
 } gf256_kernels;
 
 /* Each is NULL where its file compiles to nothing. */
@@ -82,7 +84,7 @@ static inline uint8_t gf256_mul(uint8_t a, uint8_t c)
 /* matrix: room for m * k bytes that lives as long as the code */
 void gf256_code_init(gf256_code *code, int k, int m, uint8_t *matrix);
 
-/* 1 if [out, out + len) of any stripe flagged in `written` meets any other stripe, else 0; all stripes have len bytes */
+/* 1 if any stripe flagged in `written` shares a byte with any other stripe, else 0; all stripes have len bytes */
 int gf256_overlap(int n, size_t len, const uint8_t *const *stripe, const uint8_t *written);
 
 void gf256_encode(const gf256_code *code, size_t len, const uint8_t *const *data, uint8_t *const *parity);

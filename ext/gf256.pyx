@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
 """Reed-Solomon over GF(256), byte column by byte column; -> qmail_core._gf256.
 
-This file only takes buffers, checks their number, lengths and overlap, and names what is wrong; all arithmetic is plain C
-(gf256.h). Every output is either a new bytes object or a buffer the caller hands in, never a copy of an input.
-Above GIL_LIMIT bytes of work the GIL is released. Buffers stay exported until then, so nobody can resize them meanwhile;
-a caller who changes their bytes during a call gets a stripe that matches neither state.
+This file only takes buffers, checks their number, lengths and overlap, and names what is wrong; all arithmetic is
+plain C (gf256.h). Every output is either a new bytes object or a buffer the caller hands in.
+From GIL_LIMIT bytes of work on, the GIL is released. Buffers stay exported until the call ends, so nobody can resize
+them meanwhile; a caller who changes their bytes during a call gets stripes that match neither state.
 """
 
 import os

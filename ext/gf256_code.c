@@ -47,35 +47,32 @@ void gf256_code_init(gf256_code *code, int k, int m, uint8_t *matrix)
 /*
  * Coefficients that express stripe `want[r]` through the k stripes `have[c]`, written to cell[r * k + c].
  *
- * The dual code holds, for every polynomial f of degree < m, the word X_i^b f(X_i). Taking f with zeros at the m stripes
- * not in `have`, except one, gives an equation between that one and the k we have. So no matrix is inverted:
+ * The dual code holds, for every polynomial f of degree < m, the word X_i^b f(X_i). Taking f with zeros at the m
+ * stripes not in `have`, except one, gives an equation between that one and the k we have. So no matrix is inverted:
  * with F(x) the product of (x - X_u) over the m absent u, the coefficient is
  *     X_c^b F(X_c) / (X_c - X_w)   over   X_w^b F'(X_w).
  */
 static void solve(const gf256_code *code, int rows, const uint8_t *want, const uint8_t *have, uint8_t *cell)
 {
-    const uint8_t *log = gf256_table.log;
-    const int n = code->n;
-    uint8_t present[GF256_STRIPES] = {0}, absent[GF256_STRIPES];
+    const uint8_t *exp = gf256_table.exp, *log = gf256_table.log;
+    const int n = code->n, k = code->k;
+    uint8_t x[GF256_STRIPES], present[GF256_STRIPES] = {0}, absent[GF256_STRIPES];
     int top[GF256_STRIPES], m = 0;
-    for (int c = 0; c < code->k; c++) present[have[c]] = 1;
-    for (int i = 0; i < n; i++)
+    for (int c = 0; c < k; c++) present[have[c]] = 1;
+    for (int i = 0; i < n; i++) {
+        x[i] = exp[locator(code, i)];
         if (!present[i])
-            absent[m++] = power(locator(code, i));
+            absent[m++] = x[i];
+    }
     for (int i = 0; i < n; i++) { /* log of X_i^b times the product over the absent, leaving out a factor zero */
-        const uint8_t x = power(locator(code, i));
         int sum = code->b * locator(code, i);
-        for (int u = 0; u < m; u++)
-            if (absent[u] != x)
-                sum += log[absent[u] ^ x];
+        for (int u = 0; u < m; u++) sum += log[absent[u] ^ x[i]]; /* log[0] adds nothing */
         top[i] = sum % 255;
     }
     for (int r = 0; r < rows; r++) {
-        const uint8_t x = power(locator(code, want[r]));
-        for (int c = 0; c < code->k; c++) {
-            const uint8_t y = power(locator(code, have[c]));
-            cell[r * code->k + c] = power(top[have[c]] + 510 - log[x ^ y] - top[want[r]]);
-        }
+        const uint8_t y = x[want[r]];
+        const uint8_t *from = exp + 510 - top[want[r]];
+        for (int c = 0; c < k; c++) cell[r * k + c] = from[top[have[c]] - log[x[have[c]] ^ y]];
     }
 }
 
@@ -323,8 +320,9 @@ static void remainder_of(const gf256_code *code, size_t o, size_t part, const ui
     for (int j = 0; j < code->m; j++) {
         if (!stripe[code->k + j])
             continue;
+        uint8_t *to = rem[j]; /* hoisted, or the compiler must expect the stores to change rem[] */
         const uint8_t *given = stripe[code->k + j] + o;
-        for (size_t x = 0; x < part; x++) rem[j][x] ^= given[x];
+        for (size_t x = 0; x < part; x++) to[x] ^= given[x];
     }
 }
 
@@ -353,6 +351,8 @@ int gf256_locate(const gf256_code *code, size_t len, const uint8_t *const *strip
     for (size_t o = 0; o < len; o += step) {
         const size_t part = len - o < step ? len - o : step;
         remainder_of(code, o, part, stripe, work->zeros, rem);
+        if (next_dirty(m, rem, 0, part) == part)
+            continue;
         multiply(rows, m, work->blind, part, seen, syn);
         for (size_t column = 0; (column = next_dirty(rows, syn, column, part)) < part; column++) {
             syndromes(spare, m, work->base, seen, column, t);
@@ -365,8 +365,9 @@ int gf256_locate(const gf256_code *code, size_t len, const uint8_t *const *strip
                 wrong[named[i]] = 1;
             }
             /*
-             * A stripe once caught is mostly wrong throughout. While those caught are few enough that no other set could
-             * explain the same column, hide them from the syndromes: columns they explain become clean at vector speed.
+             * A stripe once caught is mostly wrong throughout. While those caught are few enough that no other set
+             * could explain the same column, hide them from the syndromes: columns they explain become clean at
+             * vector speed.
              */
             if (found == before || before > spare / 2)
                 continue;

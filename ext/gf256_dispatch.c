@@ -28,7 +28,7 @@ static void fill_tables(void)
     gf256_tables *t = &gf256_table;
     unsigned x = 1;
     for (int i = 0; i < 255; i++) {
-        t->exp[i] = t->exp[i + 255] = (uint8_t)x;
+        t->exp[i] = t->exp[i + 255] = t->exp[i + 510] = (uint8_t)x;
         t->log[x] = (uint8_t)i;
         x = x << 1 ^ (x >> 7) * 0x11D;
     }

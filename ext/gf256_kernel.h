@@ -12,10 +12,10 @@
  *   and optionally V_LOADN(p, n), V_STOREN(p, v, n) for n < VB bytes; the rest of a loaded vector is zero
  * and W_LFSR(M), W_DENSE(R): how many vectors wide a tile is, so that its state fits the registers.
  *
- * Every loop below runs over compile-time M, R and W once inlined, so the arrays of vectors live in registers. A tile
- * keeps all outputs of its columns in registers and reads each input exactly once. The columns behind the last whole tile are
- * done by one more tile that ends at the last byte: it computes some columns twice, which is cheaper than narrow code
- * and stays inside the buffers. (`update` adds into its outputs, so there the tail goes through partial loads instead.)
+ * Once inlined, every loop over M, R and W has constant bounds, so the arrays of vectors live in registers. A tile
+ * keeps all outputs of its columns in registers and reads each input exactly once. The columns behind the last whole
+ * tile are done by one more tile that ends at the last byte: it computes some columns twice, which is cheaper than
+ * narrow code and stays inside the buffers. (`update` adds into its outputs, so its tail goes through partial loads.)
  */
 #include "gf256.h"
 
@@ -36,8 +36,9 @@
 #endif
 
 /*
- * How many bytes ahead of the tile the inputs are asked for. With 20 and more streams the hardware prefetcher gives up, so
- * this decides the speed beyond the second-level cache. 256 is too short for 256-byte tiles, 1024 pollutes the first level.
+ * How many bytes ahead of the tile the inputs are asked for. With 20 and more streams the hardware prefetcher gives up,
+ * so this decides the speed beyond the second-level cache. Measured: 256 is too short for 256-byte tiles, 1024 pollutes
+ * the first level.
  */
 #define GF_AHEAD 512
 
@@ -75,11 +76,11 @@ GF_INLINE void K(ahead)(const int W, const uint8_t *p)
         /* as an integer: the address may lie behind the buffer, where a prefetch is harmless but a pointer is not */
         GF_PREFETCH((uintptr_t)p + GF_AHEAD + (uintptr_t)line);
     }
-    (void)p;
 }
 
 /*
- * Run TILE(width, offset, part) over all columns: widest tile that fits, overlapping at the end, and below one vector a partial one.
+ * Run TILE(width, offset, part) over all columns: the widest tile that fits, overlapping at the end; a partial vector
+ * if there are fewer columns than that.
  */
 #define GF_SWEEP(WIDE, TILE)                                    \
     do {                                                        \

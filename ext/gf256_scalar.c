@@ -1,8 +1,8 @@
 /*
  * GF(256) kernels in portable C: eight bytes in a 64-bit integer.
  *
- * A product is the sum, over the bits of the input, of that bit times c * 2^bit; a byte holding 0 or 1 times a byte never
- * carries into its neighbour, so one integer multiplication serves eight bytes. No byte order is assumed.
+ * A product is the sum, over the bits of the input, of that bit times c * 2^bit; a byte holding 0 or 1 times a byte
+ * never carries into its neighbour, so one integer multiplication serves eight bytes. No byte order is assumed.
  */
 #include "gf256.h"
 

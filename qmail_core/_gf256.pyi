@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import final
+from typing import Self, final
 
 from typing_extensions import Buffer
 
@@ -7,7 +7,7 @@ isa: str
 
 @final
 class ReedSolomon:
-    def __init__(self, k: int, m: int) -> None: ...
+    def __new__(cls, k: int, m: int) -> Self: ...
     @property
     def k(self) -> int: ...
     @property

@@ -13,12 +13,9 @@ from functools import lru_cache
 from msgspec import Struct
 from typing_extensions import Buffer
 
-from qmail_core._framing import aes_ctr
 from qmail_core.codec import consts as c
 from qmail_core.errors import LocalProtocolError
 from qmail_core.model import Coin
-
-__all__ = ["NO_KEY", "Key", "aes_ctr", "coin_key", "locker_code", "locker_key", "mac"]
 
 
 class Key(Struct, frozen=True):

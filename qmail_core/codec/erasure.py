@@ -26,10 +26,10 @@ from msgspec import Struct
 from typing_extensions import Buffer
 
 from qmail_core import _framing
+from qmail_core._framing import aes_ctr
 from qmail_core._gf256 import ReedSolomon
 from qmail_core.codec import consts as c
 from qmail_core.codec import merkle
-from qmail_core.codec.cipher import aes_ctr
 from qmail_core.errors import ErasureError, LocalProtocolError
 from qmail_core.model import Profile, Striping
 

@@ -19,6 +19,7 @@ from msgspec import Struct
 from typing_extensions import Buffer
 
 from qmail_core import _framing
+from qmail_core._framing import aes_ctr
 from qmail_core.codec import cipher
 from qmail_core.codec import consts as c
 from qmail_core.codec.cipher import Key
@@ -143,7 +144,7 @@ def open_reply(sent: Sent, frame: memoryview) -> Reply:
         raise RemoteProtocolError(f"node {sent.node}: answer without trailer")
     payload = frame[c.HEADER_SIZE : -2]
     if sent.key.enc != c.ENC_NONE and payload:
-        cipher.aes_ctr(sent.key.secret, sent.nonce + bytes(8), payload, payload)
+        aes_ctr(sent.key.secret, sent.nonce + bytes(8), payload, payload)
     return Reply(sent.node, status, payload, micros)
 
 
@@ -172,7 +173,7 @@ def _open_reply_256(sent: Sent, frame: memoryview) -> Reply:
     if not hmac.compare_digest(cipher.mac(sent.key.secret, payload), bytes(tag)):
         raise RemoteProtocolError(f"node {sent.node}: answer fails its HMAC")
     if payload:
-        cipher.aes_ctr(sent.key.secret, bytes(frame[24:40]), payload, payload)
+        aes_ctr(sent.key.secret, bytes(frame[24:40]), payload, payload)
     return Reply(sent.node, status, payload, micros)
 
 
@@ -278,7 +279,7 @@ def open_request(frame: memoryview, header: Header, keys: Keyring) -> Request:
         if found is None:
             raise Refused(c.STATUS_INVALID_ENCRYPTION)
         an = found
-        cipher.aes_ctr(an, header.nonce + bytes(8), plain, plain)
+        aes_ctr(an, header.nonce + bytes(8), plain, plain)
     return Request(header, an, _checked_challenge(plain), plain[c.CHALLENGE_SIZE :])
 
 
@@ -293,7 +294,7 @@ def _open_request_256(body: memoryview, header: Header, keys: Keyring) -> Reques
     if not hmac.compare_digest(cipher.mac(secret, plain), bytes(body[-2 - c.HMAC_SIZE : -2])):
         raise Refused(c.STATUS_INVALID_HMAC)
     if plain:
-        cipher.aes_ctr(secret, header.nonce[:16], plain, plain)
+        aes_ctr(secret, header.nonce[:16], plain, plain)
     if header.group != c.GROUP_MAIL:
         return Request(header, an, b"", plain)
     if len(plain) < c.CHALLENGE_SIZE:
@@ -330,7 +331,7 @@ def build_reply(request: Request, status: int, payload: Buffer, execution_us: in
     head += payload
     if header.enc != c.ENC_NONE:
         body = memoryview(head)[c.HEADER_SIZE :]
-        cipher.aes_ctr(request.an, header.nonce + bytes(8), body, body)
+        aes_ctr(request.an, header.nonce + bytes(8), body, body)
         body.release()
     head += c.TRAILER
     return head
@@ -378,7 +379,7 @@ def _build_reply_256(request: Request, status: int, payload: memoryview, micros:
     secret = cipher.secret_of(c.ENC_COIN256, request.an)
     head += payload
     body = memoryview(head)[c.HEADER256_SIZE :]
-    cipher.aes_ctr(secret, nonce[:16], body, body)
+    aes_ctr(secret, nonce[:16], body, body)
     tag = cipher.mac(secret, body)
     body.release()
     head += tag

@@ -319,6 +319,10 @@ class Engine:
         polled = await polling
         return msgspec.structs.replace(polled, request_id=self._ctx.entropy(8).hex())
 
+    def drain(self) -> None:
+        """Answer every parked `ping` at once with "nothing new"; call it before stopping a server."""
+        self._receiver.drain()
+
     async def download(self, guid: bytes, sender_sn: int | None = None) -> Downloaded:
         """Fetch a mail into the store; NotFound without a pending tell (unless `sender_sn` is given)."""
         return await self._receiver.download(guid, sender_sn)

@@ -52,6 +52,8 @@ class Receiver:
         self._ctx = ctx
         self._mailbox = mailbox
         self._fetching: dict[bytes, asyncio.Lock] = {}
+        self._parked: set[Run] = set()
+        self._draining = False
         self._folder = os.path.join(ctx.config.data, "Attachments")
 
     # ---------------------------------------------------------------------------------------------- beacons
@@ -77,18 +79,27 @@ class Receiver:
         while True:
             left = deadline - loop.time()
             run = self._poll(c.CMD_PING, since, max(0.05, left))
+            self._parked.add(run)
             try:
                 await run.until(lambda run=run: any(run.good.values()))  # type: ignore[misc]
                 new = await self._keep(run)
             finally:
+                self._parked.discard(run)
                 run.cancel()
             if not run.good and run.failed and deadline - loop.time() > 0.05:
                 raise QuorumError("Ping failed", run.failed)
-            if new or loop.time() >= deadline - 0.05 or not any(run.good.values()):
+            over = self._draining or loop.time() >= deadline - 0.05
+            if new or over or not any(run.good.values()):
                 found = tuple(item for item in self.notifications(0) if item.tell.guid in new)
                 ended = bool(run.good) and not found
                 status = c.STATUS_POLL_TIMEOUT if ended else 0
                 return Polled(found, timed_out=ended, status=status, elapsed_ms=self._since(begun))
+
+    def drain(self) -> None:
+        """End every parked poll with "nothing new", now and from now on: the process is about to stop."""
+        self._draining = True
+        for run in list(self._parked):
+            run.cancel()
 
     def _poll(self, command: int, since: int, timeout: float) -> Run:
         beacons = list(dict.fromkeys(self._ctx.config.beacons))

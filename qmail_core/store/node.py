@@ -131,6 +131,8 @@ class NodeStore:
             if self._point and self._db.in_transaction:
                 self._db.execute("RELEASE request")
         except sqlite3.Error as error:
+            # the savepoint still stands before the last request: an undo now would take that one back too
+            self._end()
             raise StoreUnavailable(f"database: {error}") from error
         self._point = False
         self._marked = (len(self._fresh), len(self._stale))
@@ -248,6 +250,11 @@ class NodeStore:
             return self._path(*where, version).read_bytes()
         except OSError as error:
             raise StoreUnavailable(f"page file: {error}") from error
+
+    def page_count(self) -> int:
+        """How many pages are held, for displays."""
+        count: int = self._one("SELECT count(*) FROM pages", ())
+        return count
 
     def owner(self, guid: bytes) -> bytes | None:
         found: bytes | None = self._one("SELECT owner FROM objects WHERE guid = ?", (guid,))

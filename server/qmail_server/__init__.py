@@ -1,0 +1,1 @@
+"""The processes around the engine: servers, surfaces and command line."""

@@ -1,0 +1,231 @@
+"""The command `qmail`: verbs of a client, and the demo.
+
+Exit codes: 0 done; 1 the operation failed, with a sentence on standard error; 2 the command line makes no sense.
+What a mail says is shown with its control characters made visible: a subject cannot drive the terminal.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import re
+import sys
+import time
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from msgspec import Struct
+
+from qmail_core.errors import QMailError
+from qmail_server.client import Client, ClientError, TaskStatus
+
+app = typer.Typer(
+    help="Mail in erasure-coded stripes over independent servers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Api = Annotated[str, typer.Option("--api", envvar="QMAIL_API", help="Base URL of the node API.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+_API = "http://127.0.0.1:8080"
+
+
+def _guid(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{32}", text):
+        raise typer.BadParameter("a GUID has 32 hex digits")
+    return text.lower()
+
+
+Guid = Annotated[str, typer.Argument(callback=_guid, help="32 hex digits.", metavar="GUID")]
+
+
+class DemoOptions(Struct, frozen=True, kw_only=True):
+    """What `qmail demo` was asked for."""
+
+    port_base: int  # API ports are this one and the next two
+    data: Path | None  # None: a temporary folder
+    tour: bool
+    once: bool
+    open_page: bool
+    json: bool
+
+
+@app.command()
+def send(
+    to: Annotated[list[str] | None, typer.Option("--to", metavar="ADDRESS")] = None,
+    cc: Annotated[list[str] | None, typer.Option("--cc", metavar="ADDRESS")] = None,
+    bcc: Annotated[list[str] | None, typer.Option("--bcc", metavar="ADDRESS")] = None,
+    subject: Annotated[str, typer.Option("--subject")] = "",
+    body: Annotated[str | None, typer.Option("--body", metavar="TEXT")] = None,
+    body_file: Annotated[
+        Path | None, typer.Option("--body-file", exists=True, dir_okay=False, allow_dash=True, help="- is stdin.")
+    ] = None,
+    attach: Annotated[list[Path] | None, typer.Option("--attach", exists=True, dir_okay=False, readable=True)] = None,
+    tell: Annotated[bool, typer.Option("--tell/--no-tell", help="Tell the recipients, or only upload.")] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the send is over.")] = True,
+    api: Api = _API,
+    as_json: Json = False,
+) -> None:
+    """Send a mail."""
+    if tell and not (to or cc or bcc):
+        raise typer.BadParameter("a mail needs a recipient: --to, --cc or --bcc (or --no-tell)")
+    fields: dict[str, Any] = {"to": to or [], "cc": cc or [], "bcc": bcc or []}
+    fields |= {"subject": subject, "body": _body(body, body_file)}
+    with _client(api) as client:
+        started = client.send(fields, attach or [], tell=tell)
+        answer: dict[str, Any] = {"file_guid": started.file_guid, "task_id": started.task_id}
+        if not wait:
+            _out(answer, f"{started.file_guid}  task {started.task_id}", as_json)
+            return
+        ended = client.wait(started.task_id, _quiet if as_json else _progress())
+        answer |= {"message": ended.message, "data": ended.data}
+        _out(answer, f"{started.file_guid}  {ended.message}", as_json)
+
+
+@app.command()
+def inbox(api: Api = _API, as_json: Json = False) -> None:
+    """Show the mails that wait and the mails that are here."""
+    with _client(api) as client:
+        waiting, stored = client.waiting(), client.stored()
+    lines = [
+        *_section("Waiting", [(m.file_guid, m.sender_address, f"{m.total_file_size} bytes") for m in waiting]),
+        *_section(
+            "Stored", [(m.email_id, m.sender_address, f"{'' if m.is_read else '* '}{m.subject}") for m in stored]
+        ),
+    ]
+    _out({"waiting": waiting, "stored": stored}, "\n".join(lines), as_json)
+
+
+@app.command()
+def read(guid: Guid, api: Api = _API, as_json: Json = False) -> None:
+    """Print a mail; fetch it first if it waits."""
+    with _client(api) as client:
+        mail = client.read(guid)
+        attached = client.attachments(guid) if mail.attachment_count else []
+    when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(mail.received_timestamp))
+    head = [("From", mail.sender_address), ("To", mail.to), ("Cc", mail.cc), ("Date", when), ("Subject", mail.subject)]
+    lines = [f"{name}: {visible(value)}" for name, value in head if value]
+    lines += [f"Attachment: {visible(row.name)} ({row.size_bytes} bytes)" for row in attached]
+    _out(
+        {**msgspec.to_builtins(mail), "attachments": attached},
+        "\n".join([*lines, "", visible(mail.body, lines=True)]),
+        as_json,
+    )
+
+
+@app.command()
+def download(
+    guid: Guid,
+    out: Annotated[Path, typer.Option("--out", file_okay=False, metavar="DIR")] = Path("."),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of the same name.")] = False,
+    api: Api = _API,
+    as_json: Json = False,
+) -> None:
+    """Save a mail's body and attachments, and print the SHA-256 of each."""
+    with _client(api) as client:
+        saved = client.save(guid, out, overwrite=overwrite)
+    text = "\n".join(f"{row.sha256}  {visible(row.path)}" for row in saved)
+    _out({"file_guid": guid, "files": saved}, text, as_json)
+
+
+@app.command()
+def demo(
+    port_base: Annotated[int, typer.Option("--port-base", min=1, max=65533, help="First of three API ports.")] = 8080,
+    data: Annotated[Path | None, typer.Option("--data", file_okay=False, metavar="DIR")] = None,
+    tour: Annotated[bool, typer.Option("--tour/--no-tour", help="Walk through a mail that loses servers.")] = True,
+    once: Annotated[bool, typer.Option("--once", help="End after the tour.")] = False,
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the live page.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Run 25 servers and a few identities in this process."""
+    options = DemoOptions(port_base=port_base, data=data, tour=tour, once=once, open_page=open_page, json=as_json)
+    with _failures():
+        importlib.import_module("qmail_server.demo").run(options)  # heavy, and nobody else needs it
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    try:
+        print(importlib.metadata.version("qmail-core"))
+    except importlib.metadata.PackageNotFoundError:
+        print("unknown (not installed)")
+
+
+def main() -> None:
+    """Entry point of the script."""
+    app()
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    """Text that only prints: everything that could steer a terminal or reorder a line is spelled out."""
+    if lines:
+        return "\n".join(visible(line) for line in text.replace("\r\n", "\n").split("\n"))
+    return "".join(char if _prints(char) else char.encode("unicode_escape").decode() for char in text)
+
+
+def _prints(char: str) -> bool:
+    # joiners belong to words and emoji and move nothing
+    return char.isprintable() or char in "\t\u200c\u200d" or unicodedata.category(char) == "Zs"
+
+
+def _body(body: str | None, body_file: Path | None) -> str:
+    if (body is None) == (body_file is None):
+        raise typer.BadParameter("give exactly one of --body and --body-file")
+    if body_file is None:
+        return body or ""
+    try:
+        raw = sys.stdin.buffer.read() if str(body_file) == "-" else body_file.read_bytes()
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise typer.BadParameter("--body-file is not UTF-8 text; send it with --attach") from None
+
+
+@contextmanager
+def _client(api: str) -> Iterator[Client]:
+    # the token comes by environment only: arguments are visible to every process of the machine
+    with _failures(), Client(api, token=os.environ.get("QMAIL_TOKEN", "")) as client:
+        yield client
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except (ClientError, QMailError, OSError) as error:
+        typer.echo(f"qmail: {visible(str(error))}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _quiet(state: TaskStatus) -> None:
+    return
+
+
+def _progress() -> Any:
+    last = ""
+
+    def show(state: TaskStatus) -> None:
+        nonlocal last
+        line = f"{state.progress:3d}%  {visible(state.message)}"
+        if state.status == "running" and line != last:
+            typer.echo(line, err=True)
+            last = line
+
+    return show
+
+
+def _section(title: str, rows: list[tuple[str, str, str]]) -> list[str]:
+    return [f"{title} ({len(rows)})", *("  " + "  ".join(visible(cell) for cell in row) for row in rows)]
+
+
+def _out(value: dict[str, Any], text: str, as_json: bool) -> None:
+    # escaped to ASCII, so that this form cannot drive a terminal either
+    print(json.dumps(msgspec.to_builtins(value)) if as_json else text)

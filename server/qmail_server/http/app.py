@@ -1,0 +1,174 @@
+"""The application of one port: access line and request id, then the guard, then the routes.
+
+Static paths are found in a dict; only what is not there reaches Starlette's router, whose search is linear. The engine
+is given and belongs to whoever built it: the lifespan here neither opens nor closes it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import os
+import re
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from qmail_core.errors import QMailError
+from qmail_core.model import Source
+from qmail_server import logs
+from qmail_server.http import params as parameters
+from qmail_server.http.guard import Guard, GuardSettings
+from qmail_server.http.params import ClientGone, Sink
+from qmail_server.http.qmail import routes as qmail
+from qmail_server.http.respond import Call, Route, failure, response_of
+
+if TYPE_CHECKING:
+    from qmail_core.engine.engine import Engine
+
+log = logging.getLogger("qmail.http.access")
+
+_METHODS = ("GET", "HEAD", "POST")
+_PAGE = Path(__file__).parent / "page" / "index.html"
+_INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
+
+
+def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[BaseRoute | Route] = ()) -> ASGIApp:
+    """The whole surface of one engine on one port.
+
+    extra_routes   routes of this project's kind (static path, Call) or of Starlette's (path parameters, Request)
+    """
+    static = [*qmail.ROUTES, _page_route(), *(route for route in extra_routes if isinstance(route, Route))]
+    router = Router([route for route in extra_routes if isinstance(route, BaseRoute)], redirect_slashes=False)
+    inner = Guard(
+        Dispatch(engine, static, router),
+        guard,
+        pages=["/"],
+        readable=[route.path for route in static if not route.effects],
+    )
+    return Access(inner, router)
+
+
+class Access:
+    """Outermost: gives every request its id, writes the access line, answers what nobody else could."""
+
+    def __init__(self, app: ASGIApp, lifespan: ASGIApp) -> None:
+        self._app = app
+        self._lifespan = lifespan
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = os.urandom(8).hex()
+        logs.request_id.set(request_id)
+        status = 0
+        start = time.perf_counter()
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except ClientGone:
+            status = 499  # nginx's number for it; only the line below shows it
+        except Exception as error:
+            if status:
+                raise  # half an answer is out: the server cuts the connection, so nobody takes it for a whole one
+            await failure(error)(scope, receive, watched)
+        finally:
+            taken = round((time.perf_counter() - start) * 1000, 1)
+            fields = {"method": scope["method"], "path": scope["path"], "status": status, "ms": taken}
+            log.info("%s %s %d %.1f ms", *fields.values(), extra=fields)
+
+
+class Dispatch:
+    """Finds the route, reads the parameters, runs the endpoint, answers."""
+
+    def __init__(self, engine: Engine, routes: Iterable[Route], router: Router) -> None:
+        self._engine = engine
+        self._routes = {route.path: route for route in routes}
+        self._router = router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = self._routes.get(scope["path"])
+        if route is None:
+            await self._other(scope, receive, send)
+            return
+        try:
+            response = await self._run(route, scope, receive)
+        except ClientGone:
+            raise
+        except Exception as error:
+            response = failure(error, route.dialect)
+        await response(scope, receive, send)
+
+    async def _run(self, route: Route, scope: Scope, receive: Receive) -> ASGIApp:
+        if scope["method"] not in _METHODS:
+            raise HTTPException(405, "Method not allowed", {"Allow": ", ".join(_METHODS)})
+        guid = self._engine.new_guid() if route.uploads else b""
+        params = await parameters.read(scope, receive, self._sink(guid) if route.uploads else None)
+        call = Call(self._engine, params, receive, logs.request_id.get(), guid)
+        try:
+            if params.flag("debug"):
+                logs.verbose.set(True)
+            return response_of(await route.endpoint(call))
+        except Exception:
+            params.discard()  # an endpoint that hands the files on takes them out of the parameters
+            raise
+
+    def _sink(self, guid: bytes) -> Sink:
+        def sink(name: str) -> tuple[BinaryIO, Source]:
+            return self._engine.spool(guid, name)
+
+        return sink
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self._router  # makes the router raise instead of answering in a dialect of its own
+        try:
+            await self._router(scope, receive, send)
+        except HTTPException as error:
+            detail = {404: "Unknown route", 405: "Method not allowed"}.get(error.status_code, error.detail)
+            await failure(HTTPException(error.status_code, detail, error.headers))(scope, receive, send)
+        except QMailError as error:
+            await failure(error)(scope, receive, send)
+
+
+def _page_route() -> Route:
+    html = _PAGE.read_text(encoding="utf-8")
+    sources = {kind: _hash(text) for kind, text in _INLINE.findall(html)}
+    policy = (
+        f"default-src 'none'; script-src {sources['script']}; style-src {sources['style']}; connect-src 'self'; "
+        "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    headers = {
+        "content-security-policy": policy,
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cache-control": "no-cache",
+    }
+
+    async def page(call: Call) -> ASGIApp:
+        return Response(html, media_type="text/html", headers=headers)
+
+    return Route("/", page, effects=False)
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

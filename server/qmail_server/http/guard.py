@@ -1,0 +1,150 @@
+"""Who may speak to this port at all: pure ASGI middleware in front of every route (layers 1-4 and 6).
+
+1 Host            exact allow list with ports, against DNS rebinding; 421
+2 Sec-Fetch-Site  a browser's word that another site caused the request; 403
+3 Origin          must be this server's own or listed; `null` never is; 403
+4 token           `Authorization: Bearer`, unless compat_open was chosen (loopback, documented calls run unchanged); 401
+6 CORS            headers and preflight for listed origins only
+
+Rule: a request without any browser header passes 2 and 3, so curl and programs notice nothing.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection
+
+from msgspec import Struct
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from qmail_core.errors import ConfigError
+from qmail_server.http.errors import Failed
+from qmail_server.http.respond import failure
+
+_WANTED = frozenset(
+    (
+        b"host",
+        b"origin",
+        b"sec-fetch-site",
+        b"sec-fetch-mode",
+        b"authorization",
+        b"access-control-request-method",
+    )
+)
+_PREFLIGHT = (
+    (b"access-control-allow-methods", b"GET, POST, PUT, DELETE, OPTIONS"),
+    (b"access-control-allow-headers", b"Content-Type, Authorization"),
+    (b"access-control-max-age", b"600"),
+)
+_EXPOSED = (b"access-control-expose-headers", b"Content-Disposition, Content-Length, X-QMail-Operation-Id")
+
+
+class GuardSettings(Struct, frozen=True, kw_only=True):
+    """What one port accepts."""
+
+    hosts: frozenset[str]  # values of the Host header, lower case, with port; see hosts_for
+    origins: frozenset[str] = frozenset()  # foreign origins that may read and write, such as http://localhost:5173
+    token: str = ""
+    compat_open: bool = False  # no token; only ever on loopback
+
+    def __post_init__(self) -> None:
+        if not self.token and not self.compat_open:
+            raise ConfigError("an HTTP surface needs a token, or compat_open on loopback")
+        if "null" in self.origins or "*" in self.origins:
+            raise ConfigError("origins are listed by name: neither null nor * is one")
+
+
+def hosts_for(port: int, *names: str) -> frozenset[str]:
+    """The Host values of a loopback port, and of further names for it."""
+    hosts = {f"{name.lower()}:{port}" for name in ("localhost", "127.0.0.1", "[::1]", *names)}
+    if port == 80:  # clients leave the default port out
+        hosts |= {host.rpartition(":")[0] for host in hosts}
+    return frozenset(hosts)
+
+
+class Guard:
+    """Refuses what the layers forbid; adds CORS headers for listed origins.
+
+    pages       paths that show a page: reachable by links from anywhere and without a token; they hold no data
+    readable    paths without effects: reachable from the address bar
+    """
+
+    def __init__(
+        self, app: ASGIApp, settings: GuardSettings, *, pages: Collection[str] = (), readable: Collection[str] = ()
+    ) -> None:
+        self._app = app
+        self._hosts = frozenset(host.encode() for host in settings.hosts)
+        self._origins = frozenset(origin.encode() for origin in settings.origins)
+        self._token = b"" if settings.compat_open else settings.token.encode()
+        self._pages = frozenset(pages)
+        self._readable = frozenset(readable) | self._pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            if name in _WANTED:
+                # of a repeated header nobody can say which one counts; joined, it matches nothing
+                headers[name] = headers[name] + b"," + value if name in headers else value
+        origin = headers.get(b"origin")
+        listed = origin is not None and origin in self._origins
+        try:
+            self._check(scope, headers, listed)
+        except Failed as refusal:
+            await failure(refusal)(scope, receive, send)
+            return
+        if listed and origin is not None:
+            send = _with_cors(send, origin)
+            if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+                await _preflight(send)
+                return
+        try:
+            self._check_token(headers, scope["path"])
+        except Failed as refusal:
+            await failure(refusal)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope, headers: dict[bytes, bytes], listed: bool) -> None:
+        host = headers.get(b"host", b"").lower()
+        if host not in self._hosts:
+            raise Failed(421, "Misdirected request: this server does not answer for that host")
+        if listed:
+            return
+        origin = headers.get(b"origin")
+        if origin is not None and origin != scope["scheme"].encode() + b"://" + host:
+            raise Failed(403, "Requests from this origin are not allowed")
+        self._check_site(headers, scope["path"])
+
+    def _check_site(self, headers: dict[bytes, bytes], path: str) -> None:
+        site = headers.get(b"sec-fetch-site")
+        if site is None or site == b"same-origin":
+            return
+        navigation = headers.get(b"sec-fetch-mode") == b"navigate"
+        if site == b"none" and (not navigation or path in self._readable):
+            return
+        if navigation and path in self._pages:
+            return
+        raise Failed(403, "Requests from another site are not allowed")
+
+    def _check_token(self, headers: dict[bytes, bytes], path: str) -> None:
+        if not self._token or path in self._pages:
+            return
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._token):
+            raise Failed(401, "A valid bearer token is required", headers={"WWW-Authenticate": "Bearer"})
+
+
+async def _preflight(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": list(_PREFLIGHT)})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _with_cors(send: Send, origin: bytes) -> Send:
+    headers = ((b"access-control-allow-origin", origin), (b"vary", b"Origin"), _EXPOSED)
+
+    async def sender(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *headers]
+        await send(message)
+
+    return sender

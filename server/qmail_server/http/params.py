@@ -1,0 +1,347 @@
+"""The parameters of one request: query string and body, merged once, names without case.
+
+Rule: a value is only ever text. `application/x-www-form-urlencoded`, `multipart/form-data` and a flat JSON object all
+end up in the same table; the query string comes first, so for a single value the body wins. File parts of a multipart
+body go straight to files a sink opens and never pass through memory as a whole. Limits hold before anything is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import BinaryIO
+from urllib.parse import parse_qsl
+
+import msgspec
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.types import Message, Receive, Scope
+
+from qmail_core.errors import UsageError
+from qmail_core.model import Source
+
+MAX_PARAMETERS = 300
+MAX_NAME = 64
+MAX_FORM = 4 << 20  # bytes of a body without its file parts
+MAX_FILES = 244  # file types 10..253 are attachments, so no mail can carry more
+MAX_FILE = 4 << 30  # bytes of one file part
+
+# Names the interface's documents and clients have used for the same thing; keys are lower case.
+ALIASES = {
+    "bc": "bcc",
+    "attachment": "attachments",
+    "attachement": "attachments",
+    "wallet": "wallet_path",
+    "sender_id": "sender",
+    "storage_weeks": "duration",
+}
+FILE_PARTS = frozenset(("attachment", "attachement", "attachments"))
+
+_YES = frozenset(("true", "1", "yes", "on"))
+_NO = frozenset(("false", "0", "no", "off", ""))
+_INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{0,18})?", re.ASCII)
+_SEPARATOR = re.compile("[,;]")
+
+Sink = Callable[[str], tuple[BinaryIO, Source]]
+
+
+class ClientGone(Exception):
+    """The client closed the connection before it had its answer; nobody is left to tell."""
+
+
+class Params:
+    """Parameters by canonical name, each with all its values in the order they came; and the files that came along."""
+
+    __slots__ = ("_count", "_values", "files")
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[str]] = {}
+        self._count = 0
+        self.files: list[Source] = []
+
+    def add(self, name: str, value: str) -> None:
+        """Append one value; UsageError beyond the limits."""
+        self._count += 1
+        if self._count > MAX_PARAMETERS:
+            raise _too_many()
+        if len(name) > MAX_NAME:
+            raise UsageError(f"Parameter name is longer than {MAX_NAME} characters")
+        name = name.strip().lower()
+        self._values.setdefault(ALIASES.get(name, name), []).append(value)
+
+    def add_form(self, raw: bytes) -> None:
+        """Append everything of a query string or an urlencoded body."""
+        try:
+            pairs = parse_qsl(
+                raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS - self._count
+            )
+        except ValueError:
+            raise _too_many() from None
+        for name, value in pairs:
+            self.add(name, value)
+
+    def add_json(self, raw: bytes) -> None:
+        """Append the members of a flat JSON object; lists are repeated values, null is absent."""
+        try:
+            document = msgspec.json.decode(raw, type=dict[str, bool | int | float | str | list[str | int] | None])
+        except (msgspec.DecodeError, RecursionError):
+            raise UsageError("Invalid JSON body: a flat object of texts, numbers and lists is expected") from None
+        for name, value in document.items():
+            for item in value if isinstance(value, list) else [] if value is None else [value]:
+                self.add(name, str(item).lower() if isinstance(item, bool) else str(item))
+
+    def has(self, *names: str) -> bool:
+        """Whether any of these was given a value that is not empty."""
+        return any(any(self._values.get(name, ())) for name in names)
+
+    def text(self, *names: str, default: str = "") -> str:
+        """The last value of the first of these names that was given; an empty value counts as not given."""
+        for name in names:
+            values = self._values.get(name)
+            if values and values[-1]:
+                return values[-1]
+        return default
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """A boolean parameter."""
+        values = self._values.get(name)
+        if not values:
+            return default
+        word = values[-1].strip().lower()
+        if word in _YES:
+            return True
+        if word in _NO:
+            return False
+        raise UsageError(f"Invalid {name} (must be true or false)")
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        """A whole number, clamped to low..high."""
+        text = self.text(name).strip()
+        if not text:
+            return default
+        if not _INTEGER.fullmatch(text):
+            raise UsageError(f"Invalid {name} (must be an integer)")
+        return min(max(int(text), low), high)
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        """A decimal number, clamped to low..high."""
+        text = self.text(name).strip()
+        if not text:
+            return default
+        if not _NUMBER.fullmatch(text):
+            raise UsageError(f"Invalid {name} (must be a number)")
+        return min(max(float(text), low), high)
+
+    def many(self, name: str) -> list[str]:
+        """All values that are not empty, as they came."""
+        return [value for value in self._values.get(name, ()) if value]
+
+    def split(self, name: str) -> list[str]:
+        """All values, each split at commas and semicolons, trimmed, without empty ones."""
+        parts = (part.strip() for value in self._values.get(name, ()) for part in _SEPARATOR.split(value))
+        return [part for part in parts if part]
+
+    def discard(self) -> None:
+        """Remove the files that came along: nobody took them over."""
+        for source in self.files:
+            if source.spooled:
+                with suppress(OSError):
+                    os.unlink(source.path)
+        self.files.clear()
+
+
+async def read(scope: Scope, receive: Receive, sink: Sink | None = None) -> Params:
+    """The parameters of a request.
+
+    sink      opens a file for an uploaded one of the given (harmless) name; None: file parts are refused
+    raises    UsageError for what the client did wrong, ClientGone
+    """
+    params = Params()
+    if scope["query_string"]:
+        params.add_form(scope["query_string"])
+    if scope["method"] not in ("GET", "HEAD"):
+        try:
+            await _read_body(params, scope, receive, sink)
+        except BaseException:
+            params.discard()
+            raise
+    return params
+
+
+async def _read_body(params: Params, scope: Scope, receive: Receive, sink: Sink | None) -> None:
+    header = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    kind = header.partition(b";")[0].strip().lower()
+    if kind == b"multipart/form-data":
+        await _read_multipart(params, header, receive, sink)
+        return
+    body = await _whole(receive)
+    if not body:
+        return
+    if kind == b"application/x-www-form-urlencoded":
+        params.add_form(body)
+    elif kind == b"application/json":
+        params.add_json(body)
+    else:
+        raise UsageError("Unsupported content type: send a form, multipart/form-data or JSON", hint=415)
+
+
+async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        message: Message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        yield message.get("body", b"")
+        more = message.get("more_body", False)
+
+
+async def _whole(receive: Receive) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in _chunks(receive):
+        size += len(chunk)
+        if size > MAX_FORM:
+            raise _too_large()
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+async def _read_multipart(params: Params, header: bytes, receive: Receive, sink: Sink | None) -> None:
+    boundary = parse_options_header(header)[1].get(b"boundary")
+    if not boundary:
+        raise UsageError("Invalid multipart body: no boundary")
+    form = _Multipart(params, sink)
+    try:
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": form.begin,
+                "on_part_data": form.data,
+                "on_part_end": form.end,
+                "on_header_field": form.header_field,
+                "on_header_value": form.header_value,
+                "on_header_end": form.header_end,
+                "on_headers_finished": form.headers_finished,
+                "on_end": form.finish,
+            },
+        )
+        async for chunk in _chunks(receive):
+            parser.write(chunk)
+            while form.written:
+                # the answer to an upload promises that nothing is lost: the disk has it before the engine accepts it
+                await asyncio.to_thread(_commit, form.written.pop())
+        if not form.finished:
+            raise UsageError("Invalid multipart body: it ends early")
+    except FormParserError:
+        raise UsageError("Invalid multipart body") from None
+    finally:
+        form.close()
+
+
+def _commit(file: BinaryIO) -> None:
+    with file:
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class _Multipart:
+    """Callbacks of the parser: texts go to the parameters, files to the sink."""
+
+    def __init__(self, params: Params, sink: Sink | None) -> None:
+        self._params = params
+        self._sink = sink
+        self._kept = 0  # bytes of text parts so far
+        self._field = self._value = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._name = ""
+        self._text = bytearray()
+        self._file: BinaryIO | None = None
+        self._skip = False
+        self._size = 0
+        self.written: list[BinaryIO] = []  # complete, not yet on disk
+        self.finished = False
+
+    def begin(self) -> None:
+        self._headers = {}
+        self._text = bytearray()
+        self._skip = False
+        self._size = 0
+
+    def header_field(self, data: bytes, start: int, end: int) -> None:
+        self._field += data[start:end]
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def header_end(self) -> None:
+        self._headers[self._field.lower()] = self._value
+        self._field = self._value = b""
+
+    def headers_finished(self) -> None:
+        kind, options = parse_options_header(self._headers.get(b"content-disposition"))
+        if kind != b"form-data" or b"name" not in options:
+            raise UsageError("Invalid multipart body: a part without a name")
+        self._name = options[b"name"].decode("utf-8", "replace")
+        filename = options.get(b"filename")
+        if filename is None:
+            return
+        self._skip = not filename  # a form's empty file field
+        if filename:
+            self._open(filename.decode("utf-8", "replace"))
+
+    def _open(self, filename: str) -> None:
+        if self._sink is None or self._name.strip().lower() not in FILE_PARTS:
+            raise UsageError(f'Unexpected file part "{self._name[:MAX_NAME]}"')
+        if len(self._params.files) >= MAX_FILES:
+            raise UsageError(f"Too many attachments: maximum is {MAX_FILES}")
+        self._file, source = self._sink(file_name(filename))
+        self._params.files.append(source)
+
+    def data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is not None:
+            self._size += end - start
+            if self._size > MAX_FILE:
+                raise UsageError(f"Attachment is larger than {MAX_FILE} bytes", hint=413)
+            self._file.write(data[start:end])
+        elif not self._skip:
+            self._kept += end - start
+            if self._kept > MAX_FORM:
+                raise _too_large()
+            self._text += data[start:end]
+
+    def end(self) -> None:
+        if self._file is not None:
+            self.written.append(self._file)
+            self._file = None
+        elif not self._skip:
+            self._params.add(self._name, self._text.decode("utf-8", "replace"))
+
+    def finish(self) -> None:
+        self.finished = True
+
+    def close(self) -> None:
+        for file in (*self.written, *([self._file] if self._file else [])):
+            file.close()
+
+
+def file_name(text: str) -> str:
+    """A name that is safe as the last component of a path: no folders, no control characters, at most 200 bytes."""
+    name = re.split(r"[/\\]", text)[-1]
+    name = "".join(char for char in name if char.isprintable()).strip().strip(".").strip()
+    stem, dot, extension = name.rpartition(".")
+    raw = name.encode("utf-8", "replace")
+    if len(raw) > 200 and dot and len(extension) <= 16:
+        return stem.encode("utf-8", "replace")[:180].decode("utf-8", "ignore") + dot + extension
+    return raw[:200].decode("utf-8", "ignore") or "attachment"
+
+
+def _too_many() -> UsageError:
+    return UsageError("Too many request parameters", hint=413)
+
+
+def _too_large() -> UsageError:
+    return UsageError("Request body is too large", hint=413)

@@ -1,0 +1,1 @@
+"""Surface 1: the QMail node API (docs/api/qmail.md)."""

@@ -1,0 +1,278 @@
+"""Endpoints that reach the network: upload, tell, download, beacons, repair.
+
+The order of the checks of an upload is part of the interface: body source, guid, recipient lists, addresses, wallet,
+attachments, and only then reading the body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os.path
+import re
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import TypeVar
+
+from starlette.types import Receive
+
+from qmail_core.errors import AddressError, Conflict, NotFound, PathRefused, QMailError, UsageError
+from qmail_core.model import Draft, Durability, Kind, Polled, Recipient, Source
+from qmail_server.http.errors import network_failure
+from qmail_server.http.params import MAX_FILES, ClientGone, Params
+from qmail_server.http.qmail import schema
+from qmail_server.http.respond import Call
+
+MAX_RECIPIENTS = 50  # per field
+MAX_PATH = 4096
+MAX_WEEKS = 520
+MAX_WAIT = 600.0  # seconds of a long poll
+_WEEKS = 4
+_GUID = re.compile(r"[0-9a-fA-F]{32}")
+_SERIAL = re.compile(r"[0-9]{1,10}", re.ASCII)
+_TOO_LONG = {Kind.TO: "Recipient list too long", Kind.CC: "CC list too long", Kind.BCC: "BCC list too long"}
+_NO_TELL = "No pending tell found for this file_guid. Pass sender_sn to download directly."
+_BODIES = ("body", "plain_text_qmail_path", "email_file")
+
+T = TypeVar("T")
+
+
+async def upload(call: Call) -> schema.UploadStarted:
+    """Stage a mail; tell nobody."""
+    return await _start(call, "qmail-upload", "Upload started (no Tell)", tell=False)
+
+
+async def upload_and_tell(call: Call) -> schema.UploadStarted:
+    """Stage a mail and tell its recipients."""
+    return await _start(call, "qmail-upload-and-tell", "Upload+Tell started", tell=True)
+
+
+async def tell(call: Call) -> schema.TellStarted:
+    """Tell the recipients of a staged mail."""
+    guid = guid_of(call.params, "file_guid")
+    if call.params.has("to", "cc", "bcc"):
+        raise Conflict("Recipient overrides are not allowed; recipients come from the receipt")
+    return schema.tell_started(await call.engine.start_tell(guid), call.request_id)
+
+
+async def download(call: Call) -> schema.DownloadAnswer:
+    """Fetch a mail from the network into the store."""
+    guid = guid_of(call.params, "file_guid")
+    sender = _sender_sn(call.params)
+    try:
+        return schema.downloaded(await call.engine.download(guid, sender))
+    except NotFound as error:
+        raise (error if sender is not None else NotFound(_NO_TELL)) from error
+    except QMailError as error:
+        raise network_failure("Download failed", error) from error
+
+
+async def peek(call: Call) -> schema.PeekAnswer:
+    """What waits at the beacons, at once."""
+    since = _since(call.params)
+    try:
+        polled = await call.engine.peek(since)
+    except QMailError as error:
+        raise network_failure("Peek failed", error) from error
+    return schema.peek(_items(call, polled), _debug(call, since), call.request_id)
+
+
+async def ping(call: Call) -> schema.PingAnswer:
+    """Wait at the beacons until something comes, the time is over or the client has left."""
+    since, timeout = _since(call.params), _timeout(call.params)
+    try:
+        polled = await _unless_gone(call.receive, call.engine.ping(timeout, since))
+    except QMailError as error:
+        raise network_failure("Ping failed", error) from error
+    return schema.ping(_items(call, polled), polled, _debug(call, since), call.request_id)
+
+
+async def repair(call: Call) -> schema.RepairAnswer:
+    """Look after the stripes of a mail."""
+    guid = guid_of(call.params, "file_guid")
+    return schema.repaired(await call.engine.repair(guid), call.request_id)
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Parameters to engine values
+
+
+async def _start(call: Call, command: str, what: str, *, tell: bool) -> schema.UploadStarted:
+    draft = _draft(call, tell)
+    started = await call.engine.start_upload(draft, tell=tell)
+    call.params.files.clear()  # the engine removes them when the send is over
+    return schema.upload_started(command, what, started, call.request_id)
+
+
+def _draft(call: Call, tell: bool) -> Draft:
+    params, engine = call.params, call.engine
+    given = [name for name in _BODIES if params.has(name)]
+    if not given:
+        raise UsageError("Missing body source: supply one of body, plain_text_qmail_path, or email_file")
+    if len(given) > 1:
+        raise UsageError("body, plain_text_qmail_path and email_file are mutually exclusive")
+    guid = guid_of(params, "file_guid", optional=True)
+    if guid and engine.receipt_exists(guid):
+        raise Conflict("A receipt already exists for that file_guid")
+    recipients = recipients_of(call, _complain)
+    if tell and not recipients:
+        raise UsageError("At least one recipient required (to/cc/bcc)")
+    wallet = wallet_of(call)
+    attachments = attachments_of(call, "Attachment not found or not readable: {}")
+    return Draft(
+        subject=params.text("subject"),
+        body=_body(call) if given != ["email_file"] else None,
+        document=_document(call) if given == ["email_file"] else None,
+        recipients=recipients,
+        attachments=attachments,
+        duration_weeks=params.integer("duration", _WEEKS, 1, MAX_WEEKS),
+        guid=guid or call.guid,
+        wallet=wallet,
+        durability=_durability(call),
+    )
+
+
+def guid_of(params: Params, *names: str, optional: bool = False) -> bytes:
+    """The GUID under the first of these names; empty when it is optional and not given."""
+    text = params.text(*names).strip()
+    if not text and optional:
+        return b""
+    if not text:
+        raise UsageError(f"Missing required parameter: {names[0]}")
+    if not _GUID.fullmatch(text):
+        raise UsageError(f"Invalid {names[0]} format (expected 32 hex chars)")
+    return bytes.fromhex(text)
+
+
+def recipients_of(call: Call, complain: Callable[[Kind, str, str], UsageError]) -> tuple[Recipient, ...]:
+    """All recipients; `complain` words the error for a text that is no address (kind, text, reason)."""
+    lists = {kind: call.params.split(kind.value) for kind in Kind}
+    for kind, texts in lists.items():
+        if len(texts) > MAX_RECIPIENTS:
+            raise UsageError(_TOO_LONG[kind])
+    found = []
+    for kind, texts in lists.items():
+        for text in texts:
+            try:
+                found.append(Recipient(kind, text, call.engine.resolve(text)))
+            except AddressError as error:
+                raise complain(kind, text, error.message) from error
+    return tuple(found)
+
+
+def _complain(kind: Kind, text: str, reason: str) -> UsageError:
+    return UsageError(f'Invalid {kind.value.capitalize()} address "{text}": {reason}')
+
+
+def wallet_of(call: Call) -> str:
+    """The wallet that pays."""
+    text = call.params.text("wallet_path")
+    return call.engine.wallet_name(text) if text else "Default"
+
+
+def attachments_of(call: Call, refusal: str) -> tuple[Source, ...]:
+    """Files named by path, then files that came with the request; `refusal` words the error for a path."""
+    # a repeated path is one path each, commas and all; only the older single parameter is a list
+    paths = call.params.many("attachment_file_path") or call.params.split("attachments")
+    if len(paths) + len(call.params.files) > MAX_FILES:
+        raise UsageError(f"Too many attachments: maximum is {MAX_FILES}")
+    return (*(_attachment(call, path, refusal) for path in paths), *call.params.files)
+
+
+def _attachment(call: Call, path: str, refusal: str) -> Source:
+    if len(path) > MAX_PATH:
+        raise UsageError("Attachment path is too long")
+    try:
+        resolved = call.engine.allow_path(path)
+    except PathRefused as error:
+        raise PathRefused(refusal.format(path)) from error
+    return Source(name=os.path.basename(resolved), path=resolved)
+
+
+def _body(call: Call) -> str:
+    path = call.params.text("plain_text_qmail_path")
+    if not path:
+        return call.params.text("body")
+    limit = call.engine.config.max_body
+    try:
+        return call.engine.read_path(path, limit).decode()
+    except PathRefused as error:
+        raise UsageError("plain_text_qmail_path not found or not readable") from error
+    except UnicodeDecodeError as error:
+        raise UsageError("plain_text_qmail_path is not UTF-8 text") from error
+    except UsageError as error:
+        raise UsageError(f"plain_text_qmail_path is empty or too large (max {_megabytes(limit)} MB)") from error
+
+
+def _document(call: Call) -> bytes:
+    limit = call.engine.config.max_document
+    try:
+        return call.engine.read_path(call.params.text("email_file"), limit)
+    except PathRefused as error:
+        raise UsageError("email_file not found or not readable") from error
+    except UsageError as error:
+        raise UsageError(f"email_file is empty or too large (max {_megabytes(limit)} MB)") from error
+
+
+def _megabytes(size: int) -> int:
+    return round(size / 1_000_000)
+
+
+def _durability(call: Call) -> Durability:
+    text = call.params.text("durability").strip().lower()
+    try:
+        return Durability(text) if text else call.engine.config.durability
+    except ValueError:
+        raise UsageError("Invalid durability (fast, safe or full)") from None
+
+
+def _sender_sn(params: Params) -> int | None:
+    text = params.text("sender_sn").strip()
+    if not text:
+        return None
+    if not _SERIAL.fullmatch(text) or not 0 < int(text) < 1 << 32:
+        raise UsageError("Invalid sender_sn (must be a positive integer)")
+    return int(text)
+
+
+def _since(params: Params) -> int:
+    return params.integer("since", 0, 0, (1 << 32) - 1)  # the wire has 32 bits for it
+
+
+def _timeout(params: Params) -> float:
+    seconds = params.number("timeout", MAX_WAIT, 0.0, MAX_WAIT)
+    return params.number("timeout_ms", seconds * 1000, 0.0, MAX_WAIT * 1000) / 1000
+
+
+def _items(call: Call, polled: Polled) -> list[schema.NotificationItem]:
+    return [schema.notification(row, call.engine.render(row.tell.sender)) for row in polled.notifications]
+
+
+def _debug(call: Call, since: int) -> schema.BeaconDebug:
+    address = call.engine.address
+    return schema.BeaconDebug(
+        beacon_raida=call.engine.config.beacons[0],
+        serial_number=address.serial,
+        denomination=address.denomination,
+        since_timestamp=since,
+    )
+
+
+async def _unless_gone(receive: Receive, work: Coroutine[object, object, T]) -> T:
+    """The result of `work`; when the client goes away first, `work` is cancelled and ClientGone raised."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return task.result()
+    finally:
+        for waiting in (task, gone):
+            waiting.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await waiting
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

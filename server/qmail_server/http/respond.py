@@ -1,0 +1,101 @@
+"""Answers, and what an endpoint is given to make one: values in, ASGI responses out.
+
+Rule: an endpoint returns a Struct or a dict (sent as JSON with status 200) or a ready ASGI response.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+from starlette.responses import FileResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from qmail_server import logs
+from qmail_server.http.errors import NODE, Dialect, describe, headers_of
+from qmail_server.http.params import Params
+
+if TYPE_CHECKING:
+    from qmail_core.engine.engine import Engine
+
+_encode = msgspec.json.Encoder().encode
+_JSON_HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+class Json:
+    """A JSON response: one start, one body, nothing between."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, value: Any, status: int = 200, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        self.body = _encode(value)
+        self.status = status
+        self.headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [*_JSON_HEADERS, (b"content-length", str(len(self.body)).encode()), *self.headers]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self.body})
+
+
+class Call:
+    """One request as an endpoint sees it."""
+
+    __slots__ = ("engine", "guid", "params", "receive", "request_id")
+
+    def __init__(self, engine: Engine, params: Params, receive: Receive, request_id: str, guid: bytes = b"") -> None:
+        self.engine = engine
+        self.params = params
+        self.receive = receive
+        self.request_id = request_id
+        self.guid = guid  # of the mail its file parts were spooled for; routes that take uploads only
+
+
+class Route(Struct, frozen=True):
+    """One static path. `effects` false means: a user may open it from the address bar of a browser."""
+
+    path: str
+    endpoint: Callable[[Call], Awaitable[Any]]
+    effects: bool = True
+    uploads: bool = False  # takes file parts
+    dialect: Dialect = NODE
+
+
+def response_of(value: Any) -> ASGIApp:
+    """What an endpoint returned, as a response."""
+    return value if callable(value) else Json(value)
+
+
+def failure(error: Exception, dialect: Dialect = NODE) -> ASGIApp:
+    """An error as a response."""
+    status, body = describe(error, dialect, logs.request_id.get())
+    return Json(body, status, headers_of(error))
+
+
+def attachment(path: str, name: str) -> ASGIApp:
+    """A file as a download that no browser will run or guess the type of."""
+    return FileResponse(
+        path,
+        media_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
+        headers={
+            "content-disposition": disposition(name),
+            "x-content-type-options": "nosniff",
+            "content-security-policy": "sandbox; default-src 'none'",
+            "cache-control": "no-store",
+        },
+    )
+
+
+def disposition(name: str) -> str:
+    """Content-Disposition of a download: a plain name for old clients, the exact one beside it (RFC 6266, RFC 8187)."""
+    plain = "".join(char if 0x20 <= ord(char) < 0x7F and char not in '"\\%/' else "_" for char in name)
+    exact = quote(name.encode("utf-8", "replace"), safe="!#$&+-.^_`|~")
+    return f"attachment; filename=\"{plain or 'attachment'}\"; filename*=UTF-8''{exact}"

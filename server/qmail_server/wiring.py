@@ -1,0 +1,143 @@
+"""The composition root: settings in, running things out. The one place that knows every layer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from qmail_core.config import EngineConfig
+from qmail_core.engine.engine import Engine
+from qmail_core.errors import ConfigError
+from qmail_core.model import Address, Coin, nodes_of
+from qmail_core.raida.cluster import Cluster
+from qmail_core.raida.node import Node, Policy
+from qmail_core.store.node import NodeStore
+from qmail_core.store.sqlite import SqliteStore
+from qmail_core.transport.tcp import TcpTransport
+from qmail_server.raida import HostThread, RaidaHost
+
+log = logging.getLogger("qmail.wiring")
+
+_LOOPBACK = "127.0.0.1"
+_IDENTITY_WALLET = "Mail"  # holds the identity coin and never pays
+_DRAIN = 2  # seconds running requests are given at the end
+
+
+class Network:
+    """Storage nodes of one machine: each with a folder and a port of its own, all in one thread beside the caller."""
+
+    def __init__(self, folder: Path, ports: Sequence[int], policy: Policy | None = None) -> None:
+        self.stores = [NodeStore(folder / f"{index:02}") for index in range(len(ports))]
+        nodes = [
+            Node(index, store, policy=policy, entropy=os.urandom, timer=time.perf_counter)
+            for index, store in enumerate(self.stores)
+        ]
+        self.cluster = Cluster(nodes)
+        self.host = RaidaHost(nodes, host=_LOOPBACK, ports=ports)
+        self.thread = HostThread(self.host)
+
+    def mint(self, addresses: Sequence[Address]) -> list[Coin]:
+        """Create coins every node knows; before `start` only, while the nodes are still the caller's."""
+        coins = self.cluster.mint(addresses, os.urandom)
+        self.cluster.commit()
+        return coins
+
+    def start(self) -> None:
+        """Listen; OSError if a port is taken."""
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Stop listening and close the nodes' folders."""
+        self.thread.stop()
+        for store in self.stores:
+            store.close()
+
+    def transport(self) -> TcpTransport:
+        """A new client of these nodes."""
+        return TcpTransport(nodes_of([(_LOOPBACK, port) for port in self.thread.ports()]))
+
+
+def open_store(data: Path) -> SqliteStore:
+    """The store of an engine's folder."""
+    return SqliteStore(str(data / "store.sqlite"))
+
+
+def identity_of(store: SqliteStore) -> Coin | None:
+    """The identity coin of a store, if it has one."""
+    coins = store.wallet.coins(_IDENTITY_WALLET, limit=1)
+    return coins[0] if coins else None
+
+
+async def adopt_identity(store: SqliteStore, coin: Coin) -> None:
+    """Make a coin the identity of a store."""
+    await store.wallet.add_coins(_IDENTITY_WALLET, [coin])
+
+
+def open_engine(config: EngineConfig, store: SqliteStore, transport: TcpTransport) -> Engine:
+    """An engine over its store and a network; ConfigError if it has no identity yet."""
+    coin = identity_of(store)
+    if coin is None:
+        raise ConfigError(f"no identity coin in {config.data}")
+    return Engine(config, coin, transport, store)
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to the program around it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """One application on one or several loopback ports, in the running loop."""
+
+    def __init__(self, app: ASGIApp, ports: Sequence[int]) -> None:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_DRAIN,
+        )
+        self._server = _Server(config)
+        self._sockets = [bind(port) for port in ports]
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Return when requests are answered."""
+        self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=self._sockets))
+        while not self._server.started and not self._task.done():
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        """Answer what is under way, then close."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+        for sock in self._sockets:
+            sock.close()
+
+
+def bind(port: int) -> socket.socket:
+    """A listening-ready loopback socket; ConfigError that names a taken port."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((_LOOPBACK, port))
+    except OSError as error:
+        sock.close()
+        raise ConfigError(f"port {port} cannot be used: {error.strerror}; choose another with --port-base") from error
+    return sock

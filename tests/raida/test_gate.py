@@ -1,0 +1,88 @@
+"""raida.mail.gate: the published scenarios, one by one, and the order between them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qmail_core.raida.mail import Decision, Lookup, gate, tell_status
+from qmail_core.raida.state import MemoryRule
+
+VECTOR = Path(__file__).parents[1] / "vectors" / "qmail" / "03-tell-drd-gate.json"
+CC = 10**8
+FEE = MemoryRule(5 * CC, 0)
+
+# what each published case means in numbers: rule, list, sender denomination, locker value -> taken, status
+CASES: dict[str, tuple[tuple[Any, Any, int, Any], Decision]] = {
+    "whitelisted sender": ((MemoryRule(5 * CC, 5), "white", 0, None), Decision(250)),
+    "blacklisted sender": ((FEE, "black", 0, 100), Decision(236)),
+    "class-rejected (sender denom below recipient CR)": ((MemoryRule(0, 2), None, 1, 100), Decision(237)),
+    "fee owed, no locker supplied": ((FEE, None, 0, None), Decision(169)),
+    "fee owed, locker below fee": ((FEE, None, 0, 4), Decision(168)),
+    "fee owed, funded locker": ((FEE, None, 0, 5), Decision(250, consume=True)),
+    "recipient has NO DRD record": ((None, None, 0, 10), Decision(250, consume=True)),
+    "fee lookup dependency failed": ((Lookup.FAILED, None, 0, 10), Decision(167)),
+}
+
+
+def decide(args: tuple[Any, Any, int, Any]) -> Decision:
+    rule, entry, denomination, value = args
+    return gate(rule, entry, denomination, 10, value)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_published_scenario(case: str) -> None:
+    args, decision = CASES[case]
+    assert decide(args) == decision
+
+
+def test_every_published_scenario_is_covered() -> None:
+    scenarios = json.loads(VECTOR.read_text())["scenarios"]
+    assert {scenario["case"] for scenario in scenarios} == set(CASES)
+    for scenario in scenarios:
+        status = CASES[scenario["case"]][1].status
+        assert str(status) in scenario["status"] or "retryable" in scenario["outcome"]
+
+
+def test_published_precedence() -> None:
+    words = json.loads(VECTOR.read_text())["zero_delivered_precedence"]
+    order = [int(word.split()[0]) for word in words]
+    for position, status in enumerate(order[:-1]):
+        assert tell_status(order[position:]) == status
+    assert tell_status([]) == order[-1]
+
+
+def test_default_fee_applies_without_a_record() -> None:
+    assert decide((None, None, 0, None)) == Decision(169)
+    assert decide((None, None, 0, 9)) == Decision(168)
+
+
+@pytest.mark.parametrize(
+    ("rejection", "denomination", "refused"),
+    [(0, -8, False), (-1, -2, True), (-1, -1, False), (-8, -8, False), (1, 0, True), (1, 1, False)],
+)
+def test_class_rejection_compares_signed(rejection: int, denomination: int, refused: bool) -> None:
+    decision = decide((MemoryRule(0, rejection), None, denomination, None))
+    assert decision == Decision(237 if refused else 250)
+
+
+def test_fees_count_fractions() -> None:
+    assert decide((MemoryRule(CC + 1, 0), None, 0, 1)) == Decision(168)
+    assert decide((MemoryRule(-5, 0), None, 0, None)) == Decision(250)
+
+
+def test_failed_lookups_ask_to_retry() -> None:
+    assert decide((None, Lookup.FAILED, 0, 10)) == Decision(167)
+    assert decide((None, None, 0, Lookup.FAILED)) == Decision(167)
+    assert decide((FEE, "black", 0, Lookup.FAILED)) == Decision(236)
+
+
+def test_one_delivery_is_success_and_strangers_alone_are_40() -> None:
+    assert tell_status([236, 250, 40]) == 250
+    assert tell_status([40, 40]) == 40
+    assert tell_status([40, 168]) == 168
+    assert tell_status([167, 160]) == 167
+    assert tell_status([160, 40]) == 160

@@ -1,0 +1,485 @@
+"""One conformance suite over both states of a node, and what only the one on disk must survive."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from qmail_core.errors import StoreUnavailable
+from qmail_core.raida.state import MemoryState, NodeState
+from qmail_core.store.node import BLOB_LIMIT, NodeStore
+
+GUID = bytes(range(16))
+BOX, ME = b"\0\0\0\0\1", b"\0\0\0\0\2"
+LOCKER = b"0123456789ab\xff\xff\xff\xff"
+LARGE = b"L" * (BLOB_LIMIT + 1)
+
+
+class Kit:
+    """A state, and a way to see what is left of it after a crash."""
+
+    def __init__(self, state: NodeState, crash: Callable[[], NodeState]) -> None:
+        self.state = state
+        self.crash = crash
+
+
+@pytest.fixture(params=["memory", "disk"])
+def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
+    opened: list[NodeState] = []
+    if request.param == "memory":
+        state: NodeState = MemoryState()
+
+        def crash() -> NodeState:
+            state.rollback()
+            return state
+    else:
+        state = NodeStore(tmp_path / "node")
+
+        def crash() -> NodeState:
+            # what the medium holds at this moment is what a new process would find
+            copy = tmp_path / f"crashed{len(opened)}"
+            shutil.copytree(tmp_path / "node", copy)
+            opened.append(NodeStore(copy))
+            return opened[-1]
+
+    yield Kit(state, crash)
+    for each in [state, *opened]:
+        each.close()
+
+
+@pytest.fixture
+def state(kit: Kit) -> NodeState:
+    return kit.state
+
+
+def test_coins(state: NodeState) -> None:
+    assert state.an(ME) is None
+    state.set_ans([(ME, b"a" * 16), (BOX, b"b" * 16)])
+    state.set_ans([(ME, b"c" * 16)])
+    state.set_ans([])
+    assert (state.an(ME), state.an(BOX)) == (b"c" * 16, b"b" * 16)
+
+
+def test_lockers(state: NodeState) -> None:
+    assert state.locker(LOCKER) == []
+    state.set_ans([(BOX, LOCKER), (b"\xff\0\0\0\1", LOCKER), (ME, b"same".ljust(16))])
+    assert state.locker(LOCKER) == [BOX, b"\xff\0\0\0\1"]
+    assert state.locker(b"same".ljust(16)) == []
+    assert state.locker_by_prefix(LOCKER[:5]) == LOCKER
+    assert state.locker_by_prefix(b"same ") is None
+    state.set_ans([(BOX, b"x" * 16), (b"\xff\0\0\0\1", b"y" * 16)])
+    assert state.locker(LOCKER) == []
+    assert state.locker_by_prefix(LOCKER[:5]) is None
+
+
+def test_the_lowest_locker_of_a_prefix(state: NodeState) -> None:
+    higher = LOCKER[:11] + b"z" + LOCKER[12:]
+    state.set_ans([(BOX, higher), (ME, LOCKER)])
+    assert state.locker_by_prefix(LOCKER[:5]) == LOCKER
+
+
+def test_earned_coins(state: NodeState) -> None:
+    state.earn([(ME, b"e" * 16), (BOX, b"f" * 16)])
+    assert state.earned() == [(BOX, b"f" * 16), (ME, b"e" * 16)]
+    state.set_ans([(BOX, b"g" * 16)])
+    assert state.earned() == [(ME, b"e" * 16)]
+    assert state.an(ME) == b"e" * 16
+
+
+@pytest.mark.parametrize("first", [b"small", LARGE, b""])
+@pytest.mark.parametrize("second", [b"other", LARGE + b"2", b""])
+def test_pages(kit: Kit, first: bytes, second: bytes) -> None:
+    state = kit.state
+    assert state.page(GUID, 1, 0) is None
+    buffer = bytearray(first)
+    state.put_page(GUID, 1, 0, memoryview(buffer), 1.0, None)
+    buffer[:] = bytes(len(buffer))
+    assert state.page(GUID, 1, 0) == first
+    state.commit()
+    state.put_page(GUID, 1, 0, second, 2.0, 99.0)
+    state.put_page(GUID, 1, 1, LARGE, 2.0, 99.0)
+    assert state.page(GUID, 1, 0) == second
+    assert kit.crash().page(GUID, 1, 0) == first
+    state.rollback()
+    assert (state.page(GUID, 1, 0), state.page(GUID, 1, 1)) == (first, None)
+    state.put_page(GUID, 1, 0, second, 2.0, 99.0)
+    state.commit()
+    assert kit.crash().page(GUID, 1, 0) == second
+
+
+def test_dropping_a_mail(kit: Kit) -> None:
+    state = kit.state
+    state.put_page(GUID, 1, 0, b"x", 1.0, None)
+    state.put_page(GUID, 10, 5, LARGE, 1.0, None)
+    state.claim(GUID, ME)
+    state.commit()
+    state.drop(GUID)
+    assert state.page(GUID, 10, 5) is None
+    state.rollback()
+    assert state.page(GUID, 10, 5) == LARGE
+    state.drop(GUID)
+    state.commit()
+    after = kit.crash()
+    assert (after.page(GUID, 1, 0), after.page(GUID, 10, 5), after.owner(GUID)) == (None, None, ME)
+
+
+def test_owners_and_payments(state: NodeState) -> None:
+    assert state.owner(GUID) is None
+    state.claim(GUID, ME)
+    state.claim(GUID, BOX)
+    assert state.owner(GUID) == ME
+    assert state.paid(GUID, 0) is None
+    state.record_payment(GUID, 0, LOCKER, 3)
+    assert (state.paid(GUID, 0), state.paid(GUID, 10)) == (LOCKER, None)
+
+
+def test_tells(state: NodeState) -> None:
+    for number, arrived in ((b"1", 10.0), (b"2", 20.0), (b"3", 30.0)):
+        state.add_tell(BOX, number, b"record" + number, arrived)
+    state.add_tell(BOX, b"1", b"another", 40.0)
+    assert [record for _, record, _ in state.tells(BOX, 0, 0, 9)] == [b"record1", b"record2", b"record3"]
+    assert [record for _, record, _ in state.tells(BOX, 10, 0, 9)] == [b"record2", b"record3"]
+    assert len(state.tells(BOX, 0, 0, 2)) == 2
+    assert state.tells(ME, 0, 0, 9) == []
+    assert (state.has_tell(BOX, b"1"), state.has_tell(ME, b"1"), state.pending_tells(BOX)) == (True, False, 3)
+
+
+def test_served_and_forgotten_tells(state: NodeState) -> None:
+    state.add_tell(BOX, b"1", b"record", 10.0)
+    ((tell_id, _, served),) = state.tells(BOX, 0, 0, 9)
+    assert served == 0
+    state.tells_served([tell_id], 100.0)
+    assert state.tells(BOX, 0, 99.0, 9) == []
+    assert state.tells(BOX, 0, 100.0, 9) == [(tell_id, b"record", 1)]
+    state.forget_tells([tell_id])
+    assert state.tells(BOX, 0, 1e12, 9) == []
+    state.add_tell(BOX, b"1", b"record", 200.0)
+    assert state.tells(BOX, 0, 1e12, 9) == []
+    assert (state.has_tell(BOX, b"1"), state.pending_tells(BOX)) == (True, 0)
+    state.tells_served([], 0)
+    state.forget_tells([])
+
+
+def test_rules_and_lists(state: NodeState) -> None:
+    assert state.inbox_rule(BOX) is None
+    state.set_inbox_rule(BOX, 5, -2)
+    rule = state.inbox_rule(BOX)
+    assert rule is not None
+    assert (rule.fee, rule.class_rejection) == (5, -2)
+    assert state.list_entry(BOX, ME) is None
+    state.set_list_entry(BOX, ME, "black")
+    state.set_list_entry(BOX, ME, "white")
+    assert state.list_entry(BOX, ME) == "white"
+    state.set_list_entry(BOX, ME, None)
+    assert state.list_entry(BOX, ME) is None
+
+
+def change_everything(state: NodeState) -> None:
+    state.set_ans([(BOX, LOCKER)])
+    state.earn([(ME, b"e" * 16)])
+    state.put_page(GUID, 1, 0, LARGE, 1.0, None)
+    state.claim(GUID, ME)
+    state.record_payment(GUID, 0, LOCKER, 1)
+    state.add_tell(BOX, b"1", b"record", 1.0)
+    state.set_inbox_rule(BOX, 1, 1)
+    state.set_list_entry(BOX, ME, "black")
+
+
+def picture(state: NodeState) -> list[object]:
+    return [
+        state.an(BOX), state.locker(LOCKER), state.earned(), state.page(GUID, 1, 0), state.owner(GUID),
+        state.paid(GUID, 0), state.has_tell(BOX, b"1"), state.inbox_rule(BOX) is None, state.list_entry(BOX, ME),
+    ]  # fmt: skip
+
+
+def test_nothing_lasts_before_the_commit_and_everything_after(kit: Kit) -> None:
+    before = picture(kit.state)
+    assert not kit.state.dirty()
+    change_everything(kit.state)
+    assert kit.state.dirty()
+    changed = picture(kit.state)
+    if isinstance(kit.state, NodeStore):
+        assert picture(kit.crash()) == before
+    kit.state.rollback()
+    assert picture(kit.state) == before
+    change_everything(kit.state)
+    kit.state.commit()
+    assert not kit.state.dirty()
+    assert picture(kit.crash()) == changed
+
+
+def test_undo_takes_back_one_request_only(kit: Kit) -> None:
+    state = kit.state
+    state.mark()
+    state.set_ans([(ME, b"1" * 16)])
+    state.put_page(GUID, 1, 0, LARGE, 1.0, None)
+    state.mark()
+    state.set_ans([(ME, b"2" * 16)])
+    state.put_page(GUID, 1, 0, LARGE + b"2", 1.0, None)
+    state.undo()
+    state.mark()
+    state.undo()
+    state.mark()
+    state.put_page(GUID, 1, 1, LARGE, 1.0, None)
+    state.commit()
+    after = kit.crash()
+    assert (after.an(ME), after.page(GUID, 1, 0), after.page(GUID, 1, 1)) == (b"1" * 16, LARGE, LARGE)
+    state.mark()
+    state.undo()
+    assert state.an(ME) == b"1" * 16
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# on disk only
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[NodeStore]:
+    store = NodeStore(tmp_path / "node")
+    yield store
+    store.close()
+
+
+def page_files(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder / "objects").rglob("*") if path.is_file())
+
+
+def test_files_are_private(store: NodeStore, tmp_path: Path) -> None:
+    change_everything(store)
+    store.commit()
+    for path in [tmp_path / "node", *(tmp_path / "node").rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_replaced_and_dropped_pages_leave_no_files(store: NodeStore, tmp_path: Path) -> None:
+    for size in range(3):
+        store.put_page(GUID, 1, 0, LARGE + bytes(size), 1.0, None)
+        store.put_page(GUID, 1, 1, LARGE, 1.0, None)
+        store.commit()
+        assert len(page_files(tmp_path / "node")) == 2
+    store.put_page(GUID, 1, 0, b"small", 1.0, None)
+    store.put_page(GUID, 1, 2, LARGE, 1.0, None)
+    store.rollback()
+    assert len(page_files(tmp_path / "node")) == 2
+    store.drop(GUID)
+    store.commit()
+    assert page_files(tmp_path / "node") == []
+
+
+def test_leftovers_are_swept_at_open(store: NodeStore, tmp_path: Path) -> None:
+    store.put_page(GUID, 1, 0, LARGE, 1.0, None)
+    store.commit()
+    store.put_page(GUID, 1, 0, LARGE + b"new", 1.0, None)  # never committed
+    (page_files(tmp_path / "node")[0].parent / "foreign").write_bytes(b"x")
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "node", copy)
+    assert len(page_files(copy)) == 3
+    again = NodeStore(copy)
+    assert len(page_files(copy)) == 1
+    assert again.page(GUID, 1, 0) == LARGE
+    again.close()
+
+
+def test_a_folder_has_one_user(store: NodeStore, tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable):
+        NodeStore(tmp_path / "node")
+
+
+def test_a_newer_database_is_refused(tmp_path: Path) -> None:
+    NodeStore(tmp_path / "node").close()
+    db = sqlite3.connect(tmp_path / "node" / "node.sqlite")
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(StoreUnavailable, match="version 99"):
+        NodeStore(tmp_path / "node")
+
+
+def test_a_foreign_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "node").mkdir()
+    db = sqlite3.connect(tmp_path / "node" / "node.sqlite")
+    db.execute("CREATE TABLE coins (x)")
+    db.close()
+    with pytest.raises(StoreUnavailable, match="coins"):
+        NodeStore(tmp_path / "node")
+    (tmp_path / "node" / "node.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(StoreUnavailable):
+        NodeStore(tmp_path / "node")
+
+
+class Refusing:
+    """A connection that fails some statements."""
+
+    def __init__(self, db: sqlite3.Connection, *statements: str) -> None:
+        self.db, self.statements = db, statements
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.db, name)
+
+    def execute(self, sql: str, *args: object) -> object:
+        if sql in self.statements:
+            raise sqlite3.OperationalError("disk I/O error")
+        return self.db.execute(sql, *args)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("refused", ["ROLLBACK TO request", "RELEASE request"])
+def test_requests_that_cannot_be_kept_apart_fail_the_commit(
+    store: NodeStore, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    store.mark()
+    store.set_ans([(ME, b"1" * 16)])
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_db", Refusing(store._db, refused))
+        if refused.startswith("RELEASE"):
+            with pytest.raises(StoreUnavailable):
+                store.mark()
+        store.undo()
+    assert store.dirty()
+    with pytest.raises(StoreUnavailable):
+        store.commit()
+    store.rollback()
+    assert store.an(ME) is None
+
+
+def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    store = NodeStore(tmp_path / "node")
+    store.close()
+    store.close()
+    uses: list[Callable[[], object]] = [
+        lambda: store.an(ME),
+        lambda: store.set_ans([(ME, bytes(16))]),
+        lambda: store.claim(GUID, ME),
+    ]
+    for use in uses:
+        with pytest.raises(StoreUnavailable):
+            use()
+
+
+def test_an_unusable_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreUnavailable):
+        NodeStore(tmp_path / "file")
+    (tmp_path / "node" / "node.sqlite").mkdir(parents=True)
+    with pytest.raises(StoreUnavailable):
+        NodeStore(tmp_path / "node")
+
+
+def test_a_page_file_that_vanished(store: NodeStore, tmp_path: Path) -> None:
+    store.put_page(GUID, 1, 0, LARGE, 1.0, None)
+    store.commit()
+    page_files(tmp_path / "node")[0].unlink()
+    with pytest.raises(StoreUnavailable):
+        store.page(GUID, 1, 0)
+
+
+def no_space(*args: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_under_a_page_file(store: NodeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put_page(GUID, 1, 0, LARGE, 1.0, None)
+    store.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", no_space)
+        store.mark()
+        with pytest.raises(StoreUnavailable):
+            store.put_page(GUID, 1, 0, LARGE + b"2", 1.0, None)
+        store.undo()
+    store.commit()
+    assert store.page(GUID, 1, 0) == LARGE
+    assert len(page_files(tmp_path / "node")) == 1
+
+
+def test_a_commit_that_fails_can_be_rolled_back(
+    store: NodeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put_page(GUID, 1, 0, LARGE, 1.0, None)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_space)
+        with pytest.raises(StoreUnavailable):
+            store.commit()
+        store.rollback()
+    assert store.page(GUID, 1, 0) is None
+    assert page_files(tmp_path / "node") == []
+    store.put_page(GUID, 1, 0, LARGE, 1.0, None)
+    store.commit()
+
+
+def fill(store: NodeStore) -> None:
+    for number in range(100):
+        store.put_page(GUID, 1, number, bytes(BLOB_LIMIT), 1.0, None)
+
+
+def test_a_full_database_fails_the_commit_too(store: NodeStore) -> None:
+    store.set_ans([(ME, b"1" * 16)])
+    store.commit()
+    store._db.execute("PRAGMA max_page_count = 1")
+    store.mark()
+    store.set_ans([(ME, b"2" * 16)])
+    with pytest.raises(StoreUnavailable):
+        fill(store)
+    store.undo()
+    if store.dirty() and not store._db.in_transaction:  # SQLite may end the transaction by itself
+        with pytest.raises(StoreUnavailable):
+            store.commit()
+    store.rollback()
+    assert store.an(ME) == b"1" * 16
+    store._db.execute("PRAGMA max_page_count = 1000000")
+    store.put_page(GUID, 1, 0, bytes(BLOB_LIMIT), 1.0, None)
+    store.commit()
+
+
+def test_a_lost_transaction_is_never_committed_in_part(store: NodeStore) -> None:
+    store.set_ans([(ME, b"1" * 16)])
+    store._db.execute("ROLLBACK")  # as SQLite does after some I/O errors
+    uses: list[Callable[[], object]] = [lambda: store.set_ans([(BOX, b"2" * 16)]), store.commit]
+    for use in uses:
+        with pytest.raises(StoreUnavailable):
+            use()
+    store.mark()
+    store.undo()
+    store.rollback()
+    store.set_ans([(BOX, b"2" * 16)])
+    store.commit()
+    assert (store.an(ME), store.an(BOX)) == (None, b"2" * 16)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from qmail_core.store.node import NodeStore
+store = NodeStore(Path(sys.argv[1]))
+for n in range(100000):
+    fill = bytes([n % 251]) * 262144
+    for page in range(3):
+        store.put_page(bytes(16), 10, page, fill, 1.0, None)
+    store.set_ans([(b"count", n.to_bytes(16, "big"))])
+    store.commit()
+    print(n, flush=True)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.05, 0.11])
+def test_a_kill_leaves_whole_pages_of_one_commit(tmp_path: Path, delay: float) -> None:
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "n")], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(delay)
+        writer.send_signal(signal.SIGKILL)
+        reported = writer.stdout.read().split()
+    store = NodeStore(tmp_path / "n")
+    number = int.from_bytes(store.an(b"count") or b"", "big")
+    assert number >= int(reported[-1] if reported else 0)
+    for page in range(3):
+        assert store.page(bytes(16), 10, page) == bytes([number % 251]) * 262144
+    assert len(page_files(tmp_path / "n")) == 3
+    store.close()

@@ -1,0 +1,545 @@
+"""qmail_server.raida over real loopback sockets: framing, order, time-outs, parked pings, modes, failing commits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import uvloop
+from qmail_server.raida import DRAIN_LIMIT, SCRATCH, HostThread, RaidaHost, flip
+
+from qmail_core.codec import consts as c
+from qmail_core.codec import exchange, mail, packet
+from qmail_core.codec.cipher import NO_KEY
+from qmail_core.errors import StoreUnavailable
+from qmail_core.raida.cluster import Cluster
+from qmail_core.raida.node import Node, Policy
+from qmail_core.store.node import NodeStore
+from tests.raida.client import GUID, Peer, World, entropy, request, tell_from
+
+FREE = Policy(storage_fee=0, inbox_fee=0)
+
+
+class Line:
+    """One client connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    def send(self, sent: packet.Sent) -> None:
+        self.writer.write(bytes(sent.frame))
+
+    async def answer(self, sent: packet.Sent) -> packet.Reply:
+        async with asyncio.timeout(5):
+            frame = bytearray()
+            while (size := exchange.reply_size(memoryview(frame), sent.key.enc)) is None or len(frame) < size:
+                frame += await self.reader.readexactly((size or len(frame) + 16) - len(frame))
+        return packet.open_reply(sent, memoryview(frame))
+
+    async def ask(self, sent: packet.Sent) -> packet.Reply:
+        self.send(sent)
+        return await self.answer(sent)
+
+    async def at_end(self) -> bool:
+        """Whether the node closes the connection without another byte."""
+        async with asyncio.timeout(5):
+            try:
+                return await self.reader.read(1) == b""
+            except ConnectionError:
+                return True
+
+    def reset(self) -> None:
+        """Leave without a word."""
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+    async def close(self) -> None:
+        self.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+
+class Kit:
+    """A host with two nodes, and clients that are closed in the end."""
+
+    def __init__(self, world: World, host: RaidaHost) -> None:
+        self.world, self.host = world, host
+        self.lines: list[Line] = []
+        self.sender, self.reader = world.peer(world.ones[0]), world.peer(world.ones[1])
+
+    async def connect(self, index: int = 1) -> Line:
+        self.lines.append(Line(*await asyncio.open_connection("127.0.0.1", self.host.ports()[index])))
+        return self.lines[-1]
+
+
+def run(story: Callable[[Kit], Awaitable[None]], *, policy: Policy = FREE, **options: float) -> None:
+    """Run a story against a fresh host, in uvloop."""
+
+    async def whole() -> None:
+        world = World(policy=policy)
+        host = RaidaHost(world.cluster.nodes, **options)  # type: ignore[arg-type]
+        await host.start()
+        kit = Kit(world, host)
+        try:
+            await story(kit)
+        finally:
+            for line in kit.lines:
+                await line.close()
+            await host.stop()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(whole())
+
+
+def version(index: int = 1, peer: Peer | None = None) -> packet.Sent:
+    return request(index, 0, c.CMD_VERSION, key=peer.key if peer else NO_KEY)
+
+
+def upload(peer: Peer, data: bytes, guid: bytes = GUID, page: int = 0) -> packet.Sent:
+    rest = mail.build_upload_page(guid, bytes(16), 10, 2, page, len(data)) + data
+    return request(peer.index, 6, c.CMD_UPLOAD_PAGE, peer.identity + rest, key=peer.key, page=page)
+
+
+def download(peer: Peer, page: int = 0) -> packet.Sent:
+    rest = mail.build_download(GUID, bytes(16), 10, page)
+    return request(peer.index, 6, c.CMD_DOWNLOAD, peer.identity + rest, key=peer.key)
+
+
+def ping(peer: Peer) -> packet.Sent:
+    return request(peer.index, 6, c.CMD_PING, peer.identity, key=peer.key)
+
+
+def tell(sender: Peer, reader: Peer, guid: bytes = GUID) -> packet.Sent:
+    rest = mail.build_tell(tell_from(sender.coin, guid), [mail.TellRecipient(reader.coin.address)])
+    return request(sender.index, 6, c.CMD_TELL, sender.identity + rest, key=sender.key)
+
+
+async def settle(done: Callable[[], bool]) -> None:
+    """Wait until the host noticed something."""
+    async with asyncio.timeout(5):
+        while not done():  # noqa: ASYNC110 - the host has no hooks for tests
+            await asyncio.sleep(0.005)
+
+
+def test_many_requests_one_after_another() -> None:
+    async def story(kit: Kit) -> None:
+        line = await kit.connect()
+        for _ in range(20):
+            assert bytes((await line.ask(version(peer=kit.sender))).payload) == b"20261121"
+        assert (await (await kit.connect(0)).ask(version(0))).status == 250
+
+    run(story)
+
+
+def test_it_runs_in_the_standard_loop_too() -> None:
+    async def story() -> None:
+        host = RaidaHost(World().cluster.nodes)
+        await host.start()
+        line = Line(*await asyncio.open_connection("127.0.0.1", host.ports()[1]))
+        assert (await line.ask(version())).status == 250
+        await line.close()
+        await host.set_mode(1, "down")
+        await host.stop()
+        await host.stop()
+
+    asyncio.run(story())
+
+
+def test_dribbled_bytes() -> None:
+    async def story(kit: Kit) -> None:
+        line = await kit.connect()
+        sent = upload(kit.sender, b"dribble")
+        for byte in bytes(sent.frame):
+            line.writer.write(bytes([byte]))
+            await asyncio.sleep(0)
+        assert (await line.answer(sent)).status == 250
+
+    run(story)
+
+
+def test_pages_of_every_size_around_the_buffer() -> None:
+    async def story(kit: Kit) -> None:
+        line = await kit.connect()
+        for size in (0, SCRATCH - 170, *range(SCRATCH - 156, SCRATCH - 146), SCRATCH, 65536, c.PAGE_SIZE):
+            data = entropy(size)
+            assert (await line.ask(upload(kit.sender, data))).status == 250
+            reply = await line.ask(download(kit.reader))
+            assert bytes(mail.parse_page(reply.payload)) == data
+
+    run(story)
+
+
+def test_pipelined_requests_are_answered_in_order() -> None:
+    async def story(kit: Kit) -> None:
+        line = await kit.connect()
+        batch = []
+        for page in range(12):
+            batch += [upload(kit.sender, entropy(page * 3000), page=page), download(kit.reader, page), version()]
+        line.writer.write(b"".join(bytes(sent.frame) for sent in batch))
+        replies = [await line.answer(sent) for sent in batch]
+        assert [reply.status for reply in replies] == [250] * len(batch)
+        assert len(mail.parse_page(replies[-2].payload)) == 11 * 3000
+
+    run(story)
+
+
+def test_a_client_that_does_not_read_is_not_read_either() -> None:
+    async def story(kit: Kit) -> None:
+        line = await kit.connect()
+        assert (await line.ask(upload(kit.sender, entropy(c.PAGE_SIZE)))).status == 250
+        batch = [download(kit.reader) for _ in range(60)]
+        for sent in batch:
+            line.send(sent)
+        await asyncio.sleep(0.1)
+        for sent in batch:
+            assert len(mail.parse_page((await line.answer(sent)).payload)) == c.PAGE_SIZE
+
+    run(story)
+
+
+def test_garbage_is_refused_and_the_connection_closed() -> None:
+    async def story(kit: Kit) -> None:
+        line = await kit.connect()
+        line.writer.write(b"GET / HTTP/1.1\r\n\0" + bytes(15) + b"x" * 99)
+        reply = await line.reader.readexactly(32)
+        assert reply[2] == c.STATUS_INVALID_ROUTING
+        assert await line.at_end()
+        assert (await (await kit.connect()).ask(version())).status == 250
+
+    run(story)
+
+
+def test_an_oversized_body_is_refused_before_it_is_read() -> None:
+    async def story(kit: Kit) -> None:
+        line = await kit.connect()
+        frame = bytearray(upload(kit.sender, b"x").frame)
+        frame[10:14] = (c.MAX_BODY + 1).to_bytes(4, "big")
+        line.writer.write(bytes(frame[:48]))
+        reply = await line.reader.readexactly(48)
+        assert (reply[2], reply[9:12]) == (c.STATUS_PACKET_LENGTH, bytes(3))
+        # the rest of the body may still come without killing the answer, but not without end
+        line.writer.write(bytes(DRAIN_LIMIT // 2))
+        await line.writer.drain()
+        assert await line.at_end()
+        line.writer.write(bytes(2 * DRAIN_LIMIT))
+        await settle(lambda: not kit.host._seats[1].peers)
+
+    run(story)
+
+
+def test_a_half_closed_client_still_gets_its_answers() -> None:
+    async def story(kit: Kit) -> None:
+        line = await kit.connect()
+        sent = [version(), upload(kit.sender, b"x"), version()]
+        line.writer.write(b"".join(bytes(each.frame) for each in sent))
+        line.writer.write_eof()
+        assert [(await line.answer(each)).status for each in sent] == [250] * 3
+        assert await line.at_end()
+
+    run(story)
+
+
+def test_half_open_connections_are_closed() -> None:
+    async def story(kit: Kit) -> None:
+        silent, header, body = [await kit.connect() for _ in range(3)]
+        whole = bytes(upload(kit.sender, entropy(c.PAGE_SIZE)).frame)
+        header.writer.write(whole[:20])
+        body.writer.write(whole[:9000])
+        assert await header.at_end()
+        assert await body.at_end()
+        assert (await silent.ask(version())).status == 250
+        assert await silent.at_end()
+        await settle(lambda: not kit.host._seats[1].peers)
+
+    run(story, frame_timeout=0.1, idle_timeout=0.6)
+
+
+def test_a_parked_ping_is_woken_by_a_tell() -> None:
+    async def story(kit: Kit) -> None:
+        waiting, second, other = [await kit.connect() for _ in range(3)]
+        sent, again = ping(kit.reader), ping(kit.reader)
+        waiting.send(sent)
+        second.send(again)
+        await settle(lambda: len(kit.host._seats[1].parked.get(kit.reader.key.selector, ())) == 2)
+        assert (await other.ask(tell(kit.sender, kit.reader))).status == 250
+        answers = [asyncio.ensure_future(waiting.answer(sent)), asyncio.ensure_future(second.answer(again))]
+        done, rest = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+        assert [tell.guid for tell, _ in mail.parse_tells(done.pop().result().payload)] == [GUID]
+        # the record was served once; the other device goes on waiting for the next
+        assert (await other.ask(tell(kit.sender, kit.reader, b"2" * 16))).status == 250
+        assert [tell.guid for tell, _ in mail.parse_tells((await rest.pop()).payload)] == [b"2" * 16]
+        assert kit.host._seats[1].parked == {}
+        assert (await waiting.ask(version())).status == 250
+
+    run(story)
+
+
+def test_a_tell_and_a_ping_of_one_turn_meet() -> None:
+    async def story(kit: Kit) -> None:
+        for order in (0, 1):
+            lines = [await kit.connect(), await kit.connect()]
+            sent = [ping(kit.reader), tell(kit.sender, kit.reader, bytes([order]) * 16)]
+            for position in (order, 1 - order):
+                lines[position].send(sent[position])
+            assert mail.parse_tells((await lines[0].answer(sent[0])).payload)[0][0].guid == bytes([order]) * 16
+            assert (await lines[1].answer(sent[1])).status == 250
+
+    run(story)
+
+
+def test_two_tells_of_one_turn_answer_a_ping_once() -> None:
+    async def story(kit: Kit) -> None:
+        waiting, one, two = [await kit.connect() for _ in range(3)]
+        waiting.send(sent := ping(kit.reader))
+        await settle(lambda: bool(kit.host._seats[1].parked))
+        first, second = tell(kit.sender, kit.reader, b"1" * 16), tell(kit.sender, kit.reader, b"2" * 16)
+        one.send(first)
+        two.send(second)
+        assert [(await one.answer(first)).status, (await two.answer(second)).status] == [250, 250]
+        assert 1 <= len(mail.parse_tells((await waiting.answer(sent)).payload)) <= 2
+        assert (await waiting.ask(version())).status == 250
+        await asyncio.sleep(0.02)
+        assert kit.host._seats[1].parked == {}
+
+    run(story)
+
+
+def test_peers_that_end_their_half_early() -> None:
+    async def story(kit: Kit) -> None:
+        parked, refused, slow = [await kit.connect() for _ in range(3)]
+        parked.send(ping(kit.reader))
+        parked.writer.write_eof()
+        assert await parked.at_end()
+        await kit.host.set_mode(1, "slow", delay=0.1)
+        refused.writer.write(bytes(40))
+        refused.writer.write_eof()
+        assert (await refused.reader.readexactly(32))[2] == c.STATUS_INVALID_RAIDA
+        assert await refused.at_end()
+        slow.send(version())
+        await asyncio.sleep(0.02)
+        slow.reset()
+        await settle(lambda: not kit.host._seats[1].peers)
+        await asyncio.sleep(0.1)
+        assert kit.host._seats[1].parked == {}
+
+    run(story)
+
+
+def test_a_ping_expires_and_the_connection_goes_on() -> None:
+    async def story(kit: Kit) -> None:
+        line = await kit.connect()
+        sent, behind = ping(kit.reader), version()
+        line.writer.write(bytes(sent.frame) + bytes(behind.frame))
+        assert (await line.answer(sent)).status == c.STATUS_POLL_TIMEOUT
+        assert (await line.answer(behind)).status == 250
+
+    run(story, policy=Policy(inbox_fee=0, poll_limit=0.05))
+
+
+def test_parked_clients_that_leave_free_everything() -> None:
+    async def story(kit: Kit) -> None:
+        seat = kit.host._seats[1]
+        for _ in range(200):
+            line = await kit.connect()
+            line.send(ping(kit.reader))
+        await settle(lambda: len(seat.parked.get(kit.reader.key.selector, ())) == 200)
+        for number, line in enumerate(kit.lines):
+            if number % 2:
+                line.reset()
+            await line.close()
+        await settle(lambda: not seat.peers)
+        assert seat.parked == {}
+        assert len(kit.host._deadlines._pings) < 100
+
+    run(story)
+
+
+def test_sending_on_behind_a_parked_ping_is_bounded() -> None:
+    async def story(kit: Kit) -> None:
+        for together in (True, False):
+            line = await kit.connect()
+            first, flood = bytes(ping(kit.reader).frame), bytes(4 * SCRATCH)
+            line.writer.write(first + flood if together else first)
+            if not together:
+                await settle(lambda: bool(kit.host._seats[1].parked))
+                line.writer.write(flood)
+            assert await line.at_end()
+            await settle(lambda: not kit.host._seats[1].peers)
+
+    run(story)
+
+
+def test_modes() -> None:
+    async def story(kit: Kit) -> None:
+        line, port = await kit.connect(), kit.host.ports()[1]
+        assert (await line.ask(upload(kit.sender, b"stripe" * 50))).status == 250
+        waiting = await kit.connect()
+        waiting.send(ping(kit.reader))
+        await settle(lambda: bool(kit.host._seats[1].parked))
+
+        await kit.host.set_mode(1, "down")
+        assert await line.at_end()
+        assert await waiting.at_end()
+        with pytest.raises(ConnectionRefusedError):
+            await kit.connect()
+        assert kit.host.modes() == ["up", "down"]
+
+        await kit.host.set_mode(1, "corrupt")
+        assert kit.host.ports()[1] == port
+        line = await kit.connect()
+        served = bytes(mail.parse_page((await line.ask(download(kit.reader))).payload))
+        assert served == flip(b"stripe" * 50) != b"stripe" * 50
+
+        await kit.host.set_mode(1, "slow", delay=0.2)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        quick = await kit.connect(0)
+        line.send(sent := download(kit.reader))
+        assert (await quick.ask(version(0))).status == 250
+        assert loop.time() - started < 0.15
+        assert bytes(mail.parse_page((await line.answer(sent)).payload)) == b"stripe" * 50
+        assert loop.time() - started >= 0.19
+
+        await kit.host.set_mode(1, "up")
+        assert (await line.ask(version())).status == 250
+
+    run(story)
+
+
+def test_a_node_may_be_down_before_the_start() -> None:
+    async def story() -> None:
+        host = RaidaHost(World().cluster.nodes)
+        await host.set_mode(1, "down")
+        await host.set_mode(1, "up")
+        await host.set_mode(0, "down")
+        await host.start()
+        assert host.ports()[0] == 0
+        await host.stop()
+
+    asyncio.run(story())
+
+
+def test_a_taken_port_starts_nothing() -> None:
+    async def story(kit: Kit) -> None:
+        host = RaidaHost(World().cluster.nodes, ports=[0, kit.host.ports()[0]])
+        with pytest.raises(OSError):
+            await host.start()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", host.ports()[0])
+        assert len(host.nodes) == 2
+
+    run(story)
+
+
+def test_a_failed_commit_answers_194_to_the_whole_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(kit: Kit) -> None:
+        lines = [await kit.connect() for _ in range(3)]
+        state = kit.world.cluster.nodes[1].state
+        commits = []
+
+        def full() -> None:
+            commits.append(1)
+            raise StoreUnavailable("no space left")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(state, "commit", full)
+            sent = [upload(kit.sender, b"1"), version(peer=kit.reader), ping(kit.reader)]
+            statuses = []
+            for line, each in zip(lines, sent, strict=True):
+                line.send(each)
+            for line, each in zip(lines[:2], sent, strict=False):
+                statuses.append((await line.answer(each)).status)
+            assert statuses[0] == c.STATUS_FILESYSTEM
+            # a tell that could not be kept wakes nobody
+            assert (await lines[0].ask(tell(kit.sender, kit.reader))).status == c.STATUS_FILESYSTEM
+            assert kit.host._seats[1].parked
+        assert (await lines[0].ask(download(kit.reader))).status == c.STATUS_FILE_NOT_EXIST
+        assert (await lines[0].ask(upload(kit.sender, b"1"))).status == 250
+        assert (await lines[0].ask(tell(kit.sender, kit.reader))).status == 250
+        assert len(mail.parse_tells((await lines[2].answer(sent[2])).payload)) == 1
+
+    run(story)
+
+
+def test_frames_of_one_turn_share_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(kit: Kit) -> None:
+        lines = [await kit.connect() for _ in range(20)]
+        await settle(lambda: len(kit.host._seats[1].peers) == 20)
+        state = kit.world.cluster.nodes[1].state
+        commits: list[int] = []
+        commit = state.commit
+
+        def counted() -> None:
+            commits.append(1)
+            commit()
+
+        monkeypatch.setattr(state, "commit", counted)
+        sent = [upload(kit.sender, b"x", bytes([number]) * 16) for number in range(20)]
+        for line, each in zip(lines, sent, strict=True):
+            line.send(each)
+        assert [(await line.answer(each)).status for line, each in zip(lines, sent, strict=True)] == [250] * 20
+        assert len(commits) < 10
+
+    run(story)
+
+
+def nodes_on_disk(folder: Path) -> list[Node]:
+    return [Node(index, NodeStore(folder / str(index)), policy=FREE, entropy=entropy) for index in range(2)]
+
+
+def test_a_host_thread_keeps_what_it_answered(tmp_path: Path) -> None:
+    nodes = nodes_on_disk(tmp_path)
+    cluster = Cluster(nodes)
+    coins = cluster.mint([coin.address for coin in World().ones[:2]], entropy)
+    cluster.commit()
+    sender = Peer(nodes[1], coins[0])
+    thread = HostThread(RaidaHost(nodes))
+    thread.start()
+
+    async def send(sent: packet.Sent) -> packet.Reply:
+        line = Line(*await asyncio.open_connection("127.0.0.1", thread.ports()[1]))
+        try:
+            return await line.ask(sent)
+        finally:
+            await line.close()
+
+    assert asyncio.run(send(upload(sender, b"kept"))).status == 250
+    thread.set_mode(1, "down")
+    assert thread.modes() == ["up", "down"]
+    with pytest.raises(ConnectionRefusedError):
+        asyncio.run(send(version()))
+    thread.set_mode(1, "up")
+    thread.stop()
+    for node in nodes:
+        node.state.close()
+
+    nodes = nodes_on_disk(tmp_path)
+    thread = HostThread(RaidaHost(nodes))
+    thread.start()
+    reply = asyncio.run(send(download(sender)))
+    assert bytes(mail.parse_page(reply.payload)) == b"kept"
+    thread.lose(1, GUID)
+    assert asyncio.run(send(download(sender))).status == c.STATUS_FILE_NOT_EXIST
+    assert thread.call(lambda: 7) == 7
+    thread.stop()
+    thread.stop()
+    for node in nodes:
+        node.state.close()
+
+
+def test_a_host_thread_reports_why_it_cannot_start() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        thread = HostThread(RaidaHost(World().cluster.nodes, ports=[0, taken.getsockname()[1]]))
+        with pytest.raises(OSError):
+            thread.start()
+    with pytest.raises(RuntimeError, match="not running"):
+        thread.call(lambda: None)
+    thread.stop()
