@@ -6,7 +6,6 @@ What a mail says is shown with its control characters made visible: a subject ca
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import json
 import os
@@ -21,7 +20,6 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from msgspec import Struct
 
 from qmail_core.errors import QMailError
 from qmail_server.client import Client, ClientError, TaskStatus
@@ -47,17 +45,6 @@ def _guid(text: str) -> str:
 Guid = Annotated[str, typer.Argument(callback=_guid, help="32 hex digits.", metavar="GUID")]
 
 
-class DemoOptions(Struct, frozen=True, kw_only=True):
-    """What `qmail demo` was asked for."""
-
-    port_base: int  # API ports are this one and the next two
-    data: Path | None  # None: a temporary folder
-    tour: bool
-    once: bool
-    open_page: bool
-    json: bool
-
-
 @app.command()
 def send(
     to: Annotated[list[str] | None, typer.Option("--to", metavar="ADDRESS")] = None,
@@ -65,9 +52,7 @@ def send(
     bcc: Annotated[list[str] | None, typer.Option("--bcc", metavar="ADDRESS")] = None,
     subject: Annotated[str, typer.Option("--subject")] = "",
     body: Annotated[str | None, typer.Option("--body", metavar="TEXT")] = None,
-    body_file: Annotated[
-        Path | None, typer.Option("--body-file", exists=True, dir_okay=False, allow_dash=True, help="- is stdin.")
-    ] = None,
+    body_file: Annotated[Path | None, typer.Option("--body-file", help="UTF-8 text; - is stdin.")] = None,
     attach: Annotated[list[Path] | None, typer.Option("--attach", exists=True, dir_okay=False, readable=True)] = None,
     tell: Annotated[bool, typer.Option("--tell/--no-tell", help="Tell the recipients, or only upload.")] = True,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the send is over.")] = True,
@@ -109,7 +94,7 @@ def read(guid: Guid, api: Api = _API, as_json: Json = False) -> None:
     """Print a mail; fetch it first if it waits."""
     with _client(api) as client:
         mail = client.read(guid)
-        attached = client.attachments(guid) if mail.attachment_count else []
+        attached = client.attachments(mail.email_id) if mail.attachment_count else []
     when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(mail.received_timestamp))
     head = [("From", mail.sender_address), ("To", mail.to), ("Cc", mail.cc), ("Date", when), ("Subject", mail.subject)]
     lines = [f"{name}: {visible(value)}" for name, value in head if value]
@@ -138,7 +123,7 @@ def download(
 
 @app.command()
 def demo(
-    port_base: Annotated[int, typer.Option("--port-base", min=1, max=65533, help="First of three API ports.")] = 8080,
+    port_base: Annotated[int, typer.Option("--port-base", min=1, max=65000, help="First of three API ports.")] = 8080,
     data: Annotated[Path | None, typer.Option("--data", file_okay=False, metavar="DIR")] = None,
     tour: Annotated[bool, typer.Option("--tour/--no-tour", help="Walk through a mail that loses servers.")] = True,
     once: Annotated[bool, typer.Option("--once", help="End after the tour.")] = False,
@@ -146,9 +131,12 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Run 25 servers and a few identities in this process."""
-    options = DemoOptions(port_base=port_base, data=data, tour=tour, once=once, open_page=open_page, json=as_json)
+    from qmail_server.demo.run import Options, run  # heavy, and no other verb needs it
+
+    options = Options(port_base=port_base, data=data, tour=tour, once=once, open_page=open_page, json=as_json)
     with _failures():
-        importlib.import_module("qmail_server.demo").run(options)  # heavy, and nobody else needs it
+        status = run(options)
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -183,8 +171,9 @@ def _body(body: str | None, body_file: Path | None) -> str:
     if body_file is None:
         return body or ""
     try:
-        raw = sys.stdin.buffer.read() if str(body_file) == "-" else body_file.read_bytes()
-        return raw.decode()
+        return (sys.stdin.buffer.read() if str(body_file) == "-" else body_file.read_bytes()).decode()
+    except OSError as error:
+        raise typer.BadParameter(f"--body-file: {error.strerror}") from None
     except UnicodeDecodeError:
         raise typer.BadParameter("--body-file is not UTF-8 text; send it with --attach") from None
 

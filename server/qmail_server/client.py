@@ -112,6 +112,10 @@ class _Listed(Struct):
     emails: list[Stored]
 
 
+class _Fetched(Struct):
+    email_id: str
+
+
 class _Attached(Struct):
     attachments: list[Attachment]
 
@@ -174,8 +178,8 @@ class Client:
         except ClientError as error:
             if error.status != 404:
                 raise
-        self._ask(dict[str, Any], "POST", "/api/qmail/net/messages/download", data={"file_guid": guid})
-        return self._get(guid)
+        fetched = self._ask(_Fetched, "POST", "/api/qmail/net/messages/download", data={"file_guid": guid})
+        return self._get(fetched.email_id)  # differs from the guid when one mails oneself
 
     def _get(self, guid: str) -> Mail:
         return self._ask(Mail, "GET", "/api/qmail/db/messages/get", params={"email_id": guid})
@@ -191,11 +195,11 @@ class Client:
         taken: set[str] = set()
         body = [mail.body.encode()]
         saved = [_write(folder / _unused(BODY_NAME, taken), iter(body), len(body[0]), overwrite)]
-        for row in self.attachments(guid):
+        for row in self.attachments(mail.email_id):
             target = folder / _unused(file_name(row.name), taken)
             if target.exists() and not overwrite:  # known before the bytes are fetched
                 raise ClientError(f"{target} exists already")
-            with self._bytes(guid, row) as chunks:
+            with self._bytes(mail.email_id, row) as chunks:
                 saved.append(_write(target, chunks, row.size_bytes, overwrite))
         return saved
 

@@ -1,5 +1,1 @@
 """`qmail demo`: a whole network on this machine, two people, a tour, and then two node APIs to play with."""
-
-from qmail_server.demo.run import Options, run
-
-__all__ = ["Options", "run"]

@@ -28,18 +28,18 @@ from qmail_server.wiring import HttpServer
 class Options(Struct, frozen=True, kw_only=True):
     """What the command line chose."""
 
-    port_base: int = 8080
-    data: str = ""  # empty: a temporary folder
+    port_base: int = 8080  # Alice listens here and one above, Bob two above
+    data: Path | None = None  # None: a temporary folder
     tour: bool = True
     once: bool = False  # end after the tour
-    open: bool = True  # show the page in a browser
+    open_page: bool = True  # show the page in a browser
     json: bool = False  # print the tour's figures instead of its lines
 
 
 def run(options: Options) -> int:
     """Run the demo until Ctrl-C; returns the exit code."""
     with tempfile.TemporaryDirectory(prefix="qmail-demo-") as temporary:
-        data = Path(options.data or temporary).resolve()
+        data = (options.data or Path(temporary)).resolve()
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (
             open(data / "main.log", "a", encoding="utf-8") as log_file,
@@ -133,5 +133,5 @@ def _invite(world: World, options: Options) -> None:
         f"Ctrl-C stops.",
         flush=True,
     )
-    if options.open and sys.stdout.isatty() and (os.environ.get("DISPLAY") or sys.platform == "darwin"):
+    if options.open_page and sys.stdout.isatty() and (os.environ.get("DISPLAY") or sys.platform == "darwin"):
         webbrowser.open(f"http://127.0.0.1:{first}/")

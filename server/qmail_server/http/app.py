@@ -7,6 +7,7 @@ is given and belongs to whoever built it: the lifespan here neither opens nor cl
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import logging
 import os
@@ -14,7 +15,7 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -22,11 +23,10 @@ from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qmail_core.errors import QMailError
-from qmail_core.model import Source
 from qmail_server import logs
 from qmail_server.http import params as parameters
 from qmail_server.http.guard import Guard, GuardSettings
-from qmail_server.http.params import ClientGone, Sink
+from qmail_server.http.params import ClientGone, Params
 from qmail_server.http.qmail import routes as qmail
 from qmail_server.http.respond import Call, Route, failure, response_of
 
@@ -122,22 +122,20 @@ class Dispatch:
     async def _run(self, route: Route, scope: Scope, receive: Receive) -> ASGIApp:
         if scope["method"] not in _METHODS:
             raise HTTPException(405, "Method not allowed", {"Allow": ", ".join(_METHODS)})
-        guid = self._engine.new_guid() if route.uploads else b""
-        params = await parameters.read(scope, receive, self._sink(guid) if route.uploads else None)
-        call = Call(self._engine, params, receive, logs.request_id.get(), guid)
+        call = Call(self._engine, Params(), receive, logs.request_id.get())
+        accepted = False
         try:
-            if params.flag("debug"):
+            sink = None if route.sink is None else functools.partial(route.sink, call)
+            await parameters.read(call.params, scope, receive, sink)
+            if call.params.flag("debug"):
                 logs.verbose.set(True)
-            return response_of(await route.endpoint(call))
-        except Exception:
-            params.discard()  # an endpoint that hands the files on takes them out of the parameters
-            raise
-
-    def _sink(self, guid: bytes) -> Sink:
-        def sink(name: str) -> tuple[BinaryIO, Source]:
-            return self._engine.spool(guid, name)
-
-        return sink
+            response = response_of(await route.endpoint(call))
+            accepted = True
+        finally:
+            # an upload that was accepted after all owns its files; the engine removes them in its time
+            if not accepted and call.guid and not self._engine.receipt_exists(call.guid):
+                self._engine.drop_spool(call.guid)
+        return response
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self._router  # makes the router raise instead of answering in a dialect of its own

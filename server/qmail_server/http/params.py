@@ -11,7 +11,6 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from typing import BinaryIO
 from urllib.parse import parse_qsl
 
@@ -145,31 +144,18 @@ class Params:
         parts = (part.strip() for value in self._values.get(name, ()) for part in _SEPARATOR.split(value))
         return [part for part in parts if part]
 
-    def discard(self) -> None:
-        """Remove the files that came along: nobody took them over."""
-        for source in self.files:
-            if source.spooled:
-                with suppress(OSError):
-                    os.unlink(source.path)
-        self.files.clear()
 
+async def read(params: Params, scope: Scope, receive: Receive, sink: Sink | None = None) -> None:
+    """Fill in the parameters of a request.
 
-async def read(scope: Scope, receive: Receive, sink: Sink | None = None) -> Params:
-    """The parameters of a request.
-
-    sink      opens a file for an uploaded one of the given (harmless) name; None: file parts are refused
-    raises    UsageError for what the client did wrong, ClientGone
+    sink      opens a file for an uploaded one of the given (harmless) name, and is called when the parts before it
+              have been read; None: file parts are refused
+    raises    UsageError for what the client did wrong, ClientGone; files that were opened are closed, not removed
     """
-    params = Params()
     if scope["query_string"]:
         params.add_form(scope["query_string"])
     if scope["method"] not in ("GET", "HEAD"):
-        try:
-            await _read_body(params, scope, receive, sink)
-        except BaseException:
-            params.discard()
-            raise
-    return params
+        await _read_body(params, scope, receive, sink)
 
 
 async def _read_body(params: Params, scope: Scope, receive: Receive, sink: Sink | None) -> None:

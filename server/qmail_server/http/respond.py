@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 import msgspec
@@ -15,6 +15,7 @@ from msgspec import Struct
 from starlette.responses import FileResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from qmail_core.model import Source
 from qmail_server import logs
 from qmail_server.http.errors import NODE, Dialect, describe, headers_of
 from qmail_server.http.params import Params
@@ -51,21 +52,25 @@ class Call:
 
     __slots__ = ("engine", "guid", "params", "receive", "request_id")
 
-    def __init__(self, engine: Engine, params: Params, receive: Receive, request_id: str, guid: bytes = b"") -> None:
+    def __init__(self, engine: Engine, params: Params, receive: Receive, request_id: str) -> None:
         self.engine = engine
         self.params = params
         self.receive = receive
         self.request_id = request_id
-        self.guid = guid  # of the mail its file parts were spooled for; routes that take uploads only
+        self.guid = b""  # of the mail its file parts were spooled for
 
 
 class Route(Struct, frozen=True):
-    """One static path. `effects` false means: a user may open it from the address bar of a browser."""
+    """One static path.
+
+    effects   false: a user may open it from the address bar of a browser
+    sink      opens a file for a file part; None: file parts are refused
+    """
 
     path: str
     endpoint: Callable[[Call], Awaitable[Any]]
     effects: bool = True
-    uploads: bool = False  # takes file parts
+    sink: Callable[[Call, str], tuple[BinaryIO, Source]] | None = None
     dialect: Dialect = NODE
 
 

@@ -10,8 +10,6 @@ from qmail_server.http.qmail import schema
 from qmail_server.http.qmail.net import guid_of, wallet_of
 from qmail_server.http.respond import Call
 
-WALLETS = ("Default", "Mail")  # the names clients look for
-
 
 async def task(call: Call) -> schema.TaskAnswer:
     """How far a long story is."""
@@ -50,8 +48,7 @@ def _identity(call: Call, command: str) -> schema.Identity:
 
 async def locker_pool(call: Call) -> schema.PoolAnswer:
     """The funded lockers."""
-    wallet_of(call)  # there is one pool; the parameter is only checked
-    pool = call.engine.pool_status()
+    pool = call.engine.pool_status(wallet_of(call))
     return schema.PoolAnswer(
         upload_available=pool.upload_available,
         inbox_fee_available=pool.inbox_fee_available,
@@ -71,17 +68,9 @@ async def balance(call: Call) -> schema.BalanceAnswer:
 
 
 async def wallets(call: Call) -> schema.WalletList:
-    """The wallets that exist; each is named by a path other routes accept."""
-    found = [schema.WalletItem(wallet_path=name, wallet_name=name) for name in WALLETS if _exists(call, name)]
+    """The wallets that exist, each by a path other routes accept."""
+    found = [schema.WalletItem(wallet_path=name, wallet_name=name) for name in call.engine.wallets()]
     answer = schema.WalletList(count=len(found), wallets=found)
     if not found:
         answer.message = "No wallets configured"
     return answer
-
-
-def _exists(call: Call, name: str) -> bool:
-    try:
-        call.engine.wallet_name(name)
-    except (NotFound, UsageError):
-        return False
-    return True

@@ -11,7 +11,7 @@ import os.path
 import re
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from starlette.types import Receive
 
@@ -92,6 +92,15 @@ async def repair(call: Call) -> schema.RepairAnswer:
     return schema.repaired(await call.engine.repair(guid), call.request_id)
 
 
+def spool(call: Call, name: str) -> tuple[BinaryIO, Source]:
+    """A file for an attachment that comes along, filed under the guid of its mail."""
+    if not call.guid:
+        guid = guid_of(call.params, "file_guid", optional=True)
+        _refuse_used(call, guid)
+        call.guid = guid or call.engine.new_guid()
+    return call.engine.spool(call.guid, name)
+
+
 # ------------------------------------------------------------------------------------------------------------------
 # Parameters to engine values
 
@@ -99,20 +108,20 @@ async def repair(call: Call) -> schema.RepairAnswer:
 async def _start(call: Call, command: str, what: str, *, tell: bool) -> schema.UploadStarted:
     draft = _draft(call, tell)
     started = await call.engine.start_upload(draft, tell=tell)
-    call.params.files.clear()  # the engine removes them when the send is over
     return schema.upload_started(command, what, started, call.request_id)
 
 
 def _draft(call: Call, tell: bool) -> Draft:
-    params, engine = call.params, call.engine
+    params = call.params
     given = [name for name in _BODIES if params.has(name)]
     if not given:
         raise UsageError("Missing body source: supply one of body, plain_text_qmail_path, or email_file")
     if len(given) > 1:
         raise UsageError("body, plain_text_qmail_path and email_file are mutually exclusive")
     guid = guid_of(params, "file_guid", optional=True)
-    if guid and engine.receipt_exists(guid):
-        raise Conflict("A receipt already exists for that file_guid")
+    if call.guid and guid not in (b"", call.guid):
+        raise UsageError("file_guid must come before the attachments")
+    _refuse_used(call, guid)
     recipients = recipients_of(call, _complain)
     if tell and not recipients:
         raise UsageError("At least one recipient required (to/cc/bcc)")
@@ -125,10 +134,15 @@ def _draft(call: Call, tell: bool) -> Draft:
         recipients=recipients,
         attachments=attachments,
         duration_weeks=params.integer("duration", _WEEKS, 1, MAX_WEEKS),
-        guid=guid or call.guid,
+        guid=guid or call.guid or None,
         wallet=wallet,
         durability=_durability(call),
     )
+
+
+def _refuse_used(call: Call, guid: bytes) -> None:
+    if guid and call.engine.receipt_exists(guid):
+        raise Conflict("A receipt already exists for that file_guid")
 
 
 def guid_of(params: Params, *names: str, optional: bool = False) -> bytes:

@@ -7,10 +7,10 @@ from qmail_server.http.qmail import db, legacy, local, net
 from qmail_server.http.respond import Route
 
 ROUTES = (
-    Route("/api/qmail/net/messages/upload", net.upload, uploads=True),
+    Route("/api/qmail/net/messages/upload", net.upload, sink=net.spool),
     Route("/api/qmail/net/messages/tell", net.tell),
-    Route("/api/qmail/net/messages/upload_and_tell", net.upload_and_tell, uploads=True),
-    Route("/api/qmail/net/messages/send", net.upload_and_tell, uploads=True),
+    Route("/api/qmail/net/messages/upload_and_tell", net.upload_and_tell, sink=net.spool),
+    Route("/api/qmail/net/messages/send", net.upload_and_tell, sink=net.spool),
     Route("/api/qmail/net/messages/download", net.download),
     Route("/api/qmail/net/beacon/peek", net.peek, effects=False),
     Route("/api/qmail/net/beacon/ping", net.ping),

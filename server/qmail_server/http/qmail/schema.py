@@ -390,7 +390,7 @@ def downloaded(result: Downloaded) -> DownloadAnswer:
     message = result.message
     return DownloadAnswer(
         email_id=message.id.hex(),
-        file_guid=message.id.hex(),
+        file_guid=message.guid.hex(),
         subject=message.subject,
         sender_sn=message.sender.serial,
         sender_address=message.sender_text,

@@ -1,0 +1,71 @@
+"""Run a bench by name: `python -m bench NAME [--json]`, `python -m bench --list`.
+
+Each bench module says at its head what it measures and against what. The JSON form is the same for all:
+{"bench", "machine", "rows": [{"what", "value", "unit", "peer", "ratio", "goal", "holds"}]}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from qmail_core import _gf256
+
+
+def names() -> list[str]:
+    """Benches there are, by file name."""
+    return sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "isa": _gf256.isa,
+        "python": platform.python_version(),
+        "system": platform.platform(terse=True),
+    }
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """A table for people."""
+    for row in rows:
+        ratio = f"{row['ratio']:8.2f}x {row['peer']}" if row.get("ratio") else ""
+        goal = "" if row.get("goal") is None else f"  goal {row['goal']}  {'holds' if row['holds'] else 'MISSED'}"
+        print(f"{row['what']:<44} {row['value']:>12.3f} {row['unit']:<6} {ratio}{goal}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("name", nargs="?", choices=names())
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--list", action="store_true", help="name the benches")
+    args = parser.parse_args()
+    if args.list or args.name is None:
+        print("\n".join(names()))
+        return 0
+    rows = list(importlib.import_module(f"bench.bench_{args.name}").rows())
+    if args.json:
+        json.dump({"bench": args.name, "machine": machine(), "rows": rows}, sys.stdout, indent=1)
+        print()
+    else:
+        print(machine())
+        show(rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""The demo as a process of its own, for tests that use it as its users do: over HTTP, with kill -9 in the middle."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+START_SECONDS = 30.0
+NODE_SPAN = range(1000, 1025)
+
+
+def free_port_base() -> int:
+    """A port base whose three API ports and 25 node ports can all be bound now."""
+    for _ in range(200):
+        base = random.randrange(11_000, 31_000)  # below the range the system hands out for outgoing connections
+        if all(_free(base + offset) for offset in (0, 1, 2, *NODE_SPAN)):
+            return base
+    raise RuntimeError("no free range of ports")
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+class Demo:
+    """`qmail demo` with its state in `data`; Alice on `alice`, Bob on `bob`."""
+
+    def __init__(self, data: Path, *arguments: str) -> None:
+        self.data = data
+        self.base = free_port_base()
+        self.alice = f"http://127.0.0.1:{self.base}"
+        self.bob = f"http://127.0.0.1:{self.base + 2}"
+        self.http = httpx.Client(timeout=60.0)
+        self._arguments = arguments
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start the process and return when it serves."""
+        root = Path(__file__).parents[2]
+        path = os.pathsep.join([str(root), str(root / "server"), os.environ.get("PYTHONPATH", "")])
+        command = [sys.executable, "-m", "qmail_server", "demo", "--no-tour", "--no-open"]
+        command += ["--port-base", str(self.base), "--data", str(self.data), *self._arguments]
+        self._process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+        )
+        assert self._process.stdout is not None
+        first = self._process.stdout.readline()
+        assert "ready" in first, first + self._process.stdout.read()
+
+    def stop(self) -> str:
+        """Ctrl-C; returns the rest of what it printed, after checking that it ended cleanly."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        rest, _ = self._process.communicate(timeout=20)
+        assert self._process.returncode == 0, rest
+        assert "Traceback" not in rest, rest
+        self._process = None
+        return rest
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate(timeout=20)
+            self._process = None
+
+    def get(self, url: str, **params: Any) -> dict[str, Any]:
+        """A JSON answer that must be 200."""
+        answer = self.http.get(url, params=params)
+        assert answer.status_code == 200, answer.text
+        result: dict[str, Any] = answer.json()
+        return result
+
+    def node(self, number: int, state: str) -> None:
+        """Change what a node does."""
+        answer = self.http.post(f"{self.alice}/api/demo/nodes/{number}", data={"state": state})
+        assert answer.status_code == 200, answer.text
+
+    def task(self, task_id: str, seconds: float = 60.0, api: str = "") -> dict[str, Any]:
+        """A task once it has left `running`."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            task = self.get(f"{api or self.alice}/api/system/tasks", id=task_id)
+            if task["status"] != "running":
+                return task
+            time.sleep(0.01)
+        raise AssertionError(f"{task_id} still runs after {seconds} s")
+
+    def send(self, **params: Any) -> dict[str, Any]:
+        """upload_and_tell by Alice, which must be accepted."""
+        return self.get(f"{self.alice}/api/qmail/net/messages/upload_and_tell", **params)
+
+    def close(self) -> None:
+        """Make sure nothing is left."""
+        self.http.close()
+        self.kill()
