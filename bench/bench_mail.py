@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import os
 import shutil
 import statistics
@@ -20,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from qmail_server.demo.world import BOB_TEXT, World
 
 from qmail_core.model import Source
-from qmail_server.demo.world import BOB_TEXT, World
 
 MAILS = 30
 BODY = 64 << 10
@@ -55,7 +56,7 @@ async def small(world: World) -> list[Row]:
         mail = await world.bob.download(started.guid)
         marks.append(time.perf_counter())
         assert mail.message.body == body
-        times.append([b - a for a, b in zip(marks, marks[1:], strict=False)] + [marks[-1] - marks[0]])
+        times.append([b - a for a, b in itertools.pairwise(marks)] + [marks[-1] - marks[0]])
         await world.alice.fill_pool()  # between mails, as the background does it
     medians = [statistics.median(column) * 1000 for column in zip(*times, strict=True)]
     stops = ("upload", "tell", "peek", "download", "all four")
@@ -96,6 +97,13 @@ def copy(source: Path) -> float:
     return spent
 
 
+def fill(path: Path) -> None:
+    """Make the large file."""
+    with open(path, "wb") as file:
+        for _ in range(BIG_MIB):
+            file.write(os.urandom(1 << 20))
+
+
 def digest(path: Path) -> bytes:
     """SHA-256 of a file."""
     with open(path, "rb") as file:
@@ -105,9 +113,7 @@ def digest(path: Path) -> bytes:
 async def large(world: World) -> list[Row]:
     """One large attachment up and down."""
     path = world.data / "alice" / "files" / "big.bin"
-    with open(path, "wb") as file:
-        for _ in range(BIG_MIB):
-            file.write(os.urandom(1 << 20))
+    await asyncio.to_thread(fill, path)
     plain = await asyncio.to_thread(copy, path)
     peak = Peak()
     watcher = asyncio.create_task(peak.watch())

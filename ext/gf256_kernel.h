@@ -102,23 +102,19 @@ GF_INLINE void K(ahead)(const int W, const uint8_t *p)
             TILE(W, len - (size_t)(W) * VB, 0);                 \
     } while (0)
 
-/* ---- xor_all ---- */
+/* ---- xor_all: so little work per load that asking ahead costs as much as it gains; the hardware is left to it ---- */
 
 GF_INLINE void K(xor_tile)(const int W, size_t o, size_t part, int n, const uint8_t *const *src, uint8_t *dst)
 {
     vec a[4];
     GF_UNROLL for (int w = 0; w < W; w++) a[w] = GF_GET(src[0] + o + w * VB, part);
-    K(ahead)(W, src[0] + o);
     int i = 1;
     for (; i + 2 <= n; i += 2) {
         const uint8_t *p = src[i] + o, *q = src[i + 1] + o;
-        K(ahead)(W, p);
-        K(ahead)(W, q);
         GF_UNROLL for (int w = 0; w < W; w++) a[w] = V_XOR3(a[w], GF_GET(p + w * VB, part), GF_GET(q + w * VB, part));
     }
     if (i < n) {
         const uint8_t *p = src[i] + o;
-        K(ahead)(W, p);
         GF_UNROLL for (int w = 0; w < W; w++) a[w] = V_XOR(a[w], GF_GET(p + w * VB, part));
     }
     GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst + o + w * VB, a[w], part);

@@ -91,7 +91,15 @@ def open_engine(config: EngineConfig, store: SqliteStore, transport: TcpTranspor
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to the program around it."""
+    """A uvicorn server that leaves signals to the program around it, and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -118,9 +126,13 @@ class HttpServer:
 
     async def start(self) -> None:
         """Return when requests are answered."""
-        self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=self._sockets))
-        while not self._server.started and not self._task.done():
-            await asyncio.sleep(0.005)
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._server.serve(sockets=self._sockets))
+        listening = loop.create_task(self._server.listening.wait())
+        await asyncio.wait((self._task, listening), return_when=asyncio.FIRST_COMPLETED)
+        if self._task.done():
+            listening.cancel()
+            await self._task
 
     async def stop(self) -> None:
         """Answer what is under way, then close."""

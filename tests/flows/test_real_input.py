@@ -1,4 +1,4 @@
-"""Real files through the whole of it, as a user sends them: HTTP in, 25 servers over TCP, HTTP out, SHA-256 compared."""
+"""Real files through all of it, as a user sends them: HTTP in, 25 servers over TCP, HTTP out, SHA-256 compared."""
 
 from __future__ import annotations
 

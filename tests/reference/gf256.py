@@ -1,8 +1,8 @@
 """The Reed-Solomon code of qmail_core._gf256 written as slowly and plainly as possible: the oracle of its tests.
 
-Rule: nothing here is clever. The field is shift and XOR, encoding is schoolbook polynomial division, decoding is Gaussian
-elimination over the parity-check equations. No table, no symmetry of the generator and no closed formula is used;
-results of the field operations are only remembered.
+Rule: nothing here is clever. The field is shift and XOR, encoding is schoolbook polynomial division, decoding is
+Gaussian elimination over the parity-check equations. No table, no symmetry of the generator and no closed formula is
+used; results of the field operations are only remembered.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def inverse(a: int) -> int:
 
 
 def roots(m: int) -> list[int]:
-    """Roots of the generator polynomial: m consecutive powers of alpha, symmetric about 1 (alpha^128 is sqrt(alpha))."""
+    """Roots of the generator: m consecutive powers of alpha, symmetric about 1 (alpha^128 is sqrt(alpha))."""
     first = -(m - 1) // 2 if m % 2 else 128 - m // 2
     return [power(ALPHA, first + j) for j in range(m)]
 

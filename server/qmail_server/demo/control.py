@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, get_args
 
 from qmail_core.errors import UsageError
-from qmail_server.demo.world import World
+from qmail_server.demo.world import ALICE_TEXT, BOB_TEXT, World
 from qmail_server.http.respond import Call, Route
 from qmail_server.raida import Mode
 
@@ -15,7 +15,8 @@ def routes(world: World) -> list[Route]:
     """`GET /api/demo/nodes`, and `POST /api/demo/nodes/{n}` with `state=up|down|slow|corrupt` for each node."""
 
     async def show(call: Call) -> dict[str, Any]:
-        return {"success": True, "status": "success", "nodes": await asyncio.to_thread(describe, world)}
+        nodes = await asyncio.to_thread(describe, world)
+        return {"success": True, "status": "success", "nodes": nodes, "engines": people(world)}
 
     def setter(node: int) -> Route:
         async def change(call: Call) -> dict[str, Any]:
@@ -29,6 +30,16 @@ def routes(world: World) -> list[Route]:
         return Route(f"/api/demo/nodes/{node}", change)
 
     return [Route("/api/demo/nodes", show, effects=False), *map(setter, range(len(world.network.stores)))]
+
+
+def people(world: World) -> list[dict[str, str]]:
+    """Whose node API listens where."""
+    first, _, third = world.ports
+    rows = (("Alice", world.alice, ALICE_TEXT, first), ("Bob", world.bob, BOB_TEXT, third))
+    return [
+        {"name": name, "address": text, "dotted": engine.address_text, "url": f"http://127.0.0.1:{port}/"}
+        for name, engine, text, port in rows
+    ]
 
 
 def describe(world: World) -> list[dict[str, Any]]:

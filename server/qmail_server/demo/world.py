@@ -16,6 +16,7 @@ NODE_PORTS = 1000  # node i listens on port base + this + i
 
 ALICE = Address(1, 1_048_576)
 BOB = Address(1, 55_077)
+ALICE_TEXT = "alice"
 BOB_TEXT = "@chariot.harbor.byte"
 # mailboxes that exist so that mail to them is accepted; nobody reads it here
 OTHERS = {
@@ -49,7 +50,7 @@ class World:
         self.alice = self._engine("alice", drives)
         self.bob = self._engine("bob", ())
         for engine in (self.alice, self.bob):
-            for text, address in {BOB_TEXT: BOB, "alice": ALICE, **OTHERS}.items():
+            for text, address in {BOB_TEXT: BOB, ALICE_TEXT: ALICE, **OTHERS}.items():
                 await engine.add_contact(text, address)
             await engine.fill_pool()
             await engine.start()

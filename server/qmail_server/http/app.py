@@ -123,19 +123,17 @@ class Dispatch:
         if scope["method"] not in _METHODS:
             raise HTTPException(405, "Method not allowed", {"Allow": ", ".join(_METHODS)})
         call = Call(self._engine, Params(), receive, logs.request_id.get())
-        accepted = False
         try:
             sink = None if route.sink is None else functools.partial(route.sink, call)
             await parameters.read(call.params, scope, receive, sink)
             if call.params.flag("debug"):
                 logs.verbose.set(True)
-            response = response_of(await route.endpoint(call))
-            accepted = True
-        finally:
-            # an upload that was accepted after all owns its files; the engine removes them in its time
-            if not accepted and call.guid and not self._engine.receipt_exists(call.guid):
+            return response_of(await route.endpoint(call))
+        except Exception:
+            # not when cancelled: the acceptance may be on its way to the disk, and the next start sweeps what is not
+            if call.guid and not self._engine.receipt_exists(call.guid):
                 self._engine.drop_spool(call.guid)
-        return response
+            raise
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self._router  # makes the router raise instead of answering in a dialect of its own
