@@ -10,7 +10,7 @@ them meanwhile; a caller who changes their bytes during a call gets stripes that
 import os
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint8_t
@@ -91,17 +91,25 @@ cdef refuse(object stripe, str name, bint writable):
 
 cdef inline int hold(Held *held, object stripe, int slot, str kind, int number, bint writable) except -1:
     """Export a buffer into `slot`; `kind` and `number` are for the error message only."""
-    cdef Py_buffer *view = &held.view[held.count]
-    if PyObject_GetBuffer(stripe, view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE) < 0:
-        refuse(stripe, f"{kind} {number}" if number >= 0 else kind, writable)
-    held.count += 1
-    held.at[slot] = <uint8_t *>view.buf
-    held.mark[slot] = writable
+    cdef Py_buffer *view
+    cdef Py_ssize_t size
+    if not writable and PyBytes_CheckExact(stripe):
+        # nothing to export: bytes never move, and the caller of the method keeps them alive
+        held.at[slot] = <uint8_t *>PyBytes_AS_STRING(stripe)
+        size = PyBytes_GET_SIZE(stripe)
+    else:
+        view = &held.view[held.count]
+        if PyObject_GetBuffer(stripe, view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE) < 0:
+            refuse(stripe, f"{kind} {number}" if number >= 0 else kind, writable)
+        held.count += 1
+        held.at[slot] = <uint8_t *>view.buf
+        held.mark[slot] = writable
+        size = view.len
     if held.size < 0:
-        held.size = view.len
-    elif held.size != view.len:
+        held.size = size
+    elif held.size != size:
         raise ValueError(
-            f"{f'{kind} {number}' if number >= 0 else kind} has {view.len} bytes, the first stripe has {held.size}")
+            f"{f'{kind} {number}' if number >= 0 else kind} has {size} bytes, the first stripe has {held.size}")
     return 0
 
 
