@@ -83,8 +83,9 @@ class Object:
 
     @property
     def label(self) -> str:
-        """The words error messages use."""
-        return self.role if self.role != "attachment" else f"attachment {unit_of(self.file_type)}"
+        """The words a user knows it by: meta and body are one e-mail to everybody but us."""
+        unit = unit_of(self.file_type)
+        return f"attachment {unit}" if unit else "email"
 
     @property
     def flags(self) -> int:

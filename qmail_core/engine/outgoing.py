@@ -22,7 +22,7 @@ from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.receipts import Receipts
 from qmail_core.engine.tasks import Report, Tasks
 from qmail_core.engine.wallet import Wallet
-from qmail_core.errors import Conflict, NodeError, QMailError, UsageError
+from qmail_core.errors import Conflict, NodeError, QMailError, TellError, UsageError
 from qmail_core.model import Address, Profile, Receipt, ReceiptRecipient, Started, StripeLocation, Tell
 from qmail_core.store.base import Claim, Locker
 
@@ -170,7 +170,7 @@ class Outgoing:
             return "Tell complete: some beacons failed (queued for retry)", data
         if sent:
             return "Tell complete: some recipients were refused", data
-        raise QMailError(f"Tell failed: {rows[0].last_error}")
+        raise TellError(f"Tell failed: {rows[0].last_error}", guid=job.guid, files_uploaded=job.files)
 
     async def _tell_row(self, tell: Tell, receipt: Receipt, position: int) -> None:
         """One recipient: first beacon, second beacon, queue."""

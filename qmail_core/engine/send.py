@@ -32,7 +32,15 @@ from qmail_core.engine.paths import Paths
 from qmail_core.engine.receipts import Receipts
 from qmail_core.engine.tasks import Report, Tasks
 from qmail_core.engine.wallet import Wallet
-from qmail_core.errors import Conflict, PaymentError, QMailError, QuorumError, TellError, UsageError
+from qmail_core.errors import (
+    Conflict,
+    PaymentError,
+    QMailError,
+    QuorumError,
+    RemoteProtocolError,
+    TellError,
+    UsageError,
+)
 from qmail_core.model import Costs, Draft, FileEntry, Kind, Receipt, SendResult, Source, Started
 from qmail_core.store.base import Claim, Locker
 from qmail_core.transport.fanout import Run
@@ -178,18 +186,21 @@ class Sender:
     def _compose(self, draft: Draft, guid: bytes, now: int) -> tuple[bytes, bytes, message.Mail]:
         names = [source.name for source in draft.attachments]
         if draft.document is not None:
-            meta, body = message.stamp(draft.document, guid, names)
-        else:
-            fields = MailMeta(
-                guid=guid,
-                subject=draft.subject,
-                sender=self._ctx.address,
-                to=tuple(r.address for r in draft.recipients if r.kind == Kind.TO),
-                cc=tuple(r.address for r in draft.recipients if r.kind == Kind.CC),
-                timestamp=now,
-                attachment_names=tuple(names),
-            )
-            meta, body = message.compose(fields, draft.body or "")
+            try:
+                meta, body = message.stamp(draft.document, guid, names)
+                return meta, body, message.parse(meta, body)
+            except RemoteProtocolError as error:
+                raise UsageError(f"email_file is not a QMail document: {error.message}") from error
+        fields = MailMeta(
+            guid=guid,
+            subject=draft.subject,
+            sender=self._ctx.address,
+            to=tuple(r.address for r in draft.recipients if r.kind == Kind.TO),
+            cc=tuple(r.address for r in draft.recipients if r.kind == Kind.CC),
+            timestamp=now,
+            attachment_names=tuple(names),
+        )
+        meta, body = message.compose(fields, draft.body or "")
         return meta, body, message.parse(meta, body)
 
     def _servers(self) -> tuple[int, ...]:
@@ -446,7 +457,7 @@ class Sender:
 
         self._tasks.start(job.task_id, story, "Upload accepted")
         state = await self._tasks.wait(job.task_id)
-        if failure:
+        if failure and not isinstance(failure[0], TellError):
             raise failure[0]
         receipt = self._receipts.get(job.guid)
         if state.status != "success" or receipt.tell.summary.sent == 0:
