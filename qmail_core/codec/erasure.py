@@ -456,10 +456,10 @@ class Reader:
 
     def _plain(self, segment: int, row: Mapping[int, memoryview]) -> Buffer:
         k, size = self.striping.k, self.layout.plain_size(segment)
-        if not all(stripe in row for stripe in range(k)) and self.layout.shard_size(segment):
-            data: Sequence[Buffer] = self._whole(row, segment)[:k]
+        if all(stripe in row for stripe in range(k)):
+            data: Sequence[Buffer] = [row[stripe] for stripe in range(k)]
         else:
-            data = [row[stripe] for stripe in range(k)]
+            data = self._whole(row, segment)[:k]
         body = bytearray().join(data)
         if self.striping.profile == Profile.SEALED:
             return unseal(body, size)
