@@ -27,6 +27,7 @@ log = logging.getLogger("qmail.wallet")
 
 # 32 symbols without I and O, 0 and 1: 5 bits each, 80 bits in the 16 characters the wire has (QMail wire B.5.1)
 _ALPHABET = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+_FUNDING_AGE = 5  # seconds after which a request sent by a process that died has reached its node or never will
 _MAX_PUT = 200  # lockers per request; the wire allows 255
 
 
@@ -244,8 +245,11 @@ class Wallet:
 
     async def recover(self) -> None:
         """Ask the network what became of lockers whose fate is unknown; run at start and from time to time."""
-        for locker in self._store.lockers(state=LockerState.FUNDING):
-            await self._recover_funding(locker)
+        # under the lock, so that what is being funded right now is not taken for lost
+        async with self._funding:
+            for locker in self._store.lockers(state=LockerState.FUNDING):
+                if self._ctx.now() - locker.created_at >= _FUNDING_AGE:
+                    await self._recover_funding(locker)
         for locker in self._store.lockers(state=LockerState.LIMBO):
             await self._recover_limbo(locker)
 

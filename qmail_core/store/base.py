@@ -45,6 +45,7 @@ class Locker(Struct, frozen=True, kw_only=True):
     guid: bytes | None = None
     unit: int | None = None
     node: int | None = None
+    created_at: int = 0
 
     def __repr__(self) -> str:
         return f"Locker({self.kind.name}, {self.value} CC, {self.state.name})"

@@ -41,7 +41,7 @@ def _coin(row: Row) -> Coin:
     return Coin(Address(row[0], row[1]), row[2])
 
 
-_LOCKER = "code, kind, value, state, wallet, funded_at, guid, unit, node"
+_LOCKER = "code, kind, value, state, wallet, funded_at, guid, unit, node, created_at"
 
 
 def _locker(row: Row) -> Locker:
@@ -55,6 +55,7 @@ def _locker(row: Row) -> Locker:
         guid=row[6],
         unit=row[7],
         node=row[8],
+        created_at=row[9],
     )
 
 
