@@ -24,7 +24,7 @@ from qmail_core.engine.tasks import Report, Tasks
 from qmail_core.engine.wallet import Wallet
 from qmail_core.errors import Conflict, NodeError, QMailError, TellError, UsageError
 from qmail_core.model import Address, Profile, Receipt, ReceiptRecipient, Started, StripeLocation, Tell
-from qmail_core.store.base import Claim, Locker
+from qmail_core.store.base import Claim, Locker, OutgoingTell
 
 log = logging.getLogger("qmail.tell")
 
@@ -156,7 +156,7 @@ class Outgoing:
         sent = sum(row.status == "sent" for row in rows)
         if sent:
             await self._mailbox.file_sent(job)
-        await self._receipts.save(receipt, stage="done")
+        await self._receipts.save_tell(receipt, stage="done")
         data = {
             "file_guid": job.guid.hex(),
             "beacons": len({row.beacon_raida for row in rows}),
@@ -248,15 +248,18 @@ class Outgoing:
         due = self._ctx.store.sends.due_tells(self._ctx.now())
         for item in due:
             receipt = self._receipts.get(item.guid)
-            if receipt.tell.status == "in_progress":
-                continue
-            job = jobs.decode(self._ctx.store.sends.job(item.guid)[0])
-            await self._tell_row(tell_of(job, receipt, self._ctx), receipt, item.position)
-            await self._mailbox_after_retry(job, receipt, item.position)
+            if receipt.tell.status != "in_progress":
+                await self._retry(receipt, item)
         return len(due)
 
-    async def _mailbox_after_retry(self, job: Job, receipt: Receipt, position: int) -> None:
+    async def _retry(self, receipt: Receipt, item: OutgoingTell) -> None:
+        """One queue row; claimed like any tell, so that nobody else tells this mail at the same time."""
+        receipt.tell.recipients[item.position].status = "sending"
+        receipt.tell.status = "in_progress"
+        await self._receipts.save(receipt, stage="tell")
+        job = jobs.decode(self._ctx.store.sends.job(item.guid)[0])
+        await self._tell_row(tell_of(job, receipt, self._ctx), receipt, item.position)
         receipt.tell.roll_up()
-        if receipt.tell.recipients[position].status == "sent":
+        if receipt.tell.recipients[item.position].status == "sent":
             await self._mailbox.file_sent(job)
-        await self._receipts.save(receipt)
+        await self._receipts.save_tell(receipt, stage="done")

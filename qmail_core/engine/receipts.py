@@ -149,6 +149,12 @@ class Receipts:
         await self._ctx.store.sends.save(receipt, stage=stage, job=job)
         self.mirror(receipt)
 
+    async def save_tell(self, receipt: Receipt, *, stage: str) -> None:
+        """Commit only the tell's part: a repair may have brought the upload's part up to date meanwhile."""
+        newest = self.get(bytes.fromhex(receipt.file_guid))
+        newest.tell = receipt.tell
+        await self.save(newest, stage=stage)
+
     def mirror(self, receipt: Receipt) -> None:
         """Replace the file beside the Mail wallet."""
         path = os.path.join(self._folder, f"{receipt.file_guid}.json")
