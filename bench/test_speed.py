@@ -56,4 +56,4 @@ def test_a_mail_through_25_nodes_in_memory(benchmark: BenchmarkFixture) -> None:
                 await alice.send(alice.draft(["bob"], f"mail {number}", "x" * 65536))
                 await bob.receive()
 
-    benchmark.pedantic(lambda: asyncio.run(mails(10)), rounds=5)
+    benchmark.pedantic(lambda: asyncio.run(mails(10)), rounds=5)  # type: ignore[no-untyped-call]

@@ -67,7 +67,7 @@ def mac(secret: bytes, ciphertext: Buffer) -> bytes:
 
 def locker_code(text: str) -> bytes:
     """A locker code as it travels: ASCII, zero-padded to 16 bytes. Source B.5.1."""
-    raw = text.encode("ascii")
+    raw = text.encode() if text.isascii() else b""
     if not 1 <= len(raw) <= c.LOCKER_CODE_SIZE:
         raise LocalProtocolError("a locker code has 1 to 16 ASCII characters")
     return raw.ljust(c.LOCKER_CODE_SIZE, b"\0")
