@@ -13,7 +13,6 @@ class Timeouts(Struct, frozen=True):
 
     small: float = 10.0  # peek, tell, lockers, download of a small object
     page: float = 30.0  # one page of a large object
-    poll: float = 600.0  # long poll
 
 
 class EngineConfig(Struct, frozen=True, kw_only=True):

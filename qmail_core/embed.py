@@ -32,8 +32,8 @@ _FIRST_SERIAL = 4242  # of the first engine's mailbox
 class Cluster:
     """Nodes in memory, and engines that speak to them.
 
-    nodes     how many, 2 to 255
-    striping  default: `sealed` with a fifth of the nodes as parity (20+5 for 25 nodes)
+    nodes     how many, 2 to 255; a mail uses at most 32 of them
+    striping  default: `sealed` with a fifth of its nodes as parity (20+5 for 25 nodes)
     policy    what the nodes charge and allow
     clock     Unix time for nodes and engines
     """
@@ -47,8 +47,9 @@ class Cluster:
         clock: Callable[[], float] = time.time,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        m = max(1, nodes // 5)
-        self.striping = striping or Striping(Profile.SEALED, nodes - m, m)
+        n = min(nodes, 32)
+        m = max(1, n // 5)
+        self.striping = striping or Striping(Profile.SEALED, n - m, m)
         self.raida = RaidaCluster.in_memory(nodes, policy=policy, entropy=entropy)
         self._host = LoopbackHost(self.raida.nodes, clock)
         self.down = self._host.down  # nodes that are switched off; add and remove at will

@@ -40,6 +40,7 @@ PAGE_SEGMENTS = 3  # whole records per page, so that header and records stay bel
 CANARY = b"qmail-sealed-ok\n"
 KEY_SIZE = 32
 SEED_SIZE = 32
+INTEROP_DATA = range(2, 32)  # data stripes of the `interop` profile; a tell lists at most 32 servers
 
 Read = Callable[[int, int], Buffer]  # (offset, size) -> exactly size bytes of the object
 
@@ -282,8 +283,8 @@ class InteropWriter:
     """The same interface for the `interop` profile. QMail wire D.2, D.3."""
 
     def __init__(self, striping: Striping, length: int, seed: bytes = b"") -> None:
-        if striping.m != 1:
-            raise LocalProtocolError("the interop profile has exactly one parity stripe")
+        if striping.m != 1 or striping.k not in INTEROP_DATA:
+            raise LocalProtocolError("the interop profile has 2 to 31 data stripes and exactly one parity stripe")
         self.striping = striping
         self.length = length
         self._block = interop_block(striping.k, length)
@@ -470,6 +471,8 @@ class InteropReader:
     """The same interface for the `interop` profile; nothing in it can be checked per stripe but its size."""
 
     def __init__(self, k: int, length: int) -> None:
+        if k not in INTEROP_DATA:
+            raise ErasureError(f"{k} data stripes announced, 2 to 31 are possible")
         self.striping = Striping(Profile.INTEROP, k, 1)
         self.length = length
         self.pages = interop_pages(k, length)

@@ -158,6 +158,16 @@ def _open_source(job: Job, position: int, source: JobSource, store: SendStore, p
     return Object(file_type, source.name, source.size, None, descriptor)
 
 
+def _sync_names(path: str) -> None:
+    """Make a spooled file's name durable: its writer has synced the bytes, not the folders above them."""
+    for folder in (os.path.dirname(path), os.path.dirname(os.path.dirname(path))):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def sources_of(sources: Sequence[Source], paths: Paths) -> tuple[list[JobSource], dict[int, bytes]]:
     """Fix what each attachment is at acceptance.
 
@@ -172,6 +182,7 @@ def sources_of(sources: Sequence[Source], paths: Paths) -> tuple[list[JobSource]
             continue
         if source.spooled:
             path, state = source.path, os.stat(source.path)
+            _sync_names(path)
         else:
             path, state = paths.check(source.path)
         fixed.append(

@@ -64,7 +64,8 @@ class Run:
         self._pending: dict[int, Cancel] = {}
         self._enough: Callable[[], bool] = self._nothing_pending
         self._waiter: asyncio.Future[None] | None = None
-        self._timer = self._loop.call_later(timeout, self._expire)
+        self._ends = self._started + timeout
+        self._timer = self._loop.call_at(self._ends, self._expire)
 
     @property
     def elapsed(self) -> float:
@@ -77,7 +78,10 @@ class Run:
         return frozenset(self._pending)
 
     def add(self, batch: Batch) -> None:
-        """Ask more nodes. A node is asked once per run at a time."""
+        """Ask more nodes, with the same deadline. A node is asked once per run at a time."""
+        # the timer is gone when all who were asked before have answered
+        self._timer.cancel()
+        self._timer = self._loop.call_at(self._ends, self._expire)
         for position, sent in enumerate(packet.pack(batch, self._fanout.entropy(batch.entropy_size()))):
             self._send(sent, batch, position, again=True)
 

@@ -64,7 +64,13 @@ class Demo:
         )
         assert self._process.stdout is not None
         first = self._process.stdout.readline()
-        assert "ready" in first, first + self._process.stdout.read()
+        assert first.startswith("qmail demo, ready"), first + self._process.stdout.read()
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        assert self._process is not None
+        return self._process.pid
 
     def stop(self) -> str:
         """Ctrl-C; returns the rest of what it printed, after checking that it ended cleanly."""

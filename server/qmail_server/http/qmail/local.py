@@ -68,7 +68,7 @@ async def balance(call: Call) -> schema.BalanceAnswer:
 
 
 async def wallets(call: Call) -> schema.WalletList:
-    """The wallets that exist, each by a path other routes accept."""
+    """The wallets that exist. Mail is among them, as clients look for it, although it never pays."""
     found = [schema.WalletItem(wallet_path=name, wallet_name=name) for name in call.engine.wallets()]
     answer = schema.WalletList(count=len(found), wallets=found)
     if not found:

@@ -161,7 +161,7 @@ class NotificationItem(Struct, kw_only=True):
     total_file_size: int
     manifest_version: int = 1
     file_count: int
-    manifest_flags: int = 1
+    manifest_flags: int  # bit 0 always, bit 1 when every file's CRC-32 is known
     files: list[ManifestFile]
 
 
@@ -418,6 +418,7 @@ def notification(row: Notification, sender: str) -> NotificationItem:
         tell_type=tell.tell_type,
         total_file_size=tell.total_size,
         file_count=len(tell.files),
+        manifest_flags=3 if all(f.crc32 is not None for f in tell.files) else 1,
         files=[
             ManifestFile(file_type=f.file_type, flags=f.flags, size_bytes=f.size, crc32=f.crc32 or 0)
             for f in tell.files
