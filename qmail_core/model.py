@@ -76,8 +76,8 @@ class Striping(Struct, frozen=True):
 class Durability(enum.Enum):
     """When an upload answers: at how many nodes every file is stored by then.
 
-    With too few nodes alive a mail that can be read at all (k nodes) is not refused: it is sent a second after it became
-    readable, its receipt says honestly what it survives, and the missing stripes are stored when nodes return.
+    With too few nodes alive, a mail that can be read at all (k nodes) is not refused: it is sent a second after it
+    became readable, its receipt says what it survives, and the missing stripes are stored when nodes return.
     """
 
     FAST = "fast"

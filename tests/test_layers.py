@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).parents[1]
 OURS = re.compile(r"^\s*(?:from|import|cimport)\s+(qmail_\w+)", re.MULTILINE)
 
 
-def test_import_contracts_hold(capsys: pytest.CaptureFixture[str]) -> None:
-    status = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
-    assert status == 0, capsys.readouterr().out
+def test_import_contracts_hold() -> None:
+    # in a process of its own, because the linter disables every logger it finds
+    program = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("source", sorted((ROOT / "ext").glob("*.pyx")), ids=lambda path: path.name)
