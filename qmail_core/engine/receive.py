@@ -35,7 +35,7 @@ from qmail_core.transport.fanout import Run
 
 log = logging.getLogger("qmail.receive")
 
-_PEEK_PATIENCE = 2.0  # seconds the second beacon is given once the first has answered
+_PEEK_PATIENCE = 0.5  # seconds the second beacon is given once the first has answered; our tells lie at both
 
 
 def _tells(reply: Reply) -> list[tuple[Tell, bytes]]:
