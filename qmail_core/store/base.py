@@ -131,7 +131,10 @@ class WalletStore(Protocol):
     async def end_funding(
         self, funded: Mapping[str, frozenset[int]], returned: Iterable[str], state: LockerState
     ) -> None:
-        """Record which nodes confirmed each locker and its new state; give the coins of `returned` ones back."""
+        """Record which nodes confirmed each locker and its new state; give the coins of `returned` ones back.
+
+        A locker that is not FUNDING any more MUST be left as it is.
+        """
         ...
 
     def locker_coins(self, code: str) -> list[Coin]: ...
@@ -232,9 +235,12 @@ class ContactStore(Protocol):
 
     def by_serial(self, serial: int) -> Contact | None: ...
     def by_address(self, address: Address) -> Contact | None: ...
-    async def add(self, contact: Contact, now: int) -> None: ...
+    async def add(self, contact: Contact, now: int) -> None:
+        """Add or change a contact; Conflict if its text already means another address."""
+        ...
+
     async def bump(self, addresses: Sequence[tuple[Address, str]], now: int) -> None:
-        """Count a send; an unknown recipient becomes a contact."""
+        """Count a send; an unknown recipient becomes a contact, unless the text already means somebody else."""
         ...
 
 

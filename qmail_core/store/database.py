@@ -55,16 +55,13 @@ class Database:
 
     def __init__(self, path: str | None) -> None:
         self._lock: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        self._writer = _connect(path)
+        self._writer = _open(path)
         if path is None:
             # one connection serves both sides: an in-memory database cannot be opened twice
             self._reader, self._lock = self._writer, threading.RLock()
         else:
-            migrate(self._writer)
             self._reader = _connect(path)
             self._reader.execute("PRAGMA query_only=ON")
-        if path is None:
-            migrate(self._writer)
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="qmail-store", daemon=True)
@@ -141,11 +138,26 @@ class Database:
         self._writer.execute("RELEASE change")
 
 
+def _open(path: str | None) -> sqlite3.Connection:
+    """A connection to a database of the newest schema."""
+    try:
+        with contextlib.ExitStack() as undo:
+            connection = undo.enter_context(contextlib.closing(_connect(path)))
+            migrate(connection)
+            undo.pop_all()
+            return connection
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"the store cannot be opened: {error}") from error
+
+
 def _connect(path: str | None) -> sqlite3.Connection:
     connection = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False, timeout=10.0)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA foreign_keys=ON")
+    with contextlib.ExitStack() as undo:
+        undo.callback(connection.close)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        undo.pop_all()
     return connection
 
 

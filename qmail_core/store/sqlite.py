@@ -106,17 +106,19 @@ class SqliteWallet:
         self, funded: Mapping[str, frozenset[int]], returned: Iterable[str], state: LockerState
     ) -> None:
         rows = [(_bitmap(nodes), state, code, LockerState.FUNDING) for code, nodes in funded.items()]
-        back = [(code,) for code in returned]
+        back = [(code, LockerState.FUNDING) for code in returned]
 
         def change(db: sqlite3.Connection) -> None:
             db.executemany("UPDATE locker SET funded_at=?, state=? WHERE code=? AND state=?", rows)
             db.executemany(
                 "INSERT OR REPLACE INTO coin SELECT c.denomination, c.serial, l.wallet, c.ans"
-                " FROM locker_coin c JOIN locker l USING (code) WHERE code=?",
+                " FROM locker_coin c JOIN locker l USING (code) WHERE code=? AND state=?",
                 back,
             )
-            db.executemany("DELETE FROM locker_coin WHERE code=?", back)
-            db.executemany("DELETE FROM locker WHERE code=?", back)
+            db.executemany(
+                "DELETE FROM locker_coin WHERE code=(SELECT code FROM locker WHERE code=? AND state=?)", back
+            )
+            db.executemany("DELETE FROM locker WHERE code=? AND state=?", back)
 
         await self._db.write(change)
 
@@ -532,14 +534,19 @@ class SqliteContacts:
     async def add(self, contact: Contact, now: int) -> None:
         key = (contact.address.denomination, contact.address.serial)
         row = (*key, contact.text, contact.beacon, contact.second, contact.inbox_fee, now)
-        await self._db.write(
-            lambda db: db.execute(
+
+        def change(db: sqlite3.Connection) -> None:
+            taken = "SELECT 1 FROM contact WHERE lower(address)=lower(?3) AND (denomination, serial)<>(?1, ?2)"
+            if db.execute(taken, (*key, contact.text)).fetchone():
+                raise Conflict("that text already means another contact")
+            db.execute(
                 "INSERT INTO contact (denomination, serial, address, beacon, second, inbox_fee, created_at)"
                 " VALUES (?,?,?,?,?,?,?) ON CONFLICT (denomination, serial) DO UPDATE SET address=excluded.address,"
                 " beacon=excluded.beacon, second=excluded.second, inbox_fee=excluded.inbox_fee",
                 row,
             )
-        )
+
+        await self._db.write(change)
 
     async def bump(self, addresses: Sequence[tuple[Address, str]], now: int) -> None:
         rows = [(address.denomination, address.serial, text, now) for address, text in addresses]
@@ -549,7 +556,7 @@ class SqliteContacts:
                 db.execute(
                     "INSERT INTO contact (denomination, serial, address, send_count, last_sent_at, created_at)"
                     " VALUES (?1,?2,?3,1,?4,?4) ON CONFLICT (denomination, serial) DO UPDATE SET"
-                    " send_count=send_count+1, last_sent_at=?4",
+                    " send_count=send_count+1, last_sent_at=?4 ON CONFLICT DO NOTHING",
                     row,
                 )
 

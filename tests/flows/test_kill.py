@@ -72,7 +72,7 @@ def check_books(data: Path) -> None:
     db = sqlite3.connect(data / "alice" / "store.sqlite")
     free = db.execute("SELECT sum(CASE denomination WHEN 1 THEN 10 ELSE 1 END) FROM coin WHERE wallet='Default'")
     lockers = db.execute("SELECT sum(value) FROM locker")
-    assert free.fetchone()[0] + (lockers.fetchone()[0] or 0) == PURSE
+    assert (free.fetchone()[0] or 0) + (lockers.fetchone()[0] or 0) == PURSE
     twice = db.execute("SELECT denomination, serial FROM coin INTERSECT SELECT denomination, serial FROM locker_coin")
     assert twice.fetchall() == []
     consumed = db.execute("SELECT node, count(*) FROM locker WHERE state=2 AND kind=0 GROUP BY node").fetchall()
