@@ -159,6 +159,8 @@ class NodeStore:
         if not self._db.in_transaction:
             raise StoreUnavailable("the transaction was lost to an earlier error")
         try:
+            for path in self._fresh:
+                _sync_file(path)
             for folder in self._folders:
                 _sync_folder(folder)
             self._db.execute("COMMIT")
@@ -329,7 +331,7 @@ class NodeStore:
         return self._objects / name[:2] / f"{name}.{file_type}.{page}.{version}"
 
     def _write(self, path: Path, data: Buffer) -> None:
-        """Write one page file down to the medium; its folder follows in `commit`."""
+        """Write one page file; `commit` brings it down to the medium, so that several nodes can do so side by side."""
         self._fresh.append(path)
         try:
             if not path.parent.exists():
@@ -341,7 +343,6 @@ class NodeStore:
                 view = memoryview(data).cast("B")
                 while view:
                     view = view[os.write(descriptor, view) :]
-                os.fdatasync(descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -379,6 +380,15 @@ def _migrate(db: sqlite3.Connection) -> None:
         raise StoreUnavailable(f"the node's database has version {version}, this program knows {VERSION}")
     if version < VERSION:
         db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+
+
+def _sync_file(path: Path) -> None:
+    # a write that failed after its descriptor was closed is still reported to the next one that syncs the file
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, TypeVar, cast
 
 import uvloop
@@ -34,6 +34,7 @@ FRAME_TIMEOUT = 30.0  # seconds without a byte inside a frame
 IDLE_TIMEOUT = 600.0  # seconds without a byte between frames
 DRAIN_LIMIT = 2 * c.MAX_BODY  # bytes read and forgotten behind a refused frame
 SLOW_DELAY = 2.0
+_COMMITTERS = 4  # nodes whose disks are waited for at the same time
 
 Mode = Literal["up", "down", "slow", "corrupt"]
 T = TypeVar("T")
@@ -341,6 +342,7 @@ class RaidaHost:
         self._woken: dict[_Connection, None] = {}  # parked, to be looked at in the next turn, each once
         self._turn_due = False
         self._started = False
+        self._committers = ThreadPoolExecutor(_COMMITTERS, thread_name_prefix="raida-commit")
 
     @property
     def nodes(self) -> list[Node]:
@@ -350,6 +352,7 @@ class RaidaHost:
     async def start(self) -> None:
         """Listen for every node that is not down; if one port is taken, for none."""
         self._started = True
+        self._committers = ThreadPoolExecutor(_COMMITTERS, thread_name_prefix="raida-commit")
         try:
             for seat in self._seats:
                 if seat.mode != "down":
@@ -365,6 +368,7 @@ class RaidaHost:
             await self._silence(seat)
         self._deadlines.stop()
         self._frames.clear()
+        self._committers.shutdown()
         self._woken.clear()
 
     def ports(self) -> list[int]:
@@ -454,16 +458,10 @@ class RaidaHost:
             self._finish(peer, outcome, now, failed=peer.seat in failed)
 
     def _commit(self, seats: Iterable[_Seat]) -> set[_Seat]:
-        """Commit once per changed node; those where that failed."""
-        failed = set()
-        for seat in seats:
-            try:
-                seat.node.state.commit()
-            except StoreUnavailable as error:
-                log.error("node %d: %s", seat.node.index, error)
-                seat.node.state.rollback()
-                failed.add(seat)
-        return failed
+        """Commit once per changed node, several side by side as each waits for its disk; those where that failed."""
+        changed = list(seats)
+        kept = map(_commit, changed) if len(changed) < 2 else self._committers.map(_commit, changed)
+        return {seat for seat, done in zip(changed, kept, strict=True) if not done}
 
     def _finish(self, peer: _Connection, outcome: Outcome, now: float, *, failed: bool) -> None:
         seat = peer.seat
@@ -499,6 +497,17 @@ class RaidaHost:
             return
         outcome = peer.seat.node.expire(peer.wait, self._clock())
         self._finish(peer, outcome, self._clock(), failed=False)
+
+
+def _commit(seat: _Seat) -> bool:
+    """Commit one node, or take its changes back."""
+    try:
+        seat.node.state.commit()
+    except StoreUnavailable as error:
+        log.error("node %d: %s", seat.node.index, error)
+        seat.node.state.rollback()
+        return False
+    return True
 
 
 def _reachable(peer: _Connection) -> bool:

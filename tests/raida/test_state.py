@@ -390,11 +390,10 @@ def test_a_full_disk_under_a_page_file(store: NodeStore, tmp_path: Path, monkeyp
     store.commit()
     with monkeypatch.context() as patch:
         patch.setattr(os, "fdatasync", no_space)
-        store.mark()
+        store.put_page(GUID, 1, 0, LARGE + b"2", 1.0, None)
         with pytest.raises(StoreUnavailable):
-            store.put_page(GUID, 1, 0, LARGE + b"2", 1.0, None)
-        store.undo()
-    store.commit()
+            store.commit()
+        store.rollback()
     assert store.page(GUID, 1, 0) == LARGE
     assert len(page_files(tmp_path / "node")) == 1
 
