@@ -42,8 +42,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
             raise ConfigError(f"striping {s.k}+{s.m} needs {s.n} servers, the network has {nodes}")
         if s.n > 32:
             raise ConfigError(f"striping {s.k}+{s.m} uses {s.n} servers, a mail may use at most 32")
-        if s.profile == Profile.INTEROP and s.m != 1:
-            raise ConfigError("the interop profile has exactly one parity stripe")
+        if s.profile == Profile.INTEROP and (s.m != 1 or s.k < 2):
+            raise ConfigError("the interop profile has at least two data stripes and exactly one parity stripe")
         if self.encryption not in (1, 4):
             raise ConfigError(f"encryption type {self.encryption} is not 1 or 4")
         if any(not 0 <= beacon < nodes for beacon in self.beacons):

@@ -156,7 +156,7 @@ class TellRequest(Struct, frozen=True):
 def build_record(tell: Tell) -> bytes:
     """File header, server locations and manifest: what a beacon stores verbatim and hands out.
 
-    source   QMail wire C.6.4 to C.6.6; bytes 57 and 58 announce profile and parity count (`docs/erasure.md`),
+    source   QMail wire C.6.4 to C.6.6; bytes 57 to 59 announce profile, parity and data count (`docs/erasure.md`),
              zero for the `interop` profile, as every other client sends them
     """
     if not 1 <= len(tell.servers) <= 32:
@@ -164,7 +164,8 @@ def build_record(tell: Tell) -> bytes:
     if len(tell.files) > c.MAX_FILES:
         raise LocalProtocolError(f"a tell lists at most {c.MAX_FILES} files")
     has_crc = all(entry.crc32 is not None for entry in tell.files)
-    profile = tell.striping.profile
+    shape = tell.striping
+    striping = bytes(3) if shape.profile == Profile.INTEROP else bytes((shape.profile, shape.m, shape.k))
     header = b"".join(
         (
             tell.guid,
@@ -177,8 +178,9 @@ def build_record(tell: Tell) -> bytes:
             min(tell.total_size, 0xFFFFFFFF).to_bytes(4, "big"),
             bytes((2, 1, len(tell.files), c.MANIFEST_ENTRY_SIZE)),
             (len(tell.files) * c.MANIFEST_ENTRY_SIZE).to_bytes(2, "big"),
-            bytes((1 | (c.MANIFEST_HAS_CRC if has_crc else 0), profile, 0 if profile == 0 else tell.striping.m)),
-            bytes(5),
+            bytes((1 | (c.MANIFEST_HAS_CRC if has_crc else 0),)),
+            striping,
+            bytes(4),
         )
     )
     return b"".join((header, *map(_build_location, tell.servers), *map(_build_entry, tell.files)))
@@ -288,26 +290,22 @@ def parse_record(view: memoryview) -> tuple[Tell, int]:
         tell_type=view[28],
         locker_code=bytes(view[30:46]),
         total_size=total,
-        striping=_striping(view[57], view[58], servers),
+        striping=_striping(view[57], view[58], view[59], servers),
         files=files,
         servers=servers,
     )
     return tell, end
 
 
-def _striping(profile: int, m: int, servers: Sequence[StripeLocation]) -> Striping:
+def _striping(profile: int, m: int, k: int, servers: Sequence[StripeLocation]) -> Striping:
     if profile not in (Profile.INTEROP, Profile.RS, Profile.SEALED):
         raise RemoteProtocolError(f"striping profile {profile} is unknown")
-    stripes = [server.stripe for server in servers]
-    if profile == Profile.INTEROP:
-        parity = [server.stripe for server in servers if server.parity]
-        # D.5: the parity's index is D; without a parity entry D is one above the highest data index
-        return Striping(Profile.INTEROP, parity[0] if parity else max(stripes, default=0) + 1, 1)
-    data = [server.stripe for server in servers if not server.parity]
+    if profile != Profile.INTEROP:
+        return Striping(Profile(profile), k, m)
+    # D.5: the parity's index is D; without a parity entry D is one above the highest data index
     parity = [server.stripe for server in servers if server.parity]
-    # parity stripes are numbered from k on, so the lowest possible k is above every data index
-    k = min(parity) if parity else max(data, default=0) + 1
-    return Striping(Profile(profile), k, m)
+    highest = max((server.stripe for server in servers), default=0)
+    return Striping(Profile.INTEROP, parity[0] if parity else highest + 1, 1)
 
 
 def _parse_location(entry: memoryview) -> StripeLocation:

@@ -55,6 +55,13 @@ class Context:
         """More than half of the nodes: what a change of coins needs (13 of 25)."""
         return self.nodes // 2 + 1
 
+    def beacons(self, who: Address) -> tuple[int, int]:
+        """Where a recipient's tells go: the contact's own beacons, else the network's."""
+        contact = self.store.contacts.by_address(who)
+        if contact is None or max(contact.beacon, contact.second) >= self.nodes:
+            return self.config.beacons
+        return contact.beacon, contact.second
+
     def now(self) -> int:
         """Unix seconds."""
         return int(self.clock())

@@ -328,11 +328,25 @@ class Engine:
         return await self._receiver.download(guid, sender_sn)
 
     async def receive(self, timeout: float = 0.0) -> Sequence[Downloaded]:
-        """Every mail that waits, fetched; waits up to `timeout` seconds for the first."""
+        """Every mail that waits, fetched; waits up to `timeout` seconds for the first.
+
+        A mail that cannot be fetched now stays where it is and holds up no other; its error is raised only if there
+        was nothing else.
+        """
         polled = await self.peek()
         if not polled.notifications and timeout:
             polled = await self.ping(timeout)
-        return [await self.download(item.tell.guid) for item in polled.notifications]
+        fetched: list[Downloaded] = []
+        failure: QMailError | None = None
+        for item in polled.notifications:
+            try:
+                fetched.append(await self.download(item.tell.guid))
+            except QMailError as error:
+                log.warning("mail %s cannot be fetched now: %s", item.tell.guid.hex(), error)
+                failure = error
+        if failure is not None and not fetched:
+            raise failure
+        return fetched
 
     def messages(self, folder: Folder, limit: int = 50, offset: int = 0, sort: str = "newest") -> MessagePage:
         """One page of a folder."""

@@ -38,7 +38,10 @@ class Fetch:
         self._tell = tell
         self._file_type = file_type
         self._entry = entry
-        self._stripe_of = {server.raida: server.stripe for server in tell.servers}
+        if not (tell.striping.k >= 1 and tell.striping.m >= 1):
+            raise ErasureError(f"the tell announces a striping of {tell.striping.k}+{tell.striping.m}")
+        # a tell is a stranger's word: it may name servers that do not exist
+        self._stripe_of = {server.raida: server.stripe for server in tell.servers if server.raida < ctx.nodes}
         self.reader: Reader | InteropReader | None = None
         self.good: set[int] = set()  # nodes that gave checked stripes
         self.failed: dict[int, QMailError] = {}  # nodes that were asked in vain
@@ -130,6 +133,8 @@ class Fetch:
             if len(search.best()) >= self.striping.k and (not everybody or not run.pending):
                 break
             if waiting:
+                for node in run.pending if run.elapsed >= _HEDGE else ():
+                    self._ctx.fanout.health.bad(node)  # the next row asks the others first
                 self._ask(run, waiting, search.page)
                 waiting = []
             elif not run.pending and len(run.good) == len(search.raw):

@@ -176,17 +176,13 @@ class Outgoing:
         """One recipient: first beacon, second beacon, queue."""
         row = receipt.tell.recipients[position]
         who = Address(row.denomination, row.serial_number)
-        contact = self._ctx.store.contacts.by_address(who)
-        beacons = (contact.beacon, contact.second) if contact is not None else self._ctx.config.beacons
         locker = self._fee_locker(tell.guid, position)
         code = locker_code(locker.code) if locker is not None else bytes(c.LOCKER_CODE_SIZE)
         body = mail.build_tell(tell, [TellRecipient(who, _KINDS[row.kind], code)], code)
         row.attempts += 1
         error: QMailError | None = None
-        for group in self._groups(beacons):
-            if locker is not None:
-                await asyncio.gather(*(self._wallet.ensure(locker, beacon) for beacon in group))
-            row.beacon_raida, error = await self._ask(group, body)
+        for group in self._groups(self._ctx.beacons(who)):
+            row.beacon_raida, error = await self._ask(group, body, locker)
             if error is None or (isinstance(error, NodeError) and error.status in _NO_FALLBACK):
                 break
         await self._finish_row(tell.guid, row, position, locker, error)
@@ -197,18 +193,31 @@ class Outgoing:
         distinct = list(dict.fromkeys(beacons))
         return [[b] for b in distinct] if self._ctx.config.striping.profile == Profile.INTEROP else [distinct]
 
-    async def _ask(self, beacons: list[int], body: bytes) -> tuple[int, QMailError | None]:
+    async def _ask(self, beacons: list[int], body: bytes, locker: Locker | None) -> tuple[int, QMailError | None]:
         """The beacon that answers for a group, and its error if none of them accepted."""
-        batch = self._ctx.mail_batch(c.CMD_TELL, beacons, [body] * len(beacons))
-        run = self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.small)
-        await run.wait(1)
-        await run.wait(len(beacons), timeout=_SECOND_PATIENCE)
-        accepted = [beacon for beacon in beacons if beacon in run.good]
-        if accepted:
-            return accepted[0], None
-        refusals = [b for b in beacons if isinstance(run.failed.get(b), NodeError)]
+        asking = {beacon: asyncio.ensure_future(self._ask_one(beacon, body, locker)) for beacon in beacons}
+        try:
+            for answer in asyncio.as_completed(asking.values()):
+                if await answer is None:
+                    break
+            await asyncio.wait(asking.values(), timeout=_SECOND_PATIENCE)
+            answers = {beacon: task.result() for beacon, task in asking.items() if task.done()}
+        finally:
+            for task in asking.values():
+                task.cancel()
+        if None in answers.values():
+            return next(beacon for beacon, error in answers.items() if error is None), None
+        refusals = [beacon for beacon, error in answers.items() if isinstance(error, NodeError)]
         speaker = (refusals or beacons)[0]
-        return speaker, run.failed.get(speaker)
+        return speaker, answers[speaker]
+
+    async def _ask_one(self, beacon: int, body: bytes, locker: Locker | None) -> QMailError | None:
+        if locker is not None:
+            await self._wallet.ensure(locker, beacon)
+        batch = self._ctx.mail_batch(c.CMD_TELL, [beacon], [body])
+        run = self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.small)
+        await run.finish()  # when nobody waits any more, the tell still goes on
+        return run.failed.get(beacon)
 
     def _fee_locker(self, guid: bytes, position: int) -> Locker | None:
         claim = Claim(position)

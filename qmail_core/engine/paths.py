@@ -30,8 +30,10 @@ class Paths:
         self._home = os.path.abspath(home)
         self._drives = [(prefix.replace("\\", "/").rstrip("/").lower(), folder) for prefix, folder in drives]
         folders = [self._home, *roots, *(folder for _, folder in drives)]
-        # a root may be reached through a link the administrator made; what is below it may not
-        self._roots = sorted({os.path.abspath(f) for f in folders} | {os.path.realpath(f) for f in folders}, key=len)
+        # a root may be reached through a link the administrator made; what is below it may not. The innermost root
+        # comes first, because such a link may itself lie below another root
+        allowed = {os.path.abspath(f) for f in folders} | {os.path.realpath(f) for f in folders}
+        self._roots = sorted(allowed, key=len, reverse=True)
 
     def resolve(self, text: str) -> str:
         """The absolute path a text means; purely lexical, touches no file. PathRefused if it can mean none here."""
@@ -59,7 +61,7 @@ class Paths:
             if os.path.commonpath((root, path)) == root and path != root:
                 try:
                     return _walk(root, os.path.relpath(path, root).split("/"))
-                except OSError:
+                except (OSError, UnicodeError):
                     break
         raise PathRefused("not found or not readable")
 

@@ -6,6 +6,7 @@ replaced by rename so that a reader never sees half of one.
 
 from __future__ import annotations
 
+import logging
 import os
 
 import msgspec
@@ -29,6 +30,8 @@ from qmail_core.model import (
     ReceiptUpload,
 )
 from qmail_core.store.base import Claim, Locker
+
+log = logging.getLogger("qmail.receipts")
 
 _PREVIEW = 255  # bytes
 
@@ -71,13 +74,12 @@ class Receipts:
         return receipt
 
     def _recipient(self, text: str, kind: str, who: Address) -> ReceiptRecipient:
-        contact = self._ctx.store.contacts.by_address(who)
         return ReceiptRecipient(
             address=text,
             kind=kind,
             serial_number=who.serial,
             denomination=who.denomination,
-            beacon_raida=contact.beacon if contact is not None else self._ctx.config.beacons[0],
+            beacon_raida=self._ctx.beacons(who)[0],
         )
 
     def describe(self, item: Object, entry: FileEntry, stored: set[int], job: Job) -> ReceiptFile:
@@ -156,7 +158,13 @@ class Receipts:
         await self.save(newest, stage=stage)
 
     def mirror(self, receipt: Receipt) -> None:
-        """Replace the file beside the Mail wallet."""
+        """Replace the file beside the Mail wallet. The store holds the truth, so a disk that is full stops nothing."""
+        try:
+            self._write(receipt)
+        except OSError as error:
+            log.warning("the copy of receipt %s could not be written: %s", receipt.file_guid, error)
+
+    def _write(self, receipt: Receipt) -> None:
         path = os.path.join(self._folder, f"{receipt.file_guid}.json")
         with open(os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(receipt), indent=2))

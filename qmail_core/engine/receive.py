@@ -7,6 +7,7 @@ downloaded at most once into the store; asking again returns the stored copy.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from typing import BinaryIO
@@ -232,10 +233,15 @@ class Receiver:
         fetch = Fetch(self._ctx, tell, file_type, self._entry(tell, file_type))
         path = os.path.join(self._folder, found.message_id.hex(), str(found.position))
         loop = asyncio.get_running_loop()
-        with _create(f"{path}.part") as file:
-            async for part in fetch.plaintext():
-                await loop.run_in_executor(None, file.write, part)
-            await loop.run_in_executor(None, _finish, file, path)
+        try:
+            with _create(f"{path}.part") as file:
+                async for part in fetch.plaintext():
+                    await loop.run_in_executor(None, file.write, part)
+                await loop.run_in_executor(None, _finish, file, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.remove(f"{path}.part")
+            raise
         return await self._ctx.store.mail.attachment_fetched(found.id, path)
 
     def _tell_of_message(self, message_id: bytes) -> Tell:

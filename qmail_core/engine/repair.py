@@ -52,7 +52,7 @@ class Repairer:
             for locker in self._ctx.store.wallet.lockers(guid=guid)
             if locker.node is not None
         }
-        found = _Findings(set(job.servers))
+        found = _Findings(frozenset(job.servers))
         for entry in job.entries:
             await self._repair_object(job, entry, lockers, found)
         await self._record(job, lockers, found)
@@ -69,13 +69,13 @@ class Repairer:
         fetch = Fetch(self._ctx, _everything(job, self._ctx), entry.file_type, entry)
         page, pages = 0, 1
         lacking: set[int] = set()
+        refused: set[int] = set()
         while page < pages:
             shards = await fetch.row(page, everybody=True)
             assert fetch.reader is not None
             pages = fetch.reader.pages
             absent = {node for node, error in fetch.failed.items() if isinstance(error, (NodeError, ErasureError))}
             found.unreachable |= set(fetch.failed) - absent
-            found.whole -= set(fetch.failed)
             if absent:
                 lacking |= absent
                 donor = next(iter(fetch.pages_seen.values()))
@@ -84,14 +84,13 @@ class Repairer:
                 size = sum(len(shard) for row in shards.values() for shard in row)
                 data = await self._ctx.offload(size, fetch.reader.rebuild, page, shards, donor, stripes)
                 stored = await self._store(job, entry, page, pages, dict(zip(nodes, data, strict=True)), lockers)
-                lacking -= absent - stored if page + 1 < pages else set()
-                found.rebuilt += len(stored) if page + 1 == pages else 0
-                found.whole |= stored if not found.lost & stored else set()
-                found.lost |= absent - stored
+                refused |= absent - stored
             fetch.failed = {n: e for n, e in fetch.failed.items() if n not in absent}
             page += 1
         found.checked += len(job.servers)
         found.missing += len(lacking)
+        found.rebuilt += len(lacking - refused)
+        found.lost |= refused
 
     async def _store(
         self,
@@ -167,13 +166,18 @@ class Repairer:
 class _Findings:
     """What a repair has seen so far."""
 
-    def __init__(self, nodes: set[int]) -> None:
+    def __init__(self, nodes: frozenset[int]) -> None:
+        self.nodes = nodes
         self.checked = 0
         self.missing = 0
         self.rebuilt = 0
         self.unreachable: set[int] = set()
         self.lost: set[int] = set()  # nodes that did not take a rebuilt stripe
-        self.whole = nodes  # nodes that hold every stripe they should
+
+    @property
+    def whole(self) -> frozenset[int]:
+        """Nodes that hold every stripe they should."""
+        return self.nodes - self.unreachable - self.lost
 
 
 def _everything(job: Job, ctx: Context) -> Tell:

@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, BinaryIO
 
 import msgspec
@@ -49,7 +49,8 @@ log = logging.getLogger("qmail.send")
 
 _GROUP_BYTES = 16 << 20  # small objects sent at the same time
 _WINDOW = 3  # page rows under way before a node that lags is left to the repair
-_PATIENCE = 1.0  # seconds given to reach the durability level once the mail is readable at all
+_PATIENCE = 1.0  # seconds a mail may wait for nodes that hang, once it is readable at all
+_SETTLE = (0.01, 0.5)  # seconds the last nodes are given at least and at most
 
 
 class Upload:
@@ -66,6 +67,7 @@ class Upload:
         self.errors: dict[tuple[int, int], Exception] = {}  # by (unit, node)
         self.took: set[tuple[int, int]] = set()  # (unit, node) that stored something, and so took its locker
         self.completed = 0
+        self.patience = _PATIENCE  # what is left of it; spent once for all objects, not once for each
 
     def complete_nodes(self) -> set[int]:
         """Nodes that hold every object."""
@@ -269,6 +271,9 @@ class Sender:
             report(3, "Identity resolved, acquiring lockers")
             lockers, funded_now = await self._acquire(job)
             upload = Upload(self._ctx, job, lockers)
+            # nodes that were away while the pool was filled; a few of them can also wait for the repair
+            known = sum(node in locker.funded for locker in lockers.values() if (node := locker.node) is not None)
+            await self._wallet.ensure_all(lockers.values(), _SETTLE[known < job.striping.k * job.files])
             with contextlib.closing(Objects(job, self._ctx.store.sends, self._paths)) as objects:
                 await self._store(upload, objects, report)
                 nodes = upload.complete_nodes()
@@ -282,9 +287,10 @@ class Sender:
             raise
         job = msgspec.structs.replace(job, entries=tuple(upload.entries[t] for t in sorted(upload.entries)))
         await self._settle_lockers(job, upload)
-        await self._receipts.save(receipt, stage="tell" if job.tell else "uploaded", job=jobs.encode(job))
         if len(nodes) < job.striping.n:
+            # first, because a crash after the receipt is saved would leave nobody to think of it
             await self._ctx.store.sends.schedule_repair(job.guid, self._ctx.now() + 2)
+        await self._receipts.save(receipt, stage="tell" if job.tell else "uploaded", job=jobs.encode(job))
         self.drop_spool(job.guid)
         report(90, "Upload complete")
         return funded_now
@@ -379,15 +385,30 @@ class Sender:
             row = await self._ctx.offload(item.size, writer.row, 0, item.read)
             batch = upload.batch_row(item, 0, writer.pages, row, upload.job.servers)
             runs.append((item, self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.page)))
+        for _, run in runs:
+            await self._level(upload, run)
+        await self._settle(upload, [run for _, run in runs])
         for item, run in runs:
-            await self._level(upload, run, settle=1.0)
             upload.note(item, run, set(upload.job.servers))
             upload.require(item)
 
-    async def _level(self, upload: Upload, run: Run, *, settle: float) -> None:
-        """Readable first, then durable: a node that hangs delays a mail by `_PATIENCE` at most, and is repaired."""
+    async def _level(self, upload: Upload, run: Run) -> None:
+        """Readable first, then durable: nodes that hang delay a mail by `_PATIENCE` at most, and are repaired."""
         await run.wait(upload.job.striping.k)
-        await run.wait(upload.level, timeout=_PATIENCE, settle=settle)
+        await run.wait(upload.level, timeout=upload.patience)
+        if run.pending and len(run.good) < upload.level:
+            upload.patience = 0.0
+
+    async def _settle(self, upload: Upload, runs: Sequence[Run]) -> None:
+        """The last nodes are given as long as the others took, so that few mails need a repair."""
+        least, most = _SETTLE
+        begun = asyncio.get_running_loop().time()
+        ends = begun + min(most, upload.patience, max((run.elapsed for run in runs), default=0.0))
+        for run in runs:
+            left = ends - asyncio.get_running_loop().time()
+            await run.wait(upload.job.striping.n, timeout=max(least, left))
+        if any(run.pending for run in runs):
+            upload.patience = max(0.0, upload.patience - (asyncio.get_running_loop().time() - begun))
 
     async def _store_large(
         self, upload: Upload, item: Object, writer: Any, report: Report, place: tuple[int, int]
@@ -405,13 +426,15 @@ class Sender:
                 batch = upload.batch_row(item, page, writer.pages, row, nodes)
                 run = self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.page)
                 under_way.append(run)
-                await self._level(upload, run, settle=0.0)
+                await self._level(upload, run)
                 nodes = self._drop_failed(upload, item, under_way, nodes)
                 number, total = place
                 share = ((number - 1) * writer.pages + page + 1) / (total * writer.pages)
                 report(5 + int(85 * share), f"{item.label}: part {page + 1} of {writer.pages}")
             for run in under_way:
-                await self._level(upload, run, settle=1.0)
+                await self._level(upload, run)
+            await self._settle(upload, under_way)
+            for run in under_way:
                 upload.note(item, run, nodes)
             upload.require(item)
         finally:

@@ -195,18 +195,40 @@ class Wallet:
         log.info("funded %d lockers, %d unclear, %d refused", len(funded), len(limbo), len(back))
         return len(funded)
 
-    async def ensure(self, locker: Locker, node: int) -> None:
-        """Make sure one node knows a locker's coins: it may have been away while the locker was filled."""
+    async def ensure(self, locker: Locker, node: int) -> bool | None:
+        """Make sure one node knows a locker's coins: it may have been away while the locker was filled.
+
+        returns  True if it does, False if it has taken them already, None if it did not say
+        """
         if node in locker.funded:
-            return
+            return True
         coins = self._store.locker_coins(locker.code)
         key = locker_key(locker.code.encode(), node)
         batch = self._ctx.batch(c.GROUP_LOCKER, c.CMD_LOCKER_PUT, [node], [codec.build_put(coins, key, node)])
         run = self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.small)
         await run.finish()
-        held = set() if node in run.good else await self._peek(locker.code, node)
-        if node in run.good or (held is not None and held >= {coin.address for coin in coins}):
-            await self._store.add_funded(locker.code, node)
+        error = run.failed.get(node)
+        if error is not None:
+            # only "these are not the numbers I know" says anything about the coins: they moved here before
+            moved = isinstance(error, NodeError) and error.status == c.STATUS_ALL_FAIL
+            held = await self._peek(locker.code, node) if moved else None
+            if held is None or not held >= {coin.address for coin in coins}:
+                return None if held is None else False
+        await self._store.add_funded(locker.code, node)
+        return True
+
+    async def ensure_all(self, lockers: Iterable[Locker], patience: float) -> None:
+        """Tell the nodes that lockers are reserved for of those they do not know, for so many seconds at most."""
+        unknown = [(x, x.node) for x in lockers if x.node is not None and x.node not in x.funded]
+        asking = [asyncio.ensure_future(self.ensure(locker, node)) for locker, node in unknown]
+        if not asking:
+            return
+        try:
+            await asyncio.wait(asking, timeout=patience)
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
 
     async def _peek(self, code: str, node: int) -> set[Address] | None:
         """The coins a node holds in a locker; None if it did not say."""
@@ -234,7 +256,7 @@ class Wallet:
                 continue
             key = (locker.unit or 0, -1 if locker.node is None else locker.node)
             error = failures.get(key)
-            unspent = locker.node is None or key not in failures or isinstance(error, NodeError)
+            unspent = key not in failures or isinstance(error, NodeError)
             changes[locker.code] = LockerState.AVAILABLE if unspent else LockerState.LIMBO
         await self._store.settle(changes, self._ctx.now())
 
@@ -267,16 +289,29 @@ class Wallet:
             await self._store.end_funding({locker.code: confirmed}, (), state)
 
     async def _recover_limbo(self, locker: Locker) -> None:
-        nodes = [locker.node] if locker.node is not None else list(self._ctx.config.beacons)
-        if locker.guid is None:
-            nodes = list(range(self._ctx.nodes))
-            for node in nodes:
-                await self.ensure(locker, node)
-        found = [await self._peek(locker.code, node) for node in nodes]
-        held = [bool(coins) for coins in found if coins is not None]
+        nodes = self._takers(locker)
+        found = [await self._holds(locker, node) for node in nodes]
+        held = [holds for holds in found if holds is not None]
         if locker.guid is None:
             if sum(held) >= self._ctx.quorum:
                 await self._store.settle({locker.code: LockerState.AVAILABLE}, self._ctx.now())
         elif len(held) == len(nodes):
             state = LockerState.AVAILABLE if all(held) else LockerState.CONSUMED
             await self._store.settle({locker.code: state}, self._ctx.now())
+
+    def _takers(self, locker: Locker) -> list[int]:
+        """Nodes that may have taken a locker, or must all be asked about one that was never reserved."""
+        if locker.node is not None:
+            return [locker.node]
+        if locker.guid is None:
+            return list(range(self._ctx.nodes))
+        row = self._ctx.store.sends.receipt(locker.guid).tell.recipients[locker.unit or 0]
+        return list(self._ctx.beacons(Address(row.denomination, row.serial_number)))
+
+    async def _holds(self, locker: Locker, node: int) -> bool | None:
+        """Whether a node still has a locker's coins; None if it did not say."""
+        if node not in locker.funded:
+            # an empty locker proves nothing here: the node may never have been told of it
+            return await self.ensure(locker, node)
+        coins = await self._peek(locker.code, node)
+        return None if coins is None else bool(coins)

@@ -1,0 +1,73 @@
+"""The length rule of one exchange: known as early as possible, never wrong, never beyond what a node accepts."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from qmail_core.codec import consts as c
+from qmail_core.codec import exchange, packet
+from qmail_core.codec.cipher import NO_KEY, Key
+from qmail_core.errors import RemoteProtocolError
+
+KEYS = {
+    c.ENC_NONE: NO_KEY,
+    c.ENC_COIN: Key(c.ENC_COIN, bytes(16), bytes(5)),
+    c.ENC_LOCKER: Key(c.ENC_LOCKER, bytes(16), bytes(5)),
+    c.ENC_COIN256: Key(c.ENC_COIN256, bytes(32), bytes(5)),
+}
+entropy = random.Random(1).randbytes
+
+
+def frame(enc: int, command: int, body: int) -> memoryview:
+    batch = packet.Batch(c.GROUP_MAIL, command, [1], [KEYS[enc]], [bytes(body)], [b""])
+    return memoryview(packet.pack(batch, entropy(batch.entropy_size()))[0].frame)
+
+
+@pytest.mark.parametrize("enc", KEYS)
+@pytest.mark.parametrize("command", [c.CMD_UPLOAD, c.CMD_UPLOAD_PAGE, 76, 84])
+@pytest.mark.parametrize("body", [0, 1, 4096])
+def test_a_requests_size_is_known_from_its_header(enc: int, command: int, body: int) -> None:
+    whole = frame(enc, command, body)
+    header = c.HEADER256_SIZE if enc == c.ENC_COIN256 else c.HEADER_SIZE
+    for seen in range(len(whole) + 1):
+        found = exchange.request_size(whole[:seen])
+        assert found == (len(whole) if seen >= header else None), seen
+
+
+def test_a_long_page_is_measured_by_its_u32() -> None:
+    whole = frame(c.ENC_COIN256, c.CMD_UPLOAD_PAGE, c.PAGE_SIZE)
+    assert exchange.request_size(whole[:48]) == len(whole) > 0xFFFF
+
+
+def test_a_request_may_announce_no_more_than_a_node_accepts() -> None:
+    head = bytearray(frame(c.ENC_NONE, c.CMD_UPLOAD_PAGE, 0)[:32])
+    head[10:14] = c.MAX_BODY.to_bytes(4, "big")
+    assert exchange.request_size(memoryview(head)) == 32 + c.MAX_BODY
+    head[10:14] = (c.MAX_BODY + 1).to_bytes(4, "big")
+    with pytest.raises(RemoteProtocolError):
+        exchange.request_size(memoryview(head))
+
+
+@pytest.mark.parametrize("enc", [5, 6, 7, 255])
+def test_unknown_encryption_types_have_the_long_header(enc: int) -> None:
+    head = bytearray(frame(c.ENC_NONE, c.CMD_PEEK, 4)[:32])
+    head[16] = enc
+    assert exchange.request_size(memoryview(head)) is None
+    assert exchange.request_size(memoryview(bytes(head).ljust(48, b"\0"))) is not None
+
+
+@pytest.mark.parametrize("payload", [0, 2, 300, 262_188])
+def test_an_answers_size_is_known_from_its_header(payload: int) -> None:
+    head = bytearray(32)
+    head[9:12] = payload.to_bytes(3, "big")
+    for seen in range(32):
+        assert exchange.reply_size(memoryview(head)[:seen], c.ENC_NONE) is None
+    assert exchange.reply_size(memoryview(head), c.ENC_NONE) == 32 + payload
+    # a type 4 request may be refused with a short header
+    assert exchange.reply_size(memoryview(head), c.ENC_COIN256) == 32 + payload
+    head[16] = c.ENC_COIN256
+    assert exchange.reply_size(memoryview(head), c.ENC_COIN) == 32 + payload
+    assert exchange.reply_size(memoryview(head), c.ENC_COIN256) is None
+    assert exchange.reply_size(memoryview(bytes(head).ljust(48, b"\0")), c.ENC_COIN256) == 48 + payload

@@ -1,0 +1,498 @@
+"""What every MailStore owes, whatever it is made of: one coroutine per promise of `store/base.py`.
+
+A test file hands `SUITE` a factory of empty stores; see test_sqlite.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
+
+from qmail_core.errors import Conflict, NotFound, StoreUnavailable
+from qmail_core.model import (
+    Address,
+    Coin,
+    Folder,
+    Kind,
+    Message,
+    Receipt,
+    ReceiptRecipient,
+    ReceiptSender,
+    ReceiptTell,
+    Recipient,
+)
+from qmail_core.store.base import Claim, Contact, Incoming, Locker, LockerKind, LockerState, MailStore
+
+Promise = Callable[[MailStore], Awaitable[None]]
+SUITE: list[Promise] = []
+
+GUID = bytes(range(16))
+OTHER = bytes(16)
+ALICE, BOB = Address(1, 42), Address(4, 0xFFFFFFFF)
+UPLOAD, INBOX = LockerKind.UPLOAD, LockerKind.INBOX
+
+
+def promise(check: Promise) -> Promise:
+    SUITE.append(check)
+    return check
+
+
+def coin(serial: int, denomination: int = 0, fill: int = 1) -> Coin:
+    return Coin(Address(denomination, serial), bytes((fill,)) * 400)
+
+
+async def fund(store: MailStore, codes: str, kind: LockerKind = UPLOAD, nodes: frozenset[int] | None = None) -> None:
+    """One AVAILABLE locker per letter."""
+    plan = {}
+    for code in codes:
+        paid = coin(1000 + ord(code))
+        await store.wallet.add_coins("Default", [paid])
+        plan[code] = (Locker(code=code, kind=kind, value=1, state=LockerState.FUNDING, wallet="Default"), [paid])
+    await store.wallet.begin_funding(plan, 1)
+    confirmed = frozenset(range(25)) if nodes is None else nodes
+    await store.wallet.end_funding(dict.fromkeys(codes, confirmed), (), LockerState.AVAILABLE)
+
+
+def uploads(*nodes: int, unit: int = 0) -> list[tuple[LockerKind, Claim]]:
+    return [(UPLOAD, Claim(unit, node)) for node in nodes]
+
+
+def receipt(guid: bytes = GUID, created: int = 5) -> Receipt:
+    row = ReceiptRecipient(address="ü@x", kind="to", serial_number=1, denomination=0, beacon_raida=11)
+    return Receipt(
+        file_guid=guid.hex(),
+        request_id="r",
+        created_at=created,
+        updated_at=created,
+        wallet_path="/w",
+        sender=ReceiptSender(serial_number=42, denomination=1, email="a"),
+        tell=ReceiptTell(recipients=[row]),
+    )
+
+
+def incoming(guid: bytes = GUID, *, outgoing: bool = False, folder: Folder = Folder.INBOX, at: int = 100) -> Incoming:
+    return Incoming(
+        guid=guid,
+        outgoing=outgoing,
+        folder=folder,
+        subject="Grüße ✉",
+        body="text",
+        sender=BOB,
+        sender_text="bob",
+        recipients=msgspec.json.encode((Recipient(Kind.CC, "alice", ALICE),)),
+        received_at=at,
+        sent_at=at - 1,
+        attachments=(("a.bin", 0), ("文.pdf", 7 << 32)),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Coins and lockers
+
+
+@promise
+async def coins_lie_in_their_wallet_and_are_never_doubled(store: MailStore) -> None:
+    await store.wallet.add_coins("Default", [coin(1), coin(2, 1), coin(3, 4)])
+    await store.wallet.add_coins("Other", [coin(4, -8), coin(5)])
+    assert store.wallet.balance("Default") == 10_011
+    assert store.wallet.balance("Other") == 1
+    assert store.wallet.balance("None") == 0
+    assert store.wallet.wallets() == ["Default", "Other"]
+    assert store.wallet.coins("Default") == [coin(1), coin(2, 1), coin(3, 4)]
+    assert len(store.wallet.coins("Default", 2)) == 2
+    await store.wallet.add_coins("Default", [coin(1, fill=9)])
+    assert store.wallet.coins("Default")[0] == coin(1, fill=9)
+    await store.wallet.add_coins("Other", [coin(1)])
+    assert (store.wallet.balance("Default"), store.wallet.balance("Other")) == (10_010, 2)
+
+
+@promise
+async def funding_moves_coins_into_lockers(store: MailStore) -> None:
+    await store.wallet.add_coins("Default", [coin(1), coin(2)])
+    locker = Locker(code="A", kind=INBOX, value=2, state=LockerState.FUNDING, wallet="Default")
+    await store.wallet.begin_funding({"A": (locker, [coin(1), coin(2)])}, 7)
+    assert store.wallet.balance("Default") == 0
+    assert store.wallet.locker_coins("A") == [coin(1), coin(2)]
+    assert store.wallet.lockers(state=LockerState.FUNDING) == [msgspec.structs.replace(locker, created_at=7)]
+    assert store.wallet.available("Default", INBOX) == 0
+    await store.wallet.end_funding({"A": frozenset({0, 24})}, (), LockerState.AVAILABLE)
+    (found,) = store.wallet.lockers(state=LockerState.AVAILABLE)
+    assert found.funded == {0, 24}
+    assert (store.wallet.available("Default", INBOX), store.wallet.available("Default", UPLOAD)) == (1, 0)
+    await store.wallet.add_funded("A", 11)
+    await store.wallet.add_funded("A", 11)
+    assert store.wallet.lockers()[0].funded == {0, 11, 24}
+
+
+@promise
+async def funding_is_all_or_nothing(store: MailStore) -> None:
+    await store.wallet.add_coins("Default", [coin(1)])
+    lockers = {
+        code: (Locker(code=code, kind=UPLOAD, value=1, state=LockerState.FUNDING, wallet="Default"), [paid])
+        for code, paid in (("A", coin(1)), ("B", coin(2)))
+    }
+    with pytest.raises(Conflict):
+        await store.wallet.begin_funding(lockers, 1)
+    assert store.wallet.balance("Default") == 1
+    assert store.wallet.lockers() == []
+    assert store.wallet.locker_coins("A") == []
+
+
+@promise
+async def a_funding_that_failed_gives_the_coins_back(store: MailStore) -> None:
+    await store.wallet.add_coins("Savings", [coin(1), coin(2)])
+    plan = {
+        code: (Locker(code=code, kind=UPLOAD, value=1, state=LockerState.FUNDING, wallet="Savings"), [paid])
+        for code, paid in (("A", coin(1)), ("B", coin(2)))
+    }
+    await store.wallet.begin_funding(plan, 1)
+    await store.wallet.end_funding({"A": frozenset({3})}, ["B"], LockerState.LIMBO)
+    assert store.wallet.coins("Savings") == [coin(2)]
+    (left,) = store.wallet.lockers()
+    assert (left.code, left.state, set(left.funded)) == ("A", LockerState.LIMBO, {3})
+    assert store.wallet.locker_coins("B") == []
+
+
+@promise
+async def only_a_locker_that_is_being_funded_can_be_given_back(store: MailStore) -> None:
+    await fund(store, "A")
+    await store.wallet.end_funding({}, ["A"], LockerState.AVAILABLE)
+    assert store.wallet.balance("Default") == 0
+    assert store.wallet.available("Default", UPLOAD) == 1
+    await store.wallet.end_funding({"A": frozenset()}, (), LockerState.LIMBO)
+    assert store.wallet.available("Default", UPLOAD) == 1
+
+
+@promise
+async def reserving_is_all_or_nothing(store: MailStore) -> None:
+    await fund(store, "AB")
+    with pytest.raises(NotFound):
+        await store.wallet.reserve(GUID, "Default", uploads(0, 1, 2))
+    with pytest.raises(NotFound):
+        await store.wallet.reserve(GUID, "Default", [*uploads(0), (INBOX, Claim(0))])
+    assert store.wallet.available("Default", UPLOAD) == 2
+    assert store.wallet.lockers(guid=GUID) == []
+    with pytest.raises(NotFound):
+        await store.wallet.reserve(GUID, "Elsewhere", uploads(0))
+
+
+@promise
+async def reserving_again_returns_the_same_lockers(store: MailStore) -> None:
+    await fund(store, "ABCD")
+    first = await store.wallet.reserve(GUID, "Default", uploads(3, 4))
+    assert [(x.state, x.guid, x.unit, x.node) for x in first] == [(LockerState.RESERVED, GUID, 0, n) for n in (3, 4)]
+    assert await store.wallet.reserve(GUID, "Default", uploads(3, 4)) == first
+    more = await store.wallet.reserve(GUID, "Default", uploads(4, 3, 5))
+    assert [x.code for x in more[:2]] == [first[1].code, first[0].code]
+    await store.wallet.settle({first[0].code: LockerState.CONSUMED, first[1].code: LockerState.LIMBO}, 9)
+    again = await store.wallet.reserve(GUID, "Default", uploads(3, 4))
+    assert [x.code for x in again] == [x.code for x in first]
+    assert store.wallet.available("Default", UPLOAD) == 1
+
+
+@promise
+async def two_sends_never_share_a_locker(store: MailStore) -> None:
+    await fund(store, "ABCDEF")
+    guids = [bytes((i,)) * 16 for i in range(6)]
+    claims = [(UPLOAD, Claim(0, 1)), (UPLOAD, Claim(1, 1))]
+    found = await asyncio.gather(*(store.wallet.reserve(g, "Default", claims) for g in guids), return_exceptions=True)
+    won = [lockers for lockers in found if not isinstance(lockers, BaseException)]
+    assert len(won) == 3
+    assert sum(isinstance(lockers, NotFound) for lockers in found) == 3
+    codes = [locker.code for lockers in won for locker in lockers]
+    assert len(set(codes)) == 6
+
+
+@promise
+async def a_node_gets_a_locker_it_confirmed_where_there_is_one(store: MailStore) -> None:
+    await fund(store, "A", nodes=frozenset({1}))
+    await fund(store, "B", nodes=frozenset({2}))
+    two, one = await store.wallet.reserve(GUID, "Default", uploads(2, 1))
+    assert (two.code, one.code) == ("B", "A")
+
+
+@promise
+async def settling_frees_or_spends(store: MailStore) -> None:
+    await fund(store, "AB")
+    one, two = await store.wallet.reserve(GUID, "Default", uploads(0, 1))
+    await store.wallet.settle({one.code: LockerState.AVAILABLE, two.code: LockerState.CONSUMED}, 9)
+    assert store.wallet.available("Default", UPLOAD) == 1
+    (free,) = store.wallet.lockers(state=LockerState.AVAILABLE)
+    assert (free.code, free.guid, free.unit, free.node) == (one.code, None, None, None)
+    assert [x.code for x in store.wallet.lockers(guid=GUID)] == [two.code]
+    await store.wallet.settle({}, 9)
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Sends
+
+
+@promise
+async def an_intent_is_accepted_once(store: MailStore) -> None:
+    with pytest.raises(NotFound):
+        store.sends.receipt(GUID)
+    with pytest.raises(NotFound):
+        store.sends.job(GUID)
+    await store.sends.accept(receipt(), b"job", {0: b"meta", 10: b""}, "upload")
+    with pytest.raises(Conflict):
+        await store.sends.accept(receipt(), b"other", {0: b"other"}, "tell")
+    assert store.sends.job(GUID) == (b"job", "upload")
+    assert store.sends.receipt(GUID) == receipt()
+    assert (store.sends.object(GUID, 0), store.sends.object(GUID, 10)) == (b"meta", b"")
+    with pytest.raises(NotFound):
+        store.sends.object(GUID, 1)
+    assert store.sends.has_receipt(GUID)
+    assert not store.sends.has_receipt(OTHER)
+
+
+@promise
+async def of_two_intents_at_once_one_is_accepted(store: MailStore) -> None:
+    tries = [store.sends.accept(receipt(), bytes((i,)), {0: bytes((i,))}, "upload") for i in range(5)]
+    found = await asyncio.gather(*tries, return_exceptions=True)
+    assert sum(isinstance(outcome, Conflict) for outcome in found) == 4
+    assert store.sends.job(GUID)[0] == store.sends.object(GUID, 0)
+
+
+@promise
+async def saving_changes_the_receipt_and_only_what_is_given_besides(store: MailStore) -> None:
+    await store.sends.accept(receipt(), b"job", {}, "upload")
+    changed = receipt()
+    changed.upload.status = "success"
+    await store.sends.save(changed)
+    assert store.sends.receipt(GUID).upload.status == "success"
+    assert store.sends.job(GUID) == (b"job", "upload")
+    await store.sends.save(changed, stage="tell", job=b"more")
+    assert store.sends.job(GUID) == (b"more", "tell")
+
+
+@promise
+async def open_sends_are_those_not_done_oldest_first(store: MailStore) -> None:
+    stages = ["upload", "tell", "uploaded", "done", "failed"]
+    guids = [bytes((9 - i,)) * 16 for i in range(5)]
+    for number, (guid, stage) in enumerate(zip(guids, stages, strict=True)):
+        await store.sends.accept(receipt(guid, created=10 - number), b"", {}, stage)
+    assert store.sends.open_sends() == [guids[1], guids[0]]
+
+
+@promise
+async def a_queued_tell_counts_its_retries(store: MailStore) -> None:
+    await store.sends.queue_tell(GUID, 3, 11, "first", 100, 160)
+    assert store.sends.due_tells(159) == []
+    (row,) = store.sends.due_tells(160)
+    assert (row.guid, row.position, row.beacon, row.status) == (GUID, 3, 11, "pending")
+    assert (row.retry_count, row.last_error, row.created_at, row.last_attempt) == (0, "first", 100, 100)
+    await store.sends.queue_tell(GUID, 3, 14, "second", 200, 300)
+    assert store.sends.due_tells(299) == []
+    (again,) = store.sends.due_tells(300)
+    assert (again.id, again.retry_count, again.beacon, again.last_error) == (row.id, 1, 14, "second")
+    assert (again.created_at, again.last_attempt, again.next_attempt) == (100, 200, 300)
+    await store.sends.queue_tell(GUID, 4, 11, "earlier", 200, 250)
+    assert [row.position for row in store.sends.due_tells(400)] == [4, 3]
+    await store.sends.finish_tell(GUID, 3, "sent", "", 500)
+    await store.sends.finish_tell(OTHER, 0, "sent", "", 500)
+    assert [row.position for row in store.sends.due_tells(10**9)] == [4]
+
+
+@promise
+async def a_repair_waits_for_its_time_and_counts_its_tries(store: MailStore) -> None:
+    await store.sends.schedule_repair(GUID, 100)
+    assert store.sends.due_repairs(99) == []
+    assert store.sends.due_repairs(100) == [(GUID, 0)]
+    await store.sends.schedule_repair(GUID, 200)
+    assert store.sends.due_repairs(199) == []
+    assert store.sends.due_repairs(200) == [(GUID, 1)]
+    await store.sends.schedule_repair(OTHER, 150)
+    assert store.sends.due_repairs(300) == [(OTHER, 0), (GUID, 1)]
+    await store.sends.drop_repair(GUID)
+    await store.sends.drop_repair(GUID)
+    assert store.sends.due_repairs(300) == [(OTHER, 0)]
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Messages
+
+
+@promise
+async def a_tell_is_kept_once(store: MailStore) -> None:
+    assert await store.mail.add_tells([], 1) == []
+    assert await store.mail.add_tells([(GUID, b"one"), (OTHER, b"two"), (GUID, b"three")], 10) == [GUID, OTHER]
+    assert await store.mail.add_tells([(GUID, b"four")], 20) == []
+    assert store.mail.tell(GUID).record == b"one"
+    assert [tell.guid for tell in store.mail.pending_tells(0)] == [GUID, OTHER]
+    assert store.mail.pending_tells(10) == []
+    with pytest.raises(NotFound):
+        store.mail.tell(b"?" * 16)
+
+
+@promise
+async def a_delivery_marks_its_tell(store: MailStore) -> None:
+    await store.mail.add_tells([(GUID, b"one")], 10)
+    await store.mail.deliver(incoming())
+    assert store.mail.pending_tells(0) == []
+    assert store.mail.tell(GUID).downloaded
+
+
+@promise
+async def a_sent_copy_leaves_the_tell_alone(store: MailStore) -> None:
+    await store.mail.add_tells([(GUID, b"one")], 10)
+    await store.mail.deliver(incoming(outgoing=True, folder=Folder.SENT))
+    assert len(store.mail.pending_tells(0)) == 1
+    assert store.mail.received(GUID) is None
+
+
+@promise
+async def a_message_is_delivered_once(store: MailStore) -> None:
+    first, *others = await asyncio.gather(*(store.mail.deliver(incoming()) for _ in range(4)))
+    assert all(other == first for other in others)
+    assert store.mail.received(GUID) == first == store.mail.message(first.id)
+    page = store.mail.messages(Folder.INBOX, 10, 0, "newest")
+    assert (page.messages, page.total, page.unread) == ((first,), 1, 1)
+    assert (first.id, first.guid, first.outgoing, first.folder) == (GUID, GUID, False, Folder.INBOX)
+    assert (first.subject, first.sender, first.attachments) == ("Grüße ✉", BOB, 2)
+    assert first.recipients == (Recipient(Kind.CC, "alice", ALICE),)
+    assert [(a.name, a.size, a.mode, a.position) for a in store.mail.attachments(first.id)] == [
+        ("a.bin", 0, 2, 0),
+        ("文.pdf", 7 << 32, 2, 1),
+    ]
+
+
+@promise
+async def a_mail_to_oneself_is_there_twice(store: MailStore) -> None:
+    sent = await store.mail.deliver(incoming(outgoing=True, folder=Folder.SENT))
+    got = await store.mail.deliver(incoming())
+    assert sent.id != got.id
+    assert sent.guid == got.guid == GUID
+    assert store.mail.received(GUID) == got
+    assert await store.mail.deliver(incoming()) == got
+    assert await store.mail.deliver(incoming(outgoing=True, folder=Folder.SENT)) == sent
+    assert len(store.mail.attachments(got.id)) == len(store.mail.attachments(sent.id)) == 2
+
+
+@promise
+async def uids_and_modseqs_only_grow(store: MailStore) -> None:
+    mails = [await store.mail.deliver(incoming(bytes((i,)) * 16, at=100 - i)) for i in range(4)]
+    assert [mail.uid for mail in mails] == [1, 2, 3, 4]
+    assert [mail.modseq for mail in mails] == sorted({mail.modseq for mail in mails})
+    read = await store.mail.set_read(mails[0].id, True)
+    assert read.is_read
+    assert read.uid == 1
+    assert read.modseq > mails[3].modseq
+    assert await store.mail.set_read(mails[0].id, True) == read
+    assert (await store.mail.set_read(mails[0].id, False)).modseq > read.modseq
+    assert (await store.mail.deliver(incoming(OTHER, outgoing=True, folder=Folder.SENT))).uid == 1
+
+
+@promise
+async def folders_are_listed_page_by_page(store: MailStore) -> None:
+    for i in range(5):
+        await store.mail.deliver(incoming(bytes((i,)) * 16, at=100 + i))
+    await store.mail.set_read(bytes((4,)) * 16, True)
+
+    def listed(sort: str, limit: int = 10, offset: int = 0) -> list[int]:
+        return [mail.id[0] for mail in store.mail.messages(Folder.INBOX, limit, offset, sort).messages]
+
+    assert listed("newest") == listed("nonsense") == listed("fee") == listed("starred") == [4, 3, 2, 1, 0]
+    assert listed("unread") == [3, 2, 1, 0, 4]
+    assert listed("newest", 2, 1) == [3, 2]
+    assert listed("newest", 2, 9) == []
+    page = store.mail.messages(Folder.SENT, 10, 0, "newest")
+    assert (page.messages, page.total, page.unread) == ((), 0, 4)
+
+
+@promise
+async def what_is_not_there_is_not_found(store: MailStore) -> None:
+    with pytest.raises(NotFound):
+        store.mail.message(GUID)
+    with pytest.raises(NotFound):
+        store.mail.attachments(GUID)
+    with pytest.raises(NotFound):
+        store.mail.attachment(1)
+    with pytest.raises(NotFound):
+        await store.mail.set_read(GUID, True)
+    with pytest.raises(NotFound):
+        await store.mail.attachment_fetched(1, "/x")
+
+
+@promise
+async def a_fetched_attachment_has_a_path(store: MailStore) -> None:
+    message: Message = await store.mail.deliver(incoming())
+    first = store.mail.attachments(message.id)[0]
+    fetched = await store.mail.attachment_fetched(first.id, "/x/0")
+    assert (fetched.mode, fetched.path) == (1, "/x/0")
+    assert store.mail.attachment(first.id) == fetched
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Contacts
+
+
+@promise
+async def contacts_are_found_without_regard_to_case(store: MailStore) -> None:
+    contact = Contact(address=ALICE, text="Alice@Example#42.Kilo", beacon=3, second=4, inbox_fee=7)
+    await store.contacts.add(contact, 1)
+    for text in (contact.text, contact.text.lower(), contact.text.upper()):
+        assert store.contacts.find(text) == contact
+    assert store.contacts.find("alice") is None
+    assert store.contacts.by_serial(42) == store.contacts.by_address(ALICE) == contact
+    assert store.contacts.by_serial(43) is None
+    assert store.contacts.by_address(Address(2, 42)) is None
+    renamed = Contact(address=ALICE, text="al")
+    await store.contacts.add(renamed, 2)
+    assert store.contacts.find("AL") == renamed
+    assert store.contacts.find(contact.text) is None
+
+
+@promise
+async def one_text_never_means_two_people(store: MailStore) -> None:
+    await store.contacts.add(Contact(address=ALICE, text="friend"), 1)
+    with pytest.raises(Conflict):
+        await store.contacts.add(Contact(address=BOB, text="FRIEND"), 2)
+    found = store.contacts.find("friend")
+    assert found is not None
+    assert found.address == ALICE
+
+
+@promise
+async def a_send_makes_contacts_but_never_fails_for_them(store: MailStore) -> None:
+    await store.contacts.add(Contact(address=ALICE, text="friend", beacon=3), 1)
+    await store.contacts.bump([(ALICE, "other words"), (BOB, "Friend"), (Address(0, 7), "new")], 5)
+    kept = store.contacts.by_address(ALICE)
+    assert kept is not None
+    assert (kept.text, kept.beacon) == ("friend", 3)
+    new = store.contacts.find("NEW")
+    assert new is not None
+    assert (new.address, new.beacon, new.second) == (Address(0, 7), 11, 14)
+    await store.contacts.bump([(Address(0, 7), "new")] * 3, 6)
+
+
+@promise
+async def a_serial_means_whoever_is_written_to_most(store: MailStore) -> None:
+    await store.contacts.bump([(Address(0, 9), "zero"), (Address(1, 9), "one"), (Address(1, 9), "one")], 5)
+    found = store.contacts.by_serial(9)
+    assert found is not None
+    assert found.text == "one"
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# The whole
+
+
+@promise
+async def a_closed_store_says_so(store: MailStore) -> None:
+    await store.close()
+    await store.close()
+    with pytest.raises(StoreUnavailable):
+        store.wallet.balance("Default")
+    with pytest.raises(StoreUnavailable):
+        await store.wallet.add_coins("Default", [coin(1)])
+
+
+@promise
+async def what_was_queued_before_closing_is_written(store: MailStore) -> None:
+    writing = [asyncio.ensure_future(store.mail.deliver(incoming(bytes((i,)) * 16))) for i in range(20)]
+    await asyncio.sleep(0)
+    await store.close()
+    assert sorted(message.uid for message in await asyncio.gather(*writing)) == list(range(1, 21))

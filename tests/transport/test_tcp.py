@@ -1,0 +1,385 @@
+"""TCP against small servers of every temper: what a transport owes holds whatever the other end does."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+import pytest
+
+from qmail_core.codec import cipher, exchange, mail, packet
+from qmail_core.codec import consts as c
+from qmail_core.codec.packet import Batch
+from qmail_core.errors import ConnectError, NodeTimeout, RemoteProtocolError
+from qmail_core.model import Address, NodeId
+from qmail_core.raida.cluster import Cluster
+from qmail_core.transport.fanout import Fanout, Run
+from qmail_core.transport.tcp import TcpTransport
+
+Reader: TypeAlias = asyncio.StreamReader
+Writer: TypeAlias = asyncio.StreamWriter
+entropy = random.Random(5).randbytes
+
+
+class World:
+    """One node behind a server that handles connections as a test says."""
+
+    def __init__(self, enc: int) -> None:
+        self.raida = Cluster.in_memory(1, entropy=entropy)
+        (self.coin,) = self.raida.mint([Address(1, 7)], entropy)
+        self.raida.commit()
+        self.enc = enc
+        self.connections = 0
+        self.frames: list[bytes] = []
+        self.open: set[asyncio.Task[Any]] = set()
+
+    async def read(self, reader: Reader) -> bytearray:
+        """One whole request."""
+        head = bytearray()
+        while (size := exchange.request_size(memoryview(bytes(head)))) is None or len(head) < size:
+            part = await reader.read(65_536)
+            if not part:
+                raise ConnectionResetError
+            head += part
+        assert len(head) == size, "requests were pipelined"
+        assert bytes(head) not in self.frames, "a frame was sent twice"
+        self.frames.append(bytes(head))
+        return head
+
+    def answer(self, frame: bytearray) -> bytes:
+        outcome = self.raida.handle(0, bytearray(frame), 0.0)
+        assert outcome.reply is not None
+        return bytes(outcome.reply)
+
+    async def whole(self, reader: Reader, writer: Writer) -> None:
+        """A node that keeps its connections."""
+        while True:
+            writer.write(self.answer(await self.read(reader)))
+
+    async def once(self, reader: Reader, writer: Writer) -> None:
+        """A node that closes after each answer, as deployed servers do."""
+        writer.write(self.answer(await self.read(reader)))
+        writer.close()
+
+    def batch(self, size: int = 0) -> Batch:
+        """An echo, whose answer is bare; with `size`, a download of so many bytes."""
+        key = cipher.coin_key(self.enc, self.coin, 0)
+        if not size:
+            return Batch(c.GROUP_STATUS, c.CMD_ECHO, [0], [key], [b""], [b""])
+        guid = size.to_bytes(16, "big")
+        self.raida.nodes[0].state.put_page(guid, 10, 0, bytes(size), 0.0, None)
+        body = mail.build_identity(self.coin, 0) + mail.build_download(guid, bytes(16), 10, 0)
+        return Batch(c.GROUP_MAIL, c.CMD_DOWNLOAD, [0], [key], [body], [b""])
+
+
+Serve = Callable[[Reader, Writer], Awaitable[None]]
+Story = Callable[[World, Fanout, TcpTransport], Coroutine[Any, Any, None]]
+
+
+def run(
+    serve: Callable[[World], Serve], story: Story, *, enc: int = c.ENC_COIN256, server_closed: bool = False
+) -> World:
+    """Run a story against one server; afterwards no task and no connection is left."""
+
+    async def main() -> World:
+        world = World(enc)
+        handle = serve(world)
+
+        async def connected(reader: Reader, writer: Writer) -> None:
+            world.connections += 1
+            task = asyncio.current_task()
+            assert task is not None
+            world.open.add(task)
+            try:
+                with suppress(ConnectionError):
+                    await handle(reader, writer)
+            finally:
+                world.open.discard(task)
+                writer.close()
+                with suppress(ConnectionError):
+                    await writer.wait_closed()
+
+        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        transport = TcpTransport([NodeId(0, "127.0.0.1", port)])
+        assert transport.location(0) == ("127.0.0.1", port)
+        assert transport.nodes() == 1
+        if server_closed:
+            server.close()
+        await story(world, Fanout(transport, entropy), transport)
+        await transport.close()
+        server.close()
+        left = list(world.open)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await server.wait_closed()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return world
+
+    return asyncio.run(main())
+
+
+async def ask(fanout: Fanout, batch: Batch, timeout: float = 2.0) -> Run:
+    asked = fanout.run(batch, timeout=timeout)
+    await asked.finish()
+    return asked
+
+
+@pytest.mark.parametrize("enc", [c.ENC_COIN, c.ENC_COIN256])
+def test_a_kept_connection_serves_many_exchanges(enc: int) -> None:
+    async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        for size in (0, 1, 4000, 4096, 5000, 200_000, 0):
+            good = (await ask(fanout, world.batch(size))).good
+            assert isinstance(good[0], packet.Reply)
+            assert len(good[0].payload) == (size + 8 if size else 0)
+
+    assert run(lambda world: world.whole, story, enc=enc).connections == 1
+
+
+@pytest.mark.parametrize("enc", [c.ENC_COIN, c.ENC_COIN256])
+def test_a_server_that_closes_after_each_answer_is_served_with_fresh_connections(enc: int) -> None:
+    async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        for size in (0, 5000, 200_000, 0, 0):
+            assert (await ask(fanout, world.batch(size))).good
+
+    world = run(lambda world: world.once, story, enc=enc)
+    assert len(set(world.frames)) == len(world.frames) >= 5
+
+
+def test_a_stale_connection_is_retried_once_with_a_fresh_frame() -> None:
+    def serve(world: World) -> Serve:
+        async def handle(reader: Reader, writer: Writer) -> None:
+            writer.write(world.answer(await world.read(reader)))
+            if world.connections == 1:
+                await world.read(reader)  # the second request is read and dropped: the first connection is stale
+                return
+            await world.whole(reader, writer)
+
+        return handle
+
+    async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        assert (await ask(fanout, world.batch())).good
+        assert (await ask(fanout, world.batch())).good
+        assert world.connections == 2
+        assert len(world.frames) == 3
+        assert fanout.health.failures == [0]
+
+    run(serve, story)
+
+
+def test_a_server_that_is_always_stale_is_a_failure_after_two_attempts() -> None:
+    def serve(world: World) -> Serve:
+        async def handle(reader: Reader, writer: Writer) -> None:
+            if world.connections == 1:
+                writer.write(world.answer(await world.read(reader)))
+            await world.read(reader)
+
+        return handle
+
+    async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        assert (await ask(fanout, world.batch())).good
+        assert isinstance((await ask(fanout, world.batch())).failed[0], ConnectError)
+        assert len(world.frames) == 3
+
+    run(serve, story)
+
+
+def test_a_refused_connection_is_an_error_of_that_node() -> None:
+    async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        error = (await ask(fanout, world.batch())).failed[0]
+        assert isinstance(error, ConnectError)
+        assert not error.stale
+        assert str(error).startswith("node 0:")
+
+    run(lambda world: world.whole, story, server_closed=True)
+
+
+@pytest.mark.parametrize("sent", [0, 1, 31, 40, 100, 5000])
+def test_an_answer_that_breaks_off_is_an_error_and_not_repeated(sent: int) -> None:
+    def serve(world: World) -> Serve:
+        async def handle(reader: Reader, writer: Writer) -> None:
+            writer.write(world.answer(await world.read(reader))[:sent])
+            await writer.drain()
+            if sent % 2:
+                writer.transport.abort()
+
+        return handle
+
+    async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        error = (await ask(fanout, world.batch(9000))).failed[0]
+        assert isinstance(error, ConnectError)
+        assert len(world.frames) == 1
+
+    run(serve, story)
+
+
+def test_a_dribbled_answer_is_put_together() -> None:
+    def serve(world: World) -> Serve:
+        async def handle(reader: Reader, writer: Writer) -> None:
+            answer = world.answer(await world.read(reader))
+            for at in range(0, len(answer), 7):
+                writer.write(answer[at : at + 7])
+                await writer.drain()
+                await asyncio.sleep(0)
+
+        return handle
+
+    async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        assert (await ask(fanout, world.batch(6000))).good
+        assert (await ask(fanout, world.batch())).good
+
+    run(serve, story)
+
+
+@pytest.mark.parametrize("size", [0, 1000, 9000])
+@pytest.mark.parametrize("more", [b"\0", b"more than was asked" * 500])
+def test_more_than_an_answer_costs_the_connection(size: int, more: bytes) -> None:
+    def serve(world: World) -> Serve:
+        async def handle(reader: Reader, writer: Writer) -> None:
+            while True:
+                writer.write(world.answer(await world.read(reader)) + more)
+
+        return handle
+
+    async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        for _ in range(2):
+            asked = await ask(fanout, world.batch(size))
+            assert asked.good or isinstance(asked.failed[0], ConnectError)
+            await asyncio.sleep(0.02)  # the surplus arrives
+        assert world.connections >= 2
+
+    run(serve, story)
+
+
+def test_an_answer_announced_larger_than_any_is_not_waited_for() -> None:
+    def serve(world: World) -> Serve:
+        async def handle(reader: Reader, writer: Writer) -> None:
+            answer = bytearray(world.answer(await world.read(reader)))
+            answer[9:12] = b"\xff\xff\xff"
+            writer.write(answer)
+            await reader.read()
+
+        return handle
+
+    async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        assert isinstance((await ask(fanout, world.batch(), 0.05)).failed[0], NodeTimeout)
+
+    run(serve, story)
+
+
+def test_a_node_that_never_answers_times_out_and_its_connection_goes() -> None:
+    closed = []
+
+    def serve(world: World) -> Serve:
+        async def handle(reader: Reader, writer: Writer) -> None:
+            await world.read(reader)
+            with suppress(ConnectionError):
+                closed.append(await reader.read())
+
+        return handle
+
+    async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        assert isinstance((await ask(fanout, world.batch(), 0.05)).failed[0], NodeTimeout)
+        await asyncio.sleep(0.01)
+        assert not world.open
+
+    run(serve, story)
+
+
+def test_an_answer_that_claims_another_node_is_a_protocol_error() -> None:
+    def serve(world: World) -> Serve:
+        async def handle(reader: Reader, writer: Writer) -> None:
+            answer = bytearray(world.answer(await world.read(reader)))
+            answer[0] = 9
+            writer.write(answer)
+            await reader.read()
+
+        return handle
+
+    async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        assert isinstance((await ask(fanout, world.batch())).failed[0], RemoteProtocolError)
+
+    run(serve, story)
+
+
+def test_words_without_a_question_cost_the_connection() -> None:
+    def serve(world: World) -> Serve:
+        async def handle(reader: Reader, writer: Writer) -> None:
+            writer.write(world.answer(await world.read(reader)))
+            if world.connections == 1:
+                await asyncio.sleep(0.01)
+                writer.write(bytes(48))
+            await world.whole(reader, writer)
+
+        return handle
+
+    async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        assert (await ask(fanout, world.batch())).good
+        await asyncio.sleep(0.03)
+        assert (await ask(fanout, world.batch())).good
+        assert world.connections == 2
+
+    run(serve, story)
+
+
+def test_requests_at_the_same_time_have_connections_of_their_own() -> None:
+    async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        runs = [fanout.run(world.batch(), timeout=2) for _ in range(12)]
+        for asked in runs:
+            await asked.finish()
+            assert asked.good
+        assert world.connections == 12
+        await asyncio.sleep(0.01)
+        assert len(world.open) == 8  # what is kept idle is bounded
+        runs = [fanout.run(world.batch(), timeout=2) for _ in range(8)]
+        for asked in runs:
+            await asked.finish()
+        assert world.connections == 12
+
+    run(lambda world: world.whole, story)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 5])
+def test_a_cancelled_exchange_is_never_answered(turns: int) -> None:
+    async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        answers: list[object] = []
+        batch = world.batch()
+        sent = packet.pack(batch, entropy(batch.entropy_size()))[0]
+        cancel = transport.send(0, sent.frame, world.enc, answers.append)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        done = bool(answers)
+        cancel()
+        await asyncio.sleep(0.02)
+        assert bool(answers) == done
+        assert (await ask(fanout, world.batch())).good
+
+    run(lambda world: world.whole, story)
+
+
+def test_closing_ends_everything_without_a_word() -> None:
+    def serve(world: World) -> Serve:
+        async def handle(reader: Reader, writer: Writer) -> None:
+            await reader.read()
+
+        return handle
+
+    async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        answers: list[object] = []
+        for _ in range(3):
+            batch = world.batch()
+            sent = packet.pack(batch, entropy(batch.entropy_size()))[0]
+            transport.send(0, sent.frame, world.enc, answers.append)
+            await asyncio.sleep(0.005)
+        batch = world.batch()
+        sent = packet.pack(batch, entropy(batch.entropy_size()))[0]
+        transport.send(0, sent.frame, world.enc, answers.append)  # still connecting
+        await transport.close()
+        await asyncio.sleep(0.02)
+        assert answers == []
+
+    run(serve, story)
