@@ -59,14 +59,14 @@ GF_INLINE void K(storen)(uint8_t *p, vec v, size_t n)
 #define V_STOREN(p, v, n) K(storen)(p, v, n)
 #endif
 
-/* part == 0: a whole vector, known at compile time wherever speed matters */
-#define GF_GET(p, part) ((part) ? V_LOADN(p, part) : V_LOAD(p))
-#define GF_PUT(p, v, part)         \
-    do {                           \
-        if (part)                  \
-            V_STOREN(p, v, part);  \
-        else                       \
-            V_STORE(p, v);         \
+/* Vector w of the W of a tile. part != 0: only so many bytes of the last one; known at compile time to be 0 or not. */
+#define GF_GET(p, w, part) ((part) && (w) == W - 1 ? V_LOADN(p, part) : V_LOAD(p))
+#define GF_PUT(p, v, w, part)         \
+    do {                              \
+        if ((part) && (w) == W - 1)   \
+            V_STOREN(p, v, part);        \
+        else                          \
+            V_STORE(p, v);            \
     } while (0)
 
 GF_INLINE void K(ahead)(const int W, const uint8_t *p)
@@ -79,9 +79,29 @@ GF_INLINE void K(ahead)(const int W, const uint8_t *p)
 }
 
 /*
- * Run TILE(width, offset, part) over all columns: the widest tile that fits, overlapping at the end; a partial vector
- * if there are fewer columns than that.
+ * Run TILE(width, offset, part) over all columns. With masked loads the columns behind the last whole tile are one
+ * narrower tile whose last vector is partial. Without, they are the widest tile that fits, overlapping at the end, and
+ * only fewer columns than a vector holds are a partial one.
  */
+#ifdef V_MASKED
+#define GF_SWEEP(WIDE, TILE)                                                                 \
+    do {                                                                                     \
+        size_t o = 0;                                                                        \
+        for (; o + (size_t)(WIDE) * VB <= len; o += (size_t)(WIDE) * VB)                     \
+            TILE(WIDE, o, 0);                                                                \
+        const size_t rest = len - o, whole = rest ? (rest - 1) / VB : 0, part = rest - whole * VB; \
+        if (!rest)                                                                           \
+            break;                                                                           \
+        if ((WIDE) > 2 && whole == 3)                                                        \
+            TILE((WIDE) > 2 ? 4 : 1, o, part);                                               \
+        else if ((WIDE) > 2 && whole == 2)                                                   \
+            TILE((WIDE) > 2 ? 3 : 1, o, part);                                               \
+        else if (whole == 1)                                                                 \
+            TILE(2, o, part);                                                                \
+        else                                                                                 \
+            TILE(1, o, part);                                                                \
+    } while (0)
+#else
 #define GF_SWEEP(WIDE, TILE)                                    \
     do {                                                        \
         if (len >= (size_t)(WIDE) * VB)                         \
@@ -101,23 +121,24 @@ GF_INLINE void K(ahead)(const int W, const uint8_t *p)
         if (o < len)                                            \
             TILE(W, len - (size_t)(W) * VB, 0);                 \
     } while (0)
+#endif
 
 /* ---- xor_all: so little work per load that asking ahead costs as much as it gains; the hardware is left to it ---- */
 
 GF_INLINE void K(xor_tile)(const int W, size_t o, size_t part, int n, const uint8_t *const *src, uint8_t *dst)
 {
     vec a[4];
-    GF_UNROLL for (int w = 0; w < W; w++) a[w] = GF_GET(src[0] + o + w * VB, part);
+    GF_UNROLL for (int w = 0; w < W; w++) a[w] = GF_GET(src[0] + o + w * VB, w, part);
     int i = 1;
     for (; i + 2 <= n; i += 2) {
         const uint8_t *p = src[i] + o, *q = src[i + 1] + o;
-        GF_UNROLL for (int w = 0; w < W; w++) a[w] = V_XOR3(a[w], GF_GET(p + w * VB, part), GF_GET(q + w * VB, part));
+        GF_UNROLL for (int w = 0; w < W; w++) a[w] = V_XOR3(a[w], GF_GET(p + w * VB, w, part), GF_GET(q + w * VB, w, part));
     }
     if (i < n) {
         const uint8_t *p = src[i] + o;
-        GF_UNROLL for (int w = 0; w < W; w++) a[w] = V_XOR(a[w], GF_GET(p + w * VB, part));
+        GF_UNROLL for (int w = 0; w < W; w++) a[w] = V_XOR(a[w], GF_GET(p + w * VB, w, part));
     }
-    GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst + o + w * VB, a[w], part);
+    GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst + o + w * VB, a[w], w, part);
 }
 
 static void K(xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *dst)
@@ -142,45 +163,60 @@ GF_INLINE void K(lfsr_tile)(const int M, const int W, size_t o, size_t part, int
     GF_UNROLL for (int j = 1; j <= M / 2; j++) c[j] = V_FACTOR(g[j]);
     GF_UNROLL for (int j = 0; j < M; j++) GF_UNROLL for (int w = 0; w < W; w++) s[j][w] = V_ZERO;
 
+    /* f is carried with the next input already added, which takes that XOR off the path from product to product */
+    vec f[4];
+    GF_UNROLL for (int w = 0; w < W; w++) f[w] = GF_GET(src[0] + o + w * VB, w, part);
     int i = 0;
 #if V_FUSED
     /* two inputs at once: every new state is the XOR of three values, one instruction each */
-    for (; i + 2 <= k; i += 2) {
-        const uint8_t *p = src[i] + o, *p2 = src[i + 1] + o;
+    for (; i + 3 <= k; i += 2) {
+        const uint8_t *p = src[i + 1] + o, *next = src[i + 2] + o;
         K(ahead)(W, p);
-        K(ahead)(W, p2);
+        K(ahead)(W, next);
         GF_UNROLL for (int w = 0; w < W; w++)
         {
             vec q[5], q2[5];
-            vec f = V_XOR(GF_GET(p + w * VB, part), s[M - 1][w]);
-            vterm x = V_TERM(f);
+            vterm x = V_TERM(f[w]);
             GF_UNROLL for (int j = 1; j <= M / 2; j++) q[j] = V_MUL(c[j], x);
-            vec f2 = V_XOR3(GF_GET(p2 + w * VB, part), s[M - 2][w], GF_Q(q, M - 1));
+            vec f2 = V_XOR3(GF_GET(p + w * VB, w, part), s[M - 2][w], GF_Q(q, M - 1));
+            vec in = GF_GET(next + w * VB, w, part);
             vterm x2 = V_TERM(f2);
             GF_UNROLL for (int j = 1; j <= M / 2; j++) q2[j] = V_MUL(c[j], x2);
-            GF_UNROLL for (int j = M - 1; j >= 2; j--) s[j][w] = V_XOR3(s[j - 2][w], GF_Q(q, j - 1), GF_Q(q2, j));
-            s[1][w] = V_XOR(f, GF_Q(q2, 1));
+            vec was = f[w];
+            f[w] = M == 2 ? V_XOR3(in, was, GF_Q(q2, 1))
+                          : V_XOR3(V_XOR(in, s[M > 2 ? M - 3 : 0][w]), GF_Q(q, M - 2), GF_Q(q2, M - 1));
+            GF_UNROLL for (int j = M - 2; j >= 2; j--) s[j][w] = V_XOR3(s[j - 2][w], GF_Q(q, j - 1), GF_Q(q2, j));
+            if (M > 2)
+                s[1][w] = V_XOR(was, GF_Q(q2, 1));
             s[0][w] = f2;
         }
     }
 #endif
-    for (; i < k; i++) {
-        const uint8_t *p = src[i] + o;
-        K(ahead)(W, p);
+    for (; i + 2 <= k; i++) {
+        const uint8_t *next = src[i + 1] + o;
+        K(ahead)(W, next);
         GF_UNROLL for (int w = 0; w < W; w++)
         {
-            vec q[5];
-            vec f = V_XOR(GF_GET(p + w * VB, part), s[M - 1][w]);
-            vterm x = V_TERM(f);
+            vec q[5], was = f[w];
+            vterm x = V_TERM(was);
             GF_UNROLL for (int j = 1; j <= M / 2; j++) q[j] = V_MUL(c[j], x);
-            GF_UNROLL for (int j = M - 1; j >= 1; j--) s[j][w] = V_XOR(s[j - 1][w], GF_Q(q, j));
-            s[0][w] = f;
+            f[w] = V_XOR3(GF_GET(next + w * VB, w, part), s[M - 2][w], GF_Q(q, M - 1));
+            GF_UNROLL for (int j = M - 2; j >= 1; j--) s[j][w] = V_XOR(s[j - 1][w], GF_Q(q, j));
+            s[0][w] = was;
         }
+    }
+    GF_UNROLL for (int w = 0; w < W; w++) /* the last input */
+    {
+        vec q[5];
+        vterm x = V_TERM(f[w]);
+        GF_UNROLL for (int j = 1; j <= M / 2; j++) q[j] = V_MUL(c[j], x);
+        GF_UNROLL for (int j = M - 1; j >= 1; j--) s[j][w] = V_XOR(s[j - 1][w], GF_Q(q, j));
+        s[0][w] = f[w];
     }
     GF_UNROLL for (int j = 0; j < M; j++)
     {
         uint8_t *p = dst[M - 1 - j] + o;
-        GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(p + w * VB, s[j][w], part);
+        GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(p + w * VB, s[j][w], w, part);
     }
 }
 
@@ -220,7 +256,7 @@ GF_INLINE void K(lfsr_ring)(const int W, size_t o, size_t part, int k, int m, co
         K(ahead)(W, p);
         GF_UNROLL for (int w = 0; w < W; w++)
         {
-            vec f = V_XOR(GF_GET(p + w * VB, part), s[top][w]);
+            vec f = V_XOR(GF_GET(p + w * VB, w, part), s[top][w]);
             s[top][w] = f;
             x[w] = V_TERM(f);
         }
@@ -241,7 +277,7 @@ GF_INLINE void K(lfsr_ring)(const int W, size_t o, size_t part, int k, int m, co
     }
     for (int j = 0; j < m; j++) {
         const int slot = (top + 1 + j) % m;
-        GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst[m - 1 - j] + o + w * VB, s[slot][w], part);
+        GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst[m - 1 - j] + o + w * VB, s[slot][w], w, part);
     }
 }
 
@@ -281,8 +317,8 @@ GF_INLINE void K(dense_tile)(const int R, const int W, size_t o, size_t part, in
         vterm x[4], x2[4];
         K(ahead)(W, p);
         K(ahead)(W, p2);
-        GF_UNROLL for (int w = 0; w < W; w++) x[w] = V_TERM(GF_GET(p + w * VB, part));
-        GF_UNROLL for (int w = 0; w < W; w++) x2[w] = V_TERM(GF_GET(p2 + w * VB, part));
+        GF_UNROLL for (int w = 0; w < W; w++) x[w] = V_TERM(GF_GET(p + w * VB, w, part));
+        GF_UNROLL for (int w = 0; w < W; w++) x2[w] = V_TERM(GF_GET(p2 + w * VB, w, part));
         GF_UNROLL for (int r = 0; r < R; r++)
         {
             vfactor c = V_FACTOR(cell[r]), c2 = V_FACTOR(cell[R + r]);
@@ -294,7 +330,7 @@ GF_INLINE void K(dense_tile)(const int R, const int W, size_t o, size_t part, in
         const uint8_t *p = src[i] + o;
         vterm x[4];
         K(ahead)(W, p);
-        GF_UNROLL for (int w = 0; w < W; w++) x[w] = V_TERM(GF_GET(p + w * VB, part));
+        GF_UNROLL for (int w = 0; w < W; w++) x[w] = V_TERM(GF_GET(p + w * VB, w, part));
         GF_UNROLL for (int r = 0; r < R; r++)
         {
             vfactor c = V_FACTOR(cell[r]);
@@ -303,7 +339,7 @@ GF_INLINE void K(dense_tile)(const int R, const int W, size_t o, size_t part, in
     }
     GF_UNROLL for (int r = 0; r < R; r++)
     {
-        GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst[r] + o + w * VB, a[r][w], part);
+        GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst[r] + o + w * VB, a[r][w], w, part);
     }
 }
 
@@ -352,12 +388,12 @@ GF_INLINE void K(update_tile)(const int W, size_t o, size_t part, int rows, cons
 {
     vterm x[2];
     GF_UNROLL for (int w = 0; w < W; w++)
-        x[w] = V_TERM(V_XOR(GF_GET(was + o + w * VB, part), GF_GET(now + o + w * VB, part)));
+        x[w] = V_TERM(V_XOR(GF_GET(was + o + w * VB, w, part), GF_GET(now + o + w * VB, w, part)));
     for (int r = 0; r < rows; r++) {
         uint8_t *p = dst[r] + o;
         vfactor c = V_FACTOR(cell[r]);
         GF_UNROLL for (int w = 0; w < W; w++)
-            GF_PUT(p + w * VB, V_XOR(GF_GET(p + w * VB, part), V_MUL(c, x[w])), part);
+            GF_PUT(p + w * VB, V_XOR(GF_GET(p + w * VB, w, part), V_MUL(c, x[w])), w, part);
     }
 }
 
