@@ -34,6 +34,9 @@ typedef __m512i vec, vfactor, vterm;
 #define V_TERM(v) (v)
 #define V_MUL(f, t) _mm512_gf2p8affine_epi64_epi8(t, f, 0)
 #define V_FUSED 1
+#define V_PAIRS 1
+#define V_STREAM(p, v) _mm512_stream_si512((void *)(p), v)
+#define V_FENCE() _mm_sfence()
 #define W_LFSR(M) ((M) <= 5 ? 4 : 2) /* 32 registers */
 #define W_DENSE(R) ((R) <= 4 ? 4 : 2)
 
