@@ -71,8 +71,8 @@ size_t gf256_stream_above(size_t size); /* set that limit, the last-level cache 
 
 /* ---- threads ---- */
 
-#define GF256_THREADS 16                 /* most threads of one call */
-#define GF256_PER_THREAD ((size_t)1 << 20) /* least bytes of input per thread: starting one costs some 20 us */
+#define GF256_THREADS 16                   /* most threads of one call */
+#define GF256_PER_THREAD ((size_t)4 << 20) /* least bytes of input per thread: to start one costs some 40 us */
 
 /*
  * Run job(task, from, to) over the columns 0 .. len-1, cut at multiples of 4096 from the first. The caller works too;

@@ -148,7 +148,7 @@ cdef class ReedSolomon:
     XOR of all data. Objects never change after construction and may be shared by threads.
 
     k, m     data and parity stripes; k >= 1, m >= 1, k + m <= 255
-    threads  most threads of one call, 1..16, the caller included; helpers only from 2 MiB of data on, 1 MiB for each
+    threads  most threads of one call, 1..16, the caller included; with 4 MiB of data for each
     raises   ValueError if one of them is out of range
     cost     O(m * (k + m)) once; about 1 us for 20 + 5
     source   docs/erasure.md, The Reed-Solomon code
