@@ -174,9 +174,7 @@ def isal_encoder(library: ctypes.CDLL, peer: ctypes.CDLL, code: ReedSolomon, str
 
 def isal_xor(library: ctypes.CDLL, peer: ctypes.CDLL, sources: int, stripes: Stripes) -> Call:
     xor_gen = pointer(peer.xor_gen)
-    return lambda rounds: library.loop_isal_xor(
-        ctypes.c_long(rounds), sources, stripes.each, stripes.pointers, xor_gen
-    )
+    return lambda rounds: library.loop_isal_xor(ctypes.c_long(rounds), sources, stripes.each, stripes.pointers, xor_gen)
 
 
 def isal_decoder(library: ctypes.CDLL, peer: ctypes.CDLL, code: ReedSolomon, stripes: Stripes) -> Call:
@@ -192,9 +190,7 @@ def isal_decoder(library: ctypes.CDLL, peer: ctypes.CDLL, code: ReedSolomon, str
 
 def decoder(library: ctypes.CDLL, code: ReedSolomon, stripes: Stripes, gone: int) -> Call:
     each = ctypes.c_size_t(stripes.each)
-    return lambda rounds: library.loop_reconstruct(
-        ctypes.c_long(rounds), code.k, code.m, each, stripes.pointers, gone
-    )
+    return lambda rounds: library.loop_reconstruct(ctypes.c_long(rounds), code.k, code.m, each, stripes.pointers, gone)
 
 
 def kernel_rows(library: ctypes.CDLL, peer: ctypes.CDLL | None) -> Iterator[Row]:
