@@ -5,7 +5,8 @@
  * codeword per byte column. Stripe i is the coefficient of x^(k+m-1-i), so data comes first and parity follows, highest
  * power first.
  *
- * Rules: no Python.h, no allocation, no global state that changes after gf256_init (except by gf256_use, for tests).
+ * Rules: no Python.h, no allocation, no global state that changes after gf256_init (except by gf256_use and
+ * gf256_stream_above, for tests). Helper threads live inside one call and end with it.
  * Callers have checked every count, length and overlap; nothing is read or written outside [p, p + len).
  */
 #ifndef QMAIL_GF256_H
@@ -31,16 +32,21 @@ typedef struct gf256_tables {
 
 extern gf256_tables gf256_table;
 
-/* ---- kernels: one set per instruction level ---- */
+/*
+ * ---- kernels: one set per instruction level ----
+ * stream: the outputs will not be read soon, so stores may bypass the cache
+ */
 
 typedef struct gf256_kernels {
     const char *name;
     /* dst = XOR of n sources, n >= 1 */
-    void (*xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *dst);
+    void (*xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *dst, int stream);
     /* m parities of k sources by polynomial division; g[j] is the coefficient of x^j, g[j] == g[m-j], g[0] == 1 */
-    void (*lfsr)(int k, int m, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g);
+    void (*lfsr)(int k, int m, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g,
+                 int stream);
     /* dst[r] = sum over c of cell[c * rows + r] * src[c]; rows <= GF256_ROWS */
-    void (*dense)(int rows, int cols, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *cell);
+    void (*dense)(int rows, int cols, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *cell,
+                  int stream);
     /* dst[r] ^= cell[r] * (was ^ now), any number of rows */
     void (*update)(int rows, size_t len, const uint8_t *was, const uint8_t *now, uint8_t *const *dst,
                    const uint8_t *cell);
@@ -60,11 +66,26 @@ void gf256_init(void);                  /* fill tables, look at the CPU, choose 
 int gf256_levels(const char **names);   /* levels this CPU can run, slowest first; names has GF256_LEVELS slots */
 int gf256_use(const char *name);        /* 0, or -1 if this CPU cannot run that level */
 const gf256_kernels *gf256_active(void);
+int gf256_streams(size_t size);         /* 1 if a call that touches so many bytes leaves nothing of them in the cache */
+size_t gf256_stream_above(size_t size); /* set that limit, the last-level cache by default; returns the old one */
+
+/* ---- threads ---- */
+
+#define GF256_THREADS 16                   /* most threads of one call */
+#define GF256_PER_THREAD ((size_t)4 << 20) /* least bytes of input per thread: to start one costs some 40 us */
+
+/*
+ * Run job(task, from, to) over the columns 0 .. len-1, cut at multiples of 4096 from the first. The caller works too;
+ * up to threads - 1 helpers join in if there are `size` bytes of input to keep them busy, and are gone on return.
+ */
+typedef void (*gf256_job)(void *task, size_t from, size_t to);
+void gf256_columns(gf256_job job, void *task, size_t len, size_t size, int threads);
 
 /* ---- the code ---- */
 
 typedef struct gf256_code {
     int k, m, n;
+    int threads;                    /* most threads of one call, the caller included */
     int b;                          /* first root is alpha^b, then b+1 .. b+m-1 */
     uint8_t g[GF256_STRIPES + 1];   /* generator polynomial, g[j] of x^j */
     uint8_t *matrix;                /* the same code as a matrix: m rows of k coefficients; storage of the owner */
@@ -82,7 +103,7 @@ static inline uint8_t gf256_mul(uint8_t a, uint8_t c)
 }
 
 /* matrix: room for m * k bytes that lives as long as the code */
-void gf256_code_init(gf256_code *code, int k, int m, uint8_t *matrix);
+void gf256_code_init(gf256_code *code, int k, int m, int threads, uint8_t *matrix);
 
 /* 1 if any stripe flagged in `written` shares a byte with any other stripe, else 0; all stripes have len bytes */
 int gf256_overlap(int n, size_t len, const uint8_t *const *stripe, const uint8_t *written);

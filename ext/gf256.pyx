@@ -27,10 +27,12 @@ cdef extern from "gf256.h" nogil:
     enum:
         GF256_STRIPES
         GF256_LEVELS
+        GF256_THREADS
     ctypedef struct gf256_code:
         int k
         int m
         int n
+        int threads
         uint8_t *matrix
     ctypedef struct gf256_kernels:
         const char *name
@@ -40,7 +42,8 @@ cdef extern from "gf256.h" nogil:
     int gf256_levels(const char **names)
     int gf256_use(const char *name)
     const gf256_kernels *gf256_active()
-    void gf256_code_init(gf256_code *code, int k, int m, uint8_t *matrix)
+    size_t gf256_stream_above(size_t size)
+    void gf256_code_init(gf256_code *code, int k, int m, int threads, uint8_t *matrix)
     bint gf256_overlap(int n, size_t size, const uint8_t **stripe, const uint8_t *written)
     void gf256_encode(const gf256_code *code, size_t size, const uint8_t **data, uint8_t **parity)
     void gf256_split(const gf256_code *code, size_t size, size_t each, const uint8_t *data, uint8_t **stripe)
@@ -145,31 +148,34 @@ cdef class ReedSolomon:
     XOR of all data. Objects never change after construction and may be shared by threads.
 
     k, m     data and parity stripes; k >= 1, m >= 1, k + m <= 255
-    raises   ValueError if k or m is out of range
+    threads  most threads of one call, 1..16, the caller included; with 4 MiB of data for each
+    raises   ValueError if one of them is out of range
     cost     O(m * (k + m)) once; about 1 us for 20 + 5
     source   docs/erasure.md, The Reed-Solomon code
     """
 
     cdef gf256_code code
 
-    def __cinit__(self, k, m):
+    def __cinit__(self, k, m, threads=1):
         cdef int data = number_in(k, 1, GF256_STRIPES - 1, "k")
         cdef int parity = number_in(m, 1, GF256_STRIPES - 1, "m")
         if data + parity > GF256_STRIPES:
             raise ValueError(f"k + m must be at most {GF256_STRIPES}, got {data} + {parity}")
+        cdef int workers = number_in(threads, 1, GF256_THREADS, "threads")
         cdef uint8_t *matrix = <uint8_t *>PyMem_Malloc(data * parity)
         if matrix is NULL:
             raise MemoryError
-        gf256_code_init(&self.code, data, parity, matrix)
+        gf256_code_init(&self.code, data, parity, workers, matrix)
 
     def __dealloc__(self):
         PyMem_Free(self.code.matrix)
 
     def __reduce__(self):
-        return ReedSolomon, (self.code.k, self.code.m)
+        return ReedSolomon, (self.code.k, self.code.m, self.code.threads)
 
     def __repr__(self):
-        return f"ReedSolomon(k={self.code.k}, m={self.code.m})"
+        threads = f", threads={self.code.threads}" if self.code.threads > 1 else ""
+        return f"ReedSolomon(k={self.code.k}, m={self.code.m}{threads})"
 
     @property
     def k(self):
@@ -185,6 +191,11 @@ cdef class ReedSolomon:
     def n(self):
         """All stripes, k + m."""
         return self.code.n
+
+    @property
+    def threads(self):
+        """Most threads of one call, the caller included."""
+        return self.code.threads
 
     def encode(self, data):
         """Cut an object into k stripes and add m parity stripes.
@@ -440,6 +451,11 @@ def set_isa(level):
     if gf256_use(level.encode()) < 0:
         raise ValueError(f"no GF(256) kernel {level!r} on this CPU; there are {', '.join(isa_levels())}")
     isa = gf256_active().name.decode()
+
+
+def _stream_above(size):
+    """Set from how many bytes per call on stores bypass the cache; for tests only. Returns the limit there was."""
+    return gf256_stream_above(size)
 
 
 def _choose():

@@ -33,6 +33,9 @@ typedef struct {
 #define V_TERM(v) avx2_term(v)
 #define V_MUL(f, t) _mm256_xor_si256(_mm256_shuffle_epi8((f).low, (t).low), _mm256_shuffle_epi8((f).high, (t).high))
 #define V_FUSED 0
+#define V_PAIRS 0
+#define V_STREAM(p, v) _mm256_stream_si256((__m256i *)(p), v)
+#define V_FENCE() _mm_sfence()
 #define W_LFSR(M) ((M) <= 3 ? 4 : (M) <= 5 ? 2 : 1) /* 16 registers */
 #define W_DENSE(R) ((R) <= 2 ? 4 : (R) <= 5 ? 2 : 1)
 

@@ -31,6 +31,9 @@ typedef __m256i vec, vfactor, vterm;
 #define V_TERM(v) (v)
 #define V_MUL(f, t) _mm256_gf2p8affine_epi64_epi8(t, f, 0)
 #define V_FUSED 0
+#define V_PAIRS 1
+#define V_STREAM(p, v) _mm256_stream_si256((__m256i *)(p), v)
+#define V_FENCE() _mm_sfence()
 #define W_LFSR(M) ((M) <= 3 ? 4 : (M) <= 6 ? 2 : 1) /* 16 registers */
 #define W_DENSE(R) ((R) <= 2 ? 4 : (R) <= 6 ? 2 : 1)
 

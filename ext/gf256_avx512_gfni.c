@@ -24,6 +24,7 @@ typedef __m512i vec, vfactor, vterm;
 
 #define V_LOAD(p) _mm512_loadu_si512(p)
 #define V_STORE(p, v) _mm512_storeu_si512(p, v)
+#define V_MASKED
 #define V_LOADN(p, n) _mm512_maskz_loadu_epi8(~(__mmask64)0 >> (64 - (n)), p)
 #define V_STOREN(p, v, n) _mm512_mask_storeu_epi8(p, ~(__mmask64)0 >> (64 - (n)), v)
 #define V_XOR(a, b) _mm512_xor_si512(a, b)
@@ -33,6 +34,9 @@ typedef __m512i vec, vfactor, vterm;
 #define V_TERM(v) (v)
 #define V_MUL(f, t) _mm512_gf2p8affine_epi64_epi8(t, f, 0)
 #define V_FUSED 1
+#define V_PAIRS 1
+#define V_STREAM(p, v) _mm512_stream_si512((void *)(p), v)
+#define V_FENCE() _mm_sfence()
 #define W_LFSR(M) ((M) <= 5 ? 4 : 2) /* 32 registers */
 #define W_DENSE(R) ((R) <= 4 ? 4 : 2)
 

@@ -11,6 +11,14 @@
 
 #include <string.h>
 
+#if defined(_MSC_VER) && !defined(__clang__) /* has no helper threads either */
+#define LOAD_RELAXED(x) (x)
+#define STORE_RELAXED(x, value) ((x) = (value))
+#else
+#define LOAD_RELAXED(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
+#define STORE_RELAXED(x, value) __atomic_store_n(&(x), value, __ATOMIC_RELAXED)
+#endif
+
 static inline uint8_t power(int e) /* alpha^e for e >= 0 */
 {
     return gf256_table.exp[e % 255];
@@ -24,11 +32,12 @@ static inline int locator(const gf256_code *code, int i)
 
 static void solve(const gf256_code *code, int rows, const uint8_t *want, const uint8_t *have, uint8_t *cell);
 
-void gf256_code_init(gf256_code *code, int k, int m, uint8_t *matrix)
+void gf256_code_init(gf256_code *code, int k, int m, int threads, uint8_t *matrix)
 {
     uint8_t have[GF256_STRIPES], want[GF256_STRIPES];
     memset(code, 0, sizeof *code);
     code->matrix = matrix;
+    code->threads = threads;
     code->k = k;
     code->m = m;
     code->n = k + m;
@@ -101,43 +110,117 @@ int gf256_overlap(int n, size_t len, const uint8_t *const *stripe, const uint8_t
     return met;
 }
 
+/* parity of `len` columns, on this thread */
+static void divide(const gf256_code *code, size_t len, const uint8_t *const *data, uint8_t *const *parity, int stream)
+{
+    gf256_active()->lfsr(code->k, code->m, len, data, parity, code->g, stream);
+}
+
+typedef struct {
+    const gf256_code *code;
+    const uint8_t *const *data;
+    uint8_t *const *parity;
+    int stream;
+} encode_task;
+
+static void encode_columns(void *argument, size_t from, size_t to)
+{
+    const encode_task *task = argument;
+    const int k = task->code->k, m = task->code->m;
+    const uint8_t *data[GF256_STRIPES];
+    uint8_t *parity[GF256_STRIPES];
+    for (int i = 0; i < k; i++) data[i] = task->data[i] + from;
+    for (int j = 0; j < m; j++) parity[j] = task->parity[j] + from;
+    divide(task->code, to - from, data, parity, task->stream);
+}
+
 void gf256_encode(const gf256_code *code, size_t len, const uint8_t *const *data, uint8_t *const *parity)
 {
-    gf256_active()->lfsr(code->k, code->m, len, data, parity, code->g);
+    encode_task task = {code, data, parity, gf256_streams(len * (size_t)code->n)};
+    if (code->threads == 1) /* shortest way for short stripes */
+        divide(code, len, data, parity, task.stream);
+    else
+        gf256_columns(encode_columns, &task, len, len * (size_t)code->k, code->threads);
+}
+
+typedef struct {
+    const gf256_code *code;
+    size_t size, len;
+    const uint8_t *data;
+    uint8_t *const *stripe;
+} split_task;
+
+static void split_columns(void *argument, size_t from, size_t to)
+{
+    const split_task *task = argument;
+    const gf256_code *code = task->code;
+    const int k = code->k, m = code->m;
+    const uint8_t *data[GF256_STRIPES];
+    uint8_t *parity[GF256_STRIPES];
+    const size_t step = 4096; /* copied and encoded in blocks, so that encoding reads what is still in the cache */
+    for (size_t o = from; o < to; o += step) {
+        const size_t part = to - o < step ? to - o : step;
+        for (int i = 0; i < k; i++) {
+            uint8_t *stripe = task->stripe[i] + o;
+            const size_t start = (size_t)i * task->len + o;
+            const size_t known = start >= task->size ? 0 : task->size - start < part ? task->size - start : part;
+            if (known)
+                memcpy(stripe, task->data + start, known);
+            if (known < part)
+                memset(stripe + known, 0, part - known);
+            data[i] = stripe;
+        }
+        for (int j = 0; j < m; j++) parity[j] = task->stripe[k + j] + o;
+        divide(code, part, data, parity, 0);
+    }
 }
 
 void gf256_split(const gf256_code *code, size_t size, size_t len, const uint8_t *data, uint8_t *const *stripe)
 {
-    const int k = code->k, m = code->m;
-    const uint8_t *from[GF256_STRIPES];
-    uint8_t *to[GF256_STRIPES];
-    const size_t step = 4096; /* copied and encoded in blocks, so that encoding reads what is still in the cache */
-    for (size_t o = 0; o < len; o += step) {
-        const size_t part = len - o < step ? len - o : step;
-        for (int i = 0; i < k; i++) {
-            const size_t start = (size_t)i * len + o;
-            const size_t known = start >= size ? 0 : size - start < part ? size - start : part;
-            if (known)
-                memcpy(stripe[i] + o, data + start, known);
-            if (known < part)
-                memset(stripe[i] + o + known, 0, part - known);
-            from[i] = stripe[i] + o;
-        }
-        for (int j = 0; j < m; j++) to[j] = stripe[k + j] + o;
-        gf256_encode(code, part, from, to);
-    }
+    split_task task = {code, size, len, data, stripe};
+    gf256_columns(split_columns, &task, len, size, code->threads);
 }
 
 /* dst = matrix * src, matrix[r * cols + c]: regrouped into passes of up to GF256_ROWS outputs, column by column */
 static void multiply(int rows, int cols, const uint8_t *matrix, size_t len, const uint8_t *const *src,
-                     uint8_t *const *dst)
+                     uint8_t *const *dst, int stream)
 {
     uint8_t cell[GF256_ROWS * GF256_STRIPES];
     for (int row = 0; row < rows; row += GF256_ROWS) {
         const int group = rows - row < GF256_ROWS ? rows - row : GF256_ROWS;
         for (int c = 0; c < cols; c++)
             for (int r = 0; r < group; r++) cell[c * group + r] = matrix[(row + r) * cols + c];
-        gf256_active()->dense(group, cols, len, src, dst + row, cell);
+        gf256_active()->dense(group, cols, len, src, dst + row, cell, stream);
+    }
+}
+
+typedef struct {
+    const gf256_code *code;
+    enum { SUM, DIVIDE, MULTIPLY } way;
+    int gone, left, stream;
+    const uint8_t *src[GF256_STRIPES]; /* the stripes that are left, in order */
+    uint8_t *dst[GF256_STRIPES];       /* those that are to be filled */
+    uint8_t matrix[127 * 128];         /* gone rows and k columns: gone <= m, so at most 127 * 128 */
+} repair_task;
+
+static void repair_columns(void *argument, size_t from, size_t to)
+{
+    const repair_task *task = argument;
+    const int k = task->code->k;
+    /* several passes over the inputs go in blocks, so that the later passes find them in the cache */
+    const size_t step = task->way == MULTIPLY && task->gone > GF256_ROWS ? 4096 : to - from;
+    const uint8_t *src[GF256_STRIPES];
+    uint8_t *dst[GF256_STRIPES];
+    for (size_t o = from; o < to; o += step) {
+        const size_t part = to - o < step ? to - o : step;
+        for (int i = 0; i < task->left; i++) src[i] = task->src[i] + o;
+        for (int i = 0; i < task->gone; i++) dst[i] = task->dst[i] + o;
+        if (task->way == SUM)
+            gf256_active()->xor_all(task->left, part, src, dst[0], task->stream);
+        else if (task->way == DIVIDE)
+            divide(task->code, part, src, dst, task->stream);
+        else
+            multiply(task->gone, k, task->matrix, part, src, dst, task->stream);
     }
 }
 
@@ -145,36 +228,31 @@ void gf256_reconstruct(const gf256_code *code, size_t len, uint8_t *const *strip
 {
     const int n = code->n, k = code->k, m = code->m;
     uint8_t want[GF256_STRIPES], have[GF256_STRIPES];
-    uint8_t matrix[128 * 128]; /* rows <= m and columns = k: at most 127 * 128 */
-    const uint8_t *src[GF256_STRIPES];
-    uint8_t *dst[GF256_STRIPES];
+    repair_task task;
     int gone = 0, left = 0;
     for (int i = 0; i < n; i++)
         if (lost[i]) {
-            dst[gone] = stripe[i];
+            task.dst[gone] = stripe[i];
             want[gone++] = (uint8_t)i;
         } else {
-            src[left] = stripe[i];
+            task.src[left] = stripe[i];
             have[left++] = (uint8_t)i;
         }
     if (!gone)
         return;
+    task.code = code;
+    task.gone = gone;
+    task.left = left;
+    task.stream = gf256_streams(len * (size_t)n);
     if (gone == 1 && m % 2) {
-        gf256_active()->xor_all(left, len, src, dst[0]);
+        task.way = SUM;
     } else if (gone == m && have[k - 1] == k - 1) { /* all data are here: the division is cheaper than the matrix */
-        gf256_encode(code, len, src, dst);
-    } else if (gone <= GF256_ROWS) {
-        solve(code, gone, want, have, matrix);
-        multiply(gone, k, matrix, len, src, dst);
-    } else { /* several passes over the inputs: in blocks, so that the later passes find them in the cache */
-        const size_t step = 4096;
-        solve(code, gone, want, have, matrix);
-        for (size_t o = 0; o < len; o += step) {
-            multiply(gone, k, matrix, len - o < step ? len - o : step, src, dst);
-            for (int i = 0; i < k; i++) src[i] += step;
-            for (int i = 0; i < gone; i++) dst[i] += step;
-        }
+        task.way = DIVIDE;
+    } else {
+        task.way = MULTIPLY;
+        solve(code, gone, want, have, task.matrix);
     }
+    gf256_columns(repair_columns, &task, len, len * (size_t)k, code->threads);
 }
 
 /* columns handled at a time when m stripes of scratch are needed */
@@ -183,22 +261,37 @@ static size_t scratch_step(int m)
     return (size_t)GF256_SCRATCH / (size_t)m / 64 * 64;
 }
 
-int gf256_verify(const gf256_code *code, size_t len, const uint8_t *const *stripe)
+typedef struct {
+    const gf256_code *code;
+    const uint8_t *const *stripe;
+    int agrees; /* only ever cleared, so threads may do so at any time */
+} verify_task;
+
+static void verify_columns(void *argument, size_t from, size_t to)
 {
-    const int k = code->k, m = code->m;
+    verify_task *task = argument;
+    const int k = task->code->k, m = task->code->m;
     const size_t step = scratch_step(m);
     uint8_t scratch[GF256_SCRATCH], *parity[GF256_STRIPES];
     const uint8_t *data[GF256_STRIPES];
     for (int j = 0; j < m; j++) parity[j] = scratch + (size_t)j * step;
-    for (size_t o = 0; o < len; o += step) {
-        const size_t part = len - o < step ? len - o : step;
-        for (int i = 0; i < k; i++) data[i] = stripe[i] + o;
-        gf256_encode(code, part, data, parity);
+    for (size_t o = from; o < to && LOAD_RELAXED(task->agrees); o += step) {
+        const size_t part = to - o < step ? to - o : step;
+        for (int i = 0; i < k; i++) data[i] = task->stripe[i] + o;
+        divide(task->code, part, data, parity, 0);
         for (int j = 0; j < m; j++)
-            if (memcmp(parity[j], stripe[k + j] + o, part))
-                return 0;
+            if (memcmp(parity[j], task->stripe[k + j] + o, part)) {
+                STORE_RELAXED(task->agrees, 0);
+                return;
+            }
     }
-    return 1;
+}
+
+int gf256_verify(const gf256_code *code, size_t len, const uint8_t *const *stripe)
+{
+    verify_task task = {code, stripe, 1};
+    gf256_columns(verify_columns, &task, len, len * (size_t)code->k, code->threads);
+    return task.agrees;
 }
 
 void gf256_update(const gf256_code *code, int index, size_t len, const uint8_t *was, const uint8_t *now,
@@ -316,7 +409,7 @@ static void remainder_of(const gf256_code *code, size_t o, size_t part, const ui
 {
     const uint8_t *data[GF256_STRIPES];
     for (int i = 0; i < code->k; i++) data[i] = stripe[i] ? stripe[i] + o : zeros;
-    gf256_encode(code, part, data, rem);
+    divide(code, part, data, rem, 0);
     for (int j = 0; j < code->m; j++) {
         if (!stripe[code->k + j])
             continue;
@@ -353,7 +446,7 @@ int gf256_locate(const gf256_code *code, size_t len, const uint8_t *const *strip
         remainder_of(code, o, part, stripe, work->zeros, rem);
         if (next_dirty(m, rem, 0, part) == part)
             continue;
-        multiply(rows, m, work->blind, part, seen, syn);
+        multiply(rows, m, work->blind, part, seen, syn, 0);
         for (size_t column = 0; (column = next_dirty(rows, syn, column, part)) < part; column++) {
             syndromes(spare, m, work->base, seen, column, t);
             const int count = explain(code, spare, t, missing, named);
@@ -373,7 +466,7 @@ int gf256_locate(const gf256_code *code, size_t len, const uint8_t *const *strip
                 continue;
             for (int i = 0; i < n; i++) hidden[i] = missing[i] || (found <= spare / 2 && wrong[i]);
             rows = blind_rows(code, hidden, work->blind);
-            multiply(rows, m, work->blind, part, seen, syn);
+            multiply(rows, m, work->blind, part, seen, syn, 0);
         }
     }
     return found;

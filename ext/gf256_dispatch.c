@@ -22,6 +22,7 @@ gf256_tables gf256_table;
 static const gf256_kernels *levels[GF256_LEVELS];
 static int level_count;
 static const gf256_kernels *active;
+static size_t stream_limit = (size_t)32 << 20;
 
 static void fill_tables(void)
 {
@@ -57,20 +58,36 @@ typedef struct {
     uint32_t a, b, c, d;
 } cpuid_words;
 
-static cpuid_words cpuid(uint32_t leaf)
+static cpuid_words cpuid(uint32_t leaf, uint32_t subleaf)
 {
     cpuid_words w = {0, 0, 0, 0};
 #if defined(_MSC_VER)
     int r[4];
-    __cpuid(r, 0);
+    __cpuid(r, (int)(leaf & 0x80000000));
     if ((uint32_t)r[0] >= leaf) {
-        __cpuidex(r, (int)leaf, 0);
+        __cpuidex(r, (int)leaf, (int)subleaf);
         w.a = (uint32_t)r[0], w.b = (uint32_t)r[1], w.c = (uint32_t)r[2], w.d = (uint32_t)r[3];
     }
 #else
-    __get_cpuid_count(leaf, 0, &w.a, &w.b, &w.c, &w.d);
+    __get_cpuid_count(leaf, subleaf, &w.a, &w.b, &w.c, &w.d);
 #endif
     return w;
+}
+
+/* bytes of the largest cache that CPUID describes, 0 if it describes none; Intel and AMD use two leaves, one form */
+static size_t last_cache(void)
+{
+    size_t most = 0;
+    for (uint32_t leaf = 4; leaf; leaf = leaf == 4 ? 0x8000001D : 0)
+        for (uint32_t i = 0; i < 8; i++) {
+            const cpuid_words w = cpuid(leaf, i);
+            if (!(w.a & 31))
+                break;
+            const size_t ways = (w.b >> 22) + 1, parts = (w.b >> 12 & 1023) + 1, line = (w.b & 4095) + 1;
+            const size_t size = ways * parts * line * ((size_t)w.c + 1);
+            most = size > most ? size : most;
+        }
+    return most;
 }
 
 static uint64_t saved_registers(void)
@@ -92,7 +109,7 @@ void gf256_init(void)
     fill_tables();
     offer(gf256_scalar, 1);
 #ifdef GF_X86
-    const cpuid_words one = cpuid(1), seven = cpuid(7);
+    const cpuid_words one = cpuid(1, 0), seven = cpuid(7, 0);
     const int osxsave = one.c >> 27 & 1;
     const uint64_t saved = osxsave ? saved_registers() : 0;
     const int ymm = (saved & 0x06) == 0x06 && (one.c >> 28 & 1);
@@ -103,6 +120,8 @@ void gf256_init(void)
     offer(gf256_avx2, avx2);
     offer(gf256_avx2_gfni, avx2 && gfni);
     offer(gf256_avx512_gfni, avx512 && gfni);
+    const size_t cache = last_cache();
+    stream_limit = cache ? cache : stream_limit;
 #endif
     offer(gf256_neon, 1);
     active = levels[level_count - 1];
@@ -127,4 +146,16 @@ int gf256_use(const char *name)
 const gf256_kernels *gf256_active(void)
 {
     return active;
+}
+
+int gf256_streams(size_t size)
+{
+    return size > stream_limit;
+}
+
+size_t gf256_stream_above(size_t size)
+{
+    const size_t before = stream_limit;
+    stream_limit = size;
+    return before;
 }

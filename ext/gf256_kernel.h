@@ -8,8 +8,10 @@
  *   vfactor          a coefficient made ready; V_FACTOR(c) makes one from a byte
  *   vterm            a vector made ready to be multiplied (nibbles split); V_TERM(v) makes one
  *   V_MUL(f, t)      product, a vec
- *   V_FUSED          1 if V_XOR3 is one instruction: then two inputs are taken per step
- *   and optionally V_LOADN(p, n), V_STOREN(p, v, n) for n < VB bytes; the rest of a loaded vector is zero
+ *   V_FUSED          1 if V_XOR3 is one instruction: then the matrix product takes two inputs per step
+ *   V_PAIRS          1 if the division takes two inputs per step: pays where a product is one instruction
+ * optionally V_MASKED with V_LOADN(p, n), V_STOREN(p, v, n) for n <= VB bytes; the rest of a loaded vector is zero
+ * optionally V_STREAM(p, v), a store to an aligned address that bypasses the cache, and V_FENCE() behind the last
  * and W_LFSR(M), W_DENSE(R): how many vectors wide a tile is, so that its state fits the registers.
  *
  * Once inlined, every loop over M, R and W has constant bounds, so the arrays of vectors live in registers. A tile
@@ -59,14 +61,21 @@ GF_INLINE void K(storen)(uint8_t *p, vec v, size_t n)
 #define V_STOREN(p, v, n) K(storen)(p, v, n)
 #endif
 
-/* part == 0: a whole vector, known at compile time wherever speed matters */
-#define GF_GET(p, part) ((part) ? V_LOADN(p, part) : V_LOAD(p))
-#define GF_PUT(p, v, part)         \
-    do {                           \
-        if (part)                  \
-            V_STOREN(p, v, part);  \
-        else                       \
-            V_STORE(p, v);         \
+/* Vector w of the W of a tile. part != 0: only so many bytes of the last one; known at compile time to be 0 or not. */
+#define GF_GET(p, w, part) ((part) && (w) == W - 1 ? V_LOADN(p, part) : V_LOAD(p))
+#ifdef V_STREAM
+#define GF_BYPASS(p, v) V_STREAM(p, v)
+#else
+#define GF_BYPASS(p, v) V_STORE(p, v) /* no tile asks for it */
+#endif
+#define GF_PUT(p, v, w, part, nt)     \
+    do {                              \
+        if (nt)                       \
+            GF_BYPASS(p, v);          \
+        else if ((part) && (w) == W - 1) \
+            V_STOREN(p, v, part);     \
+        else                          \
+            V_STORE(p, v);            \
     } while (0)
 
 GF_INLINE void K(ahead)(const int W, const uint8_t *p)
@@ -79,51 +88,110 @@ GF_INLINE void K(ahead)(const int W, const uint8_t *p)
 }
 
 /*
- * Run TILE(width, offset, part) over all columns: the widest tile that fits, overlapping at the end; a partial vector
- * if there are fewer columns than that.
+ * Columns in front of the first aligned vector, for streaming stores into all of `count` outputs; -1 if they are not
+ * wanted, or no such column is common to all outputs.
  */
-#define GF_SWEEP(WIDE, TILE)                                    \
-    do {                                                        \
-        if (len >= (size_t)(WIDE) * VB)                         \
-            GF_SWEEP_AT(WIDE, TILE);                            \
-        else if ((WIDE) > 2 && len >= (size_t)2 * VB)           \
-            GF_SWEEP_AT(2, TILE);                               \
-        else if (len >= VB)                                     \
-            GF_SWEEP_AT(1, TILE);                               \
-        else if (len)                                           \
-            TILE(1, 0, len);                                    \
+static inline ptrdiff_t K(lead)(int count, size_t len, uint8_t *const *dst, int stream)
+{
+#ifdef V_STREAM
+    const uintptr_t at = (uintptr_t)dst[0];
+    if (!stream || len < VB)
+        return -1;
+    for (int i = 1; i < count; i++)
+        if (((uintptr_t)dst[i] ^ at) % VB)
+            return -1;
+    return (ptrdiff_t)((0 - at) % VB);
+#else
+    (void)count, (void)len, (void)dst, (void)stream;
+    return -1;
+#endif
+}
+
+/*
+ * Run TILE(width, offset, part, nt) over all columns; nt is 1 where the stores bypass the cache. With masked loads the
+ * columns behind the last whole tile are one narrower tile whose last vector is partial. Without, they are the widest
+ * tile that fits, overlapping at the end, and only fewer columns than a vector holds are a partial one.
+ */
+#ifdef V_STREAM
+#define GF_STREAM(WIDE, TILE)                                                    \
+    if (lead >= 0) {                                                             \
+        o = (size_t)lead;                                                        \
+        if (o)                                                                   \
+            TILE(1, 0, o, 0);                                                    \
+        for (; o + (size_t)(WIDE) * VB <= len; o += (size_t)(WIDE) * VB)         \
+            TILE(WIDE, o, 0, 1);                                                 \
+        V_FENCE();                                                               \
+    }
+#else
+#define GF_STREAM(WIDE, TILE) (void)lead;
+#endif
+
+#ifdef V_MASKED
+#define GF_SWEEP(WIDE, TILE, count, dst)                                         \
+    do {                                                                         \
+        const ptrdiff_t lead = K(lead)(count, len, dst, stream);                 \
+        size_t o = 0;                                                            \
+        GF_STREAM(WIDE, TILE)                                                    \
+        for (; o + (size_t)(WIDE) * VB <= len; o += (size_t)(WIDE) * VB)         \
+            TILE(WIDE, o, 0, 0);                                                 \
+        if (o == len)                                                            \
+            break;                                                               \
+        const size_t whole = (len - o - 1) / VB, part = len - o - whole * VB;    \
+        if ((WIDE) > 2 && whole == 3)                                            \
+            TILE((WIDE) > 2 ? 4 : 1, o, part, 0);                                \
+        else if ((WIDE) > 2 && whole == 2)                                       \
+            TILE((WIDE) > 2 ? 3 : 1, o, part, 0);                                \
+        else if (whole == 1)                                                     \
+            TILE(2, o, part, 0);                                                 \
+        else                                                                     \
+            TILE(1, o, part, 0);                                                 \
     } while (0)
-#define GF_SWEEP_AT(W, TILE)                                    \
-    do {                                                        \
-        size_t o = 0;                                           \
-        for (; o + (size_t)(W) * VB <= len; o += (size_t)(W) * VB) \
-            TILE(W, o, 0);                                      \
-        if (o < len)                                            \
-            TILE(W, len - (size_t)(W) * VB, 0);                 \
+#else
+#define GF_SWEEP(WIDE, TILE, count, dst)                                         \
+    do {                                                                         \
+        const ptrdiff_t lead = K(lead)(count, len, dst, stream);                 \
+        size_t o = 0;                                                            \
+        GF_STREAM(WIDE, TILE)                                                    \
+        if (len >= (size_t)(WIDE) * VB)                                          \
+            GF_SWEEP_AT(WIDE, TILE);                                             \
+        else if ((WIDE) > 2 && len >= (size_t)2 * VB)                            \
+            GF_SWEEP_AT(2, TILE);                                                \
+        else if (len >= VB)                                                      \
+            GF_SWEEP_AT(1, TILE);                                                \
+        else if (len)                                                            \
+            TILE(1, 0, len, 0);                                                  \
     } while (0)
+#define GF_SWEEP_AT(W, TILE)                                                     \
+    do {                                                                         \
+        for (; o + (size_t)(W) * VB <= len; o += (size_t)(W) * VB)               \
+            TILE(W, o, 0, 0);                                                    \
+        if (o < len)                                                             \
+            TILE(W, len - (size_t)(W) * VB, 0, 0);                               \
+    } while (0)
+#endif
 
 /* ---- xor_all: so little work per load that asking ahead costs as much as it gains; the hardware is left to it ---- */
 
-GF_INLINE void K(xor_tile)(const int W, size_t o, size_t part, int n, const uint8_t *const *src, uint8_t *dst)
+GF_INLINE void K(xor_tile)(const int W, size_t o, size_t part, const int nt, int n, const uint8_t *const *src, uint8_t *dst)
 {
     vec a[4];
-    GF_UNROLL for (int w = 0; w < W; w++) a[w] = GF_GET(src[0] + o + w * VB, part);
+    GF_UNROLL for (int w = 0; w < W; w++) a[w] = GF_GET(src[0] + o + w * VB, w, part);
     int i = 1;
     for (; i + 2 <= n; i += 2) {
         const uint8_t *p = src[i] + o, *q = src[i + 1] + o;
-        GF_UNROLL for (int w = 0; w < W; w++) a[w] = V_XOR3(a[w], GF_GET(p + w * VB, part), GF_GET(q + w * VB, part));
+        GF_UNROLL for (int w = 0; w < W; w++) a[w] = V_XOR3(a[w], GF_GET(p + w * VB, w, part), GF_GET(q + w * VB, w, part));
     }
     if (i < n) {
         const uint8_t *p = src[i] + o;
-        GF_UNROLL for (int w = 0; w < W; w++) a[w] = V_XOR(a[w], GF_GET(p + w * VB, part));
+        GF_UNROLL for (int w = 0; w < W; w++) a[w] = V_XOR(a[w], GF_GET(p + w * VB, w, part));
     }
-    GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst + o + w * VB, a[w], part);
+    GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst + o + w * VB, a[w], w, part, nt);
 }
 
-static void K(xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *dst)
+static void K(xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *dst, int stream)
 {
-#define TILE(W, o, part) K(xor_tile)(W, o, part, n, src, dst)
-    GF_SWEEP(4, TILE);
+#define TILE(W, o, part, nt) K(xor_tile)(W, o, part, nt, n, src, dst)
+    GF_SWEEP(4, TILE, 1, &dst);
 #undef TILE
 }
 
@@ -134,68 +202,84 @@ static void K(xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *ds
  */
 #define GF_Q(q, j) ((q)[(j) <= M / 2 ? (j) : M - (j)])
 
-GF_INLINE void K(lfsr_tile)(const int M, const int W, size_t o, size_t part, int k, const uint8_t *const *src,
-                            uint8_t *const *dst, const uint8_t *g)
+GF_INLINE void K(lfsr_tile)(const int M, const int W, size_t o, size_t part, const int nt, int k,
+                            const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g)
 {
     vfactor c[5];
     vec s[8][4];
     GF_UNROLL for (int j = 1; j <= M / 2; j++) c[j] = V_FACTOR(g[j]);
     GF_UNROLL for (int j = 0; j < M; j++) GF_UNROLL for (int w = 0; w < W; w++) s[j][w] = V_ZERO;
 
+    /* f is carried with the next input already added, which takes that XOR off the path from product to product */
+    vec f[4];
+    GF_UNROLL for (int w = 0; w < W; w++) f[w] = GF_GET(src[0] + o + w * VB, w, part);
     int i = 0;
-#if V_FUSED
+#if V_PAIRS
     /* two inputs at once: every new state is the XOR of three values, one instruction each */
-    for (; i + 2 <= k; i += 2) {
-        const uint8_t *p = src[i] + o, *p2 = src[i + 1] + o;
+    for (; i + 3 <= k; i += 2) {
+        const uint8_t *p = src[i + 1] + o, *next = src[i + 2] + o;
         K(ahead)(W, p);
-        K(ahead)(W, p2);
+        K(ahead)(W, next);
         GF_UNROLL for (int w = 0; w < W; w++)
         {
             vec q[5], q2[5];
-            vec f = V_XOR(GF_GET(p + w * VB, part), s[M - 1][w]);
-            vterm x = V_TERM(f);
+            vterm x = V_TERM(f[w]);
             GF_UNROLL for (int j = 1; j <= M / 2; j++) q[j] = V_MUL(c[j], x);
-            vec f2 = V_XOR3(GF_GET(p2 + w * VB, part), s[M - 2][w], GF_Q(q, M - 1));
+            vec f2 = V_XOR3(GF_GET(p + w * VB, w, part), s[M - 2][w], GF_Q(q, M - 1));
+            vec in = GF_GET(next + w * VB, w, part);
             vterm x2 = V_TERM(f2);
             GF_UNROLL for (int j = 1; j <= M / 2; j++) q2[j] = V_MUL(c[j], x2);
-            GF_UNROLL for (int j = M - 1; j >= 2; j--) s[j][w] = V_XOR3(s[j - 2][w], GF_Q(q, j - 1), GF_Q(q2, j));
-            s[1][w] = V_XOR(f, GF_Q(q2, 1));
+            vec was = f[w];
+            f[w] = M == 2 ? V_XOR3(in, was, GF_Q(q2, 1))
+                          : V_XOR3(V_XOR(in, s[M > 2 ? M - 3 : 0][w]), GF_Q(q, M - 2), GF_Q(q2, M - 1));
+            GF_UNROLL for (int j = M - 2; j >= 2; j--) s[j][w] = V_XOR3(s[j - 2][w], GF_Q(q, j - 1), GF_Q(q2, j));
+            if (M > 2)
+                s[1][w] = V_XOR(was, GF_Q(q2, 1));
             s[0][w] = f2;
         }
     }
 #endif
-    for (; i < k; i++) {
-        const uint8_t *p = src[i] + o;
-        K(ahead)(W, p);
+    for (; i + 2 <= k; i++) {
+        const uint8_t *next = src[i + 1] + o;
+        K(ahead)(W, next);
         GF_UNROLL for (int w = 0; w < W; w++)
         {
-            vec q[5];
-            vec f = V_XOR(GF_GET(p + w * VB, part), s[M - 1][w]);
-            vterm x = V_TERM(f);
+            vec q[5], was = f[w];
+            vterm x = V_TERM(was);
             GF_UNROLL for (int j = 1; j <= M / 2; j++) q[j] = V_MUL(c[j], x);
-            GF_UNROLL for (int j = M - 1; j >= 1; j--) s[j][w] = V_XOR(s[j - 1][w], GF_Q(q, j));
-            s[0][w] = f;
+            f[w] = V_XOR3(GF_GET(next + w * VB, w, part), s[M - 2][w], GF_Q(q, M - 1));
+            GF_UNROLL for (int j = M - 2; j >= 1; j--) s[j][w] = V_XOR(s[j - 1][w], GF_Q(q, j));
+            s[0][w] = was;
         }
+    }
+    GF_UNROLL for (int w = 0; w < W; w++) /* the last input */
+    {
+        vec q[5];
+        vterm x = V_TERM(f[w]);
+        GF_UNROLL for (int j = 1; j <= M / 2; j++) q[j] = V_MUL(c[j], x);
+        GF_UNROLL for (int j = M - 1; j >= 1; j--) s[j][w] = V_XOR(s[j - 1][w], GF_Q(q, j));
+        s[0][w] = f[w];
     }
     GF_UNROLL for (int j = 0; j < M; j++)
     {
         uint8_t *p = dst[M - 1 - j] + o;
-        GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(p + w * VB, s[j][w], part);
+        GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(p + w * VB, s[j][w], w, part, nt);
     }
 }
 
 #define GF_LFSR(M)                                                                                                     \
-    static void K(lfsr_##M)(int k, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g)       \
+    static void K(lfsr_##M)(int k, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g,       \
+                            int stream)                                                                                \
     {                                                                                                                  \
-        GF_SWEEP(W_LFSR(M), GF_LFSR_TILE_##M);                                                                         \
+        GF_SWEEP(W_LFSR(M), GF_LFSR_TILE_##M, M, dst);                                                                 \
     }
-#define GF_LFSR_TILE_2(W, o, part) K(lfsr_tile)(2, W, o, part, k, src, dst, g)
-#define GF_LFSR_TILE_3(W, o, part) K(lfsr_tile)(3, W, o, part, k, src, dst, g)
-#define GF_LFSR_TILE_4(W, o, part) K(lfsr_tile)(4, W, o, part, k, src, dst, g)
-#define GF_LFSR_TILE_5(W, o, part) K(lfsr_tile)(5, W, o, part, k, src, dst, g)
-#define GF_LFSR_TILE_6(W, o, part) K(lfsr_tile)(6, W, o, part, k, src, dst, g)
-#define GF_LFSR_TILE_7(W, o, part) K(lfsr_tile)(7, W, o, part, k, src, dst, g)
-#define GF_LFSR_TILE_8(W, o, part) K(lfsr_tile)(8, W, o, part, k, src, dst, g)
+#define GF_LFSR_TILE_2(W, o, part, nt) K(lfsr_tile)(2, W, o, part, nt, k, src, dst, g)
+#define GF_LFSR_TILE_3(W, o, part, nt) K(lfsr_tile)(3, W, o, part, nt, k, src, dst, g)
+#define GF_LFSR_TILE_4(W, o, part, nt) K(lfsr_tile)(4, W, o, part, nt, k, src, dst, g)
+#define GF_LFSR_TILE_5(W, o, part, nt) K(lfsr_tile)(5, W, o, part, nt, k, src, dst, g)
+#define GF_LFSR_TILE_6(W, o, part, nt) K(lfsr_tile)(6, W, o, part, nt, k, src, dst, g)
+#define GF_LFSR_TILE_7(W, o, part, nt) K(lfsr_tile)(7, W, o, part, nt, k, src, dst, g)
+#define GF_LFSR_TILE_8(W, o, part, nt) K(lfsr_tile)(8, W, o, part, nt, k, src, dst, g)
 GF_LFSR(2)
 GF_LFSR(3)
 GF_LFSR(4)
@@ -208,7 +292,7 @@ GF_LFSR(8)
  * More than 8 parities: the state lives in memory as a ring. The slot that holds s[M-1] takes f and thereby becomes
  * s[0], every other slot keeps its place and only gains g f, so nothing is ever moved.
  */
-GF_INLINE void K(lfsr_ring)(const int W, size_t o, size_t part, int k, int m, const uint8_t *const *src,
+GF_INLINE void K(lfsr_ring)(const int W, size_t o, size_t part, const int nt, int k, int m, const uint8_t *const *src,
                             uint8_t *const *dst, const uint8_t *g)
 {
     vec s[GF256_STRIPES][2];
@@ -220,7 +304,7 @@ GF_INLINE void K(lfsr_ring)(const int W, size_t o, size_t part, int k, int m, co
         K(ahead)(W, p);
         GF_UNROLL for (int w = 0; w < W; w++)
         {
-            vec f = V_XOR(GF_GET(p + w * VB, part), s[top][w]);
+            vec f = V_XOR(GF_GET(p + w * VB, w, part), s[top][w]);
             s[top][w] = f;
             x[w] = V_TERM(f);
         }
@@ -241,36 +325,38 @@ GF_INLINE void K(lfsr_ring)(const int W, size_t o, size_t part, int k, int m, co
     }
     for (int j = 0; j < m; j++) {
         const int slot = (top + 1 + j) % m;
-        GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst[m - 1 - j] + o + w * VB, s[slot][w], part);
+        GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst[m - 1 - j] + o + w * VB, s[slot][w], w, part, nt);
     }
 }
 
-static void K(lfsr_any)(int k, int m, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g)
+static void K(lfsr_any)(int k, int m, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g,
+                        int stream)
 {
-#define TILE(W, o, part) K(lfsr_ring)(W, o, part, k, m, src, dst, g)
-    GF_SWEEP(2, TILE);
+#define TILE(W, o, part, nt) K(lfsr_ring)(W, o, part, nt, k, m, src, dst, g)
+    GF_SWEEP(2, TILE, m, dst);
 #undef TILE
 }
 
-static void K(lfsr)(int k, int m, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g)
+static void K(lfsr)(int k, int m, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g,
+                    int stream)
 {
     switch (m) {
-    case 1: K(xor_all)(k, len, src, dst[0]); break;
-    case 2: K(lfsr_2)(k, len, src, dst, g); break;
-    case 3: K(lfsr_3)(k, len, src, dst, g); break;
-    case 4: K(lfsr_4)(k, len, src, dst, g); break;
-    case 5: K(lfsr_5)(k, len, src, dst, g); break;
-    case 6: K(lfsr_6)(k, len, src, dst, g); break;
-    case 7: K(lfsr_7)(k, len, src, dst, g); break;
-    case 8: K(lfsr_8)(k, len, src, dst, g); break;
-    default: K(lfsr_any)(k, m, len, src, dst, g);
+    case 1: K(xor_all)(k, len, src, dst[0], stream); break;
+    case 2: K(lfsr_2)(k, len, src, dst, g, stream); break;
+    case 3: K(lfsr_3)(k, len, src, dst, g, stream); break;
+    case 4: K(lfsr_4)(k, len, src, dst, g, stream); break;
+    case 5: K(lfsr_5)(k, len, src, dst, g, stream); break;
+    case 6: K(lfsr_6)(k, len, src, dst, g, stream); break;
+    case 7: K(lfsr_7)(k, len, src, dst, g, stream); break;
+    case 8: K(lfsr_8)(k, len, src, dst, g, stream); break;
+    default: K(lfsr_any)(k, m, len, src, dst, g, stream);
     }
 }
 
 /* ---- dense: any matrix, up to GF256_ROWS outputs held in registers ---- */
 
-GF_INLINE void K(dense_tile)(const int R, const int W, size_t o, size_t part, int cols, const uint8_t *const *src,
-                             uint8_t *const *dst, const uint8_t *cell)
+GF_INLINE void K(dense_tile)(const int R, const int W, size_t o, size_t part, const int nt, int cols,
+                             const uint8_t *const *src, uint8_t *const *dst, const uint8_t *cell)
 {
     vec a[8][4];
     GF_UNROLL for (int r = 0; r < R; r++) GF_UNROLL for (int w = 0; w < W; w++) a[r][w] = V_ZERO;
@@ -281,8 +367,8 @@ GF_INLINE void K(dense_tile)(const int R, const int W, size_t o, size_t part, in
         vterm x[4], x2[4];
         K(ahead)(W, p);
         K(ahead)(W, p2);
-        GF_UNROLL for (int w = 0; w < W; w++) x[w] = V_TERM(GF_GET(p + w * VB, part));
-        GF_UNROLL for (int w = 0; w < W; w++) x2[w] = V_TERM(GF_GET(p2 + w * VB, part));
+        GF_UNROLL for (int w = 0; w < W; w++) x[w] = V_TERM(GF_GET(p + w * VB, w, part));
+        GF_UNROLL for (int w = 0; w < W; w++) x2[w] = V_TERM(GF_GET(p2 + w * VB, w, part));
         GF_UNROLL for (int r = 0; r < R; r++)
         {
             vfactor c = V_FACTOR(cell[r]), c2 = V_FACTOR(cell[R + r]);
@@ -294,7 +380,7 @@ GF_INLINE void K(dense_tile)(const int R, const int W, size_t o, size_t part, in
         const uint8_t *p = src[i] + o;
         vterm x[4];
         K(ahead)(W, p);
-        GF_UNROLL for (int w = 0; w < W; w++) x[w] = V_TERM(GF_GET(p + w * VB, part));
+        GF_UNROLL for (int w = 0; w < W; w++) x[w] = V_TERM(GF_GET(p + w * VB, w, part));
         GF_UNROLL for (int r = 0; r < R; r++)
         {
             vfactor c = V_FACTOR(cell[r]);
@@ -303,24 +389,24 @@ GF_INLINE void K(dense_tile)(const int R, const int W, size_t o, size_t part, in
     }
     GF_UNROLL for (int r = 0; r < R; r++)
     {
-        GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst[r] + o + w * VB, a[r][w], part);
+        GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst[r] + o + w * VB, a[r][w], w, part, nt);
     }
 }
 
 #define GF_DENSE(R)                                                                                                    \
     static void K(dense_##R)(int cols, size_t len, const uint8_t *const *src, uint8_t *const *dst,                     \
-                             const uint8_t *cell)                                                                      \
+                             const uint8_t *cell, int stream)                                                          \
     {                                                                                                                  \
-        GF_SWEEP(W_DENSE(R), GF_DENSE_TILE_##R);                                                                       \
+        GF_SWEEP(W_DENSE(R), GF_DENSE_TILE_##R, R, dst);                                                               \
     }
-#define GF_DENSE_TILE_1(W, o, part) K(dense_tile)(1, W, o, part, cols, src, dst, cell)
-#define GF_DENSE_TILE_2(W, o, part) K(dense_tile)(2, W, o, part, cols, src, dst, cell)
-#define GF_DENSE_TILE_3(W, o, part) K(dense_tile)(3, W, o, part, cols, src, dst, cell)
-#define GF_DENSE_TILE_4(W, o, part) K(dense_tile)(4, W, o, part, cols, src, dst, cell)
-#define GF_DENSE_TILE_5(W, o, part) K(dense_tile)(5, W, o, part, cols, src, dst, cell)
-#define GF_DENSE_TILE_6(W, o, part) K(dense_tile)(6, W, o, part, cols, src, dst, cell)
-#define GF_DENSE_TILE_7(W, o, part) K(dense_tile)(7, W, o, part, cols, src, dst, cell)
-#define GF_DENSE_TILE_8(W, o, part) K(dense_tile)(8, W, o, part, cols, src, dst, cell)
+#define GF_DENSE_TILE_1(W, o, part, nt) K(dense_tile)(1, W, o, part, nt, cols, src, dst, cell)
+#define GF_DENSE_TILE_2(W, o, part, nt) K(dense_tile)(2, W, o, part, nt, cols, src, dst, cell)
+#define GF_DENSE_TILE_3(W, o, part, nt) K(dense_tile)(3, W, o, part, nt, cols, src, dst, cell)
+#define GF_DENSE_TILE_4(W, o, part, nt) K(dense_tile)(4, W, o, part, nt, cols, src, dst, cell)
+#define GF_DENSE_TILE_5(W, o, part, nt) K(dense_tile)(5, W, o, part, nt, cols, src, dst, cell)
+#define GF_DENSE_TILE_6(W, o, part, nt) K(dense_tile)(6, W, o, part, nt, cols, src, dst, cell)
+#define GF_DENSE_TILE_7(W, o, part, nt) K(dense_tile)(7, W, o, part, nt, cols, src, dst, cell)
+#define GF_DENSE_TILE_8(W, o, part, nt) K(dense_tile)(8, W, o, part, nt, cols, src, dst, cell)
 GF_DENSE(1)
 GF_DENSE(2)
 GF_DENSE(3)
@@ -331,17 +417,17 @@ GF_DENSE(7)
 GF_DENSE(8)
 
 static void K(dense)(int rows, int cols, size_t len, const uint8_t *const *src, uint8_t *const *dst,
-                     const uint8_t *cell)
+                     const uint8_t *cell, int stream)
 {
     switch (rows) {
-    case 1: K(dense_1)(cols, len, src, dst, cell); break;
-    case 2: K(dense_2)(cols, len, src, dst, cell); break;
-    case 3: K(dense_3)(cols, len, src, dst, cell); break;
-    case 4: K(dense_4)(cols, len, src, dst, cell); break;
-    case 5: K(dense_5)(cols, len, src, dst, cell); break;
-    case 6: K(dense_6)(cols, len, src, dst, cell); break;
-    case 7: K(dense_7)(cols, len, src, dst, cell); break;
-    case 8: K(dense_8)(cols, len, src, dst, cell); break;
+    case 1: K(dense_1)(cols, len, src, dst, cell, stream); break;
+    case 2: K(dense_2)(cols, len, src, dst, cell, stream); break;
+    case 3: K(dense_3)(cols, len, src, dst, cell, stream); break;
+    case 4: K(dense_4)(cols, len, src, dst, cell, stream); break;
+    case 5: K(dense_5)(cols, len, src, dst, cell, stream); break;
+    case 6: K(dense_6)(cols, len, src, dst, cell, stream); break;
+    case 7: K(dense_7)(cols, len, src, dst, cell, stream); break;
+    case 8: K(dense_8)(cols, len, src, dst, cell, stream); break;
     }
 }
 
@@ -352,12 +438,12 @@ GF_INLINE void K(update_tile)(const int W, size_t o, size_t part, int rows, cons
 {
     vterm x[2];
     GF_UNROLL for (int w = 0; w < W; w++)
-        x[w] = V_TERM(V_XOR(GF_GET(was + o + w * VB, part), GF_GET(now + o + w * VB, part)));
+        x[w] = V_TERM(V_XOR(GF_GET(was + o + w * VB, w, part), GF_GET(now + o + w * VB, w, part)));
     for (int r = 0; r < rows; r++) {
         uint8_t *p = dst[r] + o;
         vfactor c = V_FACTOR(cell[r]);
         GF_UNROLL for (int w = 0; w < W; w++)
-            GF_PUT(p + w * VB, V_XOR(GF_GET(p + w * VB, part), V_MUL(c, x[w])), part);
+            GF_PUT(p + w * VB, V_XOR(GF_GET(p + w * VB, w, part), V_MUL(c, x[w])), w, part, 0);
     }
 }
 

@@ -26,6 +26,7 @@ typedef struct {
 #define V_TERM(v) neon_term(v)
 #define V_MUL(f, t) veorq_u8(vqtbl1q_u8((f).low, (t).low), vqtbl1q_u8((f).high, (t).high))
 #define V_FUSED 0
+#define V_PAIRS 0
 #define W_LFSR(M) ((M) <= 4 ? 4 : 2) /* 32 registers */
 #define W_DENSE(R) ((R) <= 4 ? 4 : 2)
 

@@ -51,6 +51,7 @@ static inline uint64_t scalar_mul(const scalar_factor *f, uint64_t x)
 #define V_TERM(v) (v)
 #define V_MUL(f, t) scalar_mul(&(f), t)
 #define V_FUSED 0
+#define V_PAIRS 0
 #define W_LFSR(M) 1
 #define W_DENSE(R) 1
 typedef uint64_t vec;

@@ -33,6 +33,9 @@ typedef struct {
 #define V_TERM(v) ssse3_term(v)
 #define V_MUL(f, t) _mm_xor_si128(_mm_shuffle_epi8((f).low, (t).low), _mm_shuffle_epi8((f).high, (t).high))
 #define V_FUSED 0
+#define V_PAIRS 0
+#define V_STREAM(p, v) _mm_stream_si128((__m128i *)(p), v)
+#define V_FENCE() _mm_sfence()
 #define W_LFSR(M) ((M) <= 3 ? 4 : (M) <= 5 ? 2 : 1) /* 16 registers */
 #define W_DENSE(R) ((R) <= 2 ? 4 : (R) <= 5 ? 2 : 1)
 

@@ -10,6 +10,7 @@ import mmap
 import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -195,25 +196,44 @@ def test_nothing_is_touched_next_to_the_stripes(level: str) -> None:
                 assert code.locate(stripes) == []
 
 
-@pytest.mark.parametrize(("k", "m"), [(2, 1), (3, 2), (4, 3), (10, 4), (20, 5), (12, 9)])
-def test_galois_agrees_through_the_generator_matrix(k: int, m: int) -> None:
+def test_galois_agrees_through_the_generator_matrix_for_every_small_code() -> None:
     galois: Any = pytest.importorskip("galois")
     field = galois.GF(2**8, irreducible_poly=oracle.POLYNOMIAL, primitive_element=oracle.ALPHA)
-    code = ReedSolomon(k, m)
-    data = shards(k, 37)
-    matrix = field([list(row) for row in code.generator_matrix()])
-    parity = matrix @ field([list(shard) for shard in data])
-    assert code.encode(b"".join(data))[k:] == [bytes(row.tolist()) for row in parity]
-
-
-def test_every_square_submatrix_is_regular_up_to_twelve_stripes() -> None:
-    for n in range(2, 13):
+    for n in range(2, 33):
         for k in range(1, n):
-            matrix = ReedSolomon(k, n - k).generator_matrix()
+            code = ReedSolomon(k, n - k)
+            data = shards(k, 5)
+            matrix = field([list(row) for row in code.generator_matrix()])
+            parity = matrix @ field([list(shard) for shard in data])
+            assert code.encode(b"".join(data))[k:] == [bytes(row.tolist()) for row in parity], (k, n - k)
+
+
+def regular(matrices: Array, table: Array) -> npt.NDArray[np.bool_]:
+    """Which of a stack of square matrices are regular: elimination by rows, all of the stack at once."""
+    inverse = np.array([0, *(oracle.inverse(value) for value in range(1, 256))], dtype=np.uint8)
+    left, everyone = matrices.copy(), np.arange(len(matrices))
+    good = np.ones(len(left), dtype=bool)
+    for column in range(left.shape[1]):
+        pivot = column + np.argmax(left[:, column:, column] != 0, axis=1)
+        left[everyone, pivot], left[:, column] = left[:, column].copy(), left[everyone, pivot]
+        good &= left[:, column, column] != 0
+        row = table[inverse[left[:, column, column]][:, None], left[:, column]]
+        left ^= np.where(
+            (np.arange(left.shape[1]) > column)[None, :, None], table[left[:, :, column, None], row[:, None]], 0
+        ).astype(np.uint8)
+    return good
+
+
+def test_every_square_submatrix_is_regular_up_to_sixteen_stripes(table: Array) -> None:
+    assert regular(np.array([[[1, 2], [3, 4]], [[1, 2], [1, 2]]], dtype=np.uint8), table).tolist() == [True, False]
+    for n in range(2, 17):
+        for k in range(1, n):
+            matrix = np.array([list(row) for row in ReedSolomon(k, n - k).generator_matrix()], dtype=np.uint8)
             for size in range(1, min(k, n - k) + 1):
-                for chosen in itertools.combinations(matrix, size):
-                    for columns in itertools.combinations(range(k), size):
-                        assert oracle.regular([[row[c] for c in columns] for row in chosen])
+                chosen = np.array(list(itertools.combinations(range(n - k), size)))
+                columns = np.array(list(itertools.combinations(range(k), size)))
+                stack = matrix[chosen[:, None, :, None], columns[None, :, None, :]]
+                assert regular(stack.reshape(-1, size, size), table).all(), (k, n - k, size)
 
 
 @pytest.mark.parametrize("m", [1, 3, 5, 7, 9])
@@ -227,13 +247,25 @@ def test_odd_codes_sum_to_zero(level: str, m: int) -> None:
 # ---- reconstruct ----
 
 
-@pytest.mark.parametrize(("k", "m"), [(7, 1), (4, 1), (3, 2), (9, 3), (8, 4), (7, 5), (4, 6)])
-def test_every_erasure_pattern(level: str, k: int, m: int) -> None:
-    code = ReedSolomon(k, m)
-    stripes = filled(code, 67)
-    for count in range(m + 1):
-        for lost in itertools.combinations(range(k + m), count):
-            assert code.reconstruct(without(stripes, lost)) == stripes, lost
+@pytest.mark.parametrize("n", range(2, 13))
+def test_every_erasure_pattern(level: str, n: int) -> None:
+    for k in range(1, n):
+        code = ReedSolomon(k, n - k)
+        stripes = filled(code, 67)
+        for count in range(n - k + 1):
+            for lost in itertools.combinations(range(n), count):
+                assert code.reconstruct(without(stripes, lost)) == stripes, (k, lost)
+
+
+def test_random_erasures_of_larger_codes(level: str) -> None:
+    source = random.Random(17)
+    for _ in range(40):
+        n = source.randint(13, 255)
+        k = source.randint(1, n - 1)
+        code = ReedSolomon(k, n - k)
+        stripes = filled(code, 19)
+        lost = tuple(source.sample(range(n), source.randint(1, n - k)))
+        assert code.reconstruct(without(stripes, lost)) == stripes, (k, n - k, lost)
 
 
 def test_all_53130_five_losses_of_twenty_and_five() -> None:
@@ -556,9 +588,11 @@ def test_codes_are_readable_and_unchangeable() -> None:
     code = ReedSolomon(k=20, m=5)
     assert (code.k, code.m, code.n) == (20, 5, 25)
     assert repr(code) == "ReedSolomon(k=20, m=5)"
+    assert repr(ReedSolomon(4, 1, threads=2)) == "ReedSolomon(k=4, m=1, threads=2)"
+    assert pickle.loads(pickle.dumps(ReedSolomon(4, 1, threads=2))).threads == 2
     copy = pickle.loads(pickle.dumps(code))
     assert copy.generator_matrix() == code.generator_matrix()
-    for name in ("k", "m", "n", "other"):
+    for name in ("k", "m", "n", "threads", "other"):
         with pytest.raises(AttributeError):
             setattr(code, name, 3)
     assert ReedSolomon(4, 1).generator_matrix() == [b"\1\1\1\1"]
@@ -625,6 +659,165 @@ def test_two_threads_share_one_code() -> None:
     for thread in threads:
         thread.join()
     assert not failures
+
+
+# ---- stores past the cache ----
+
+
+@pytest.fixture
+def streaming() -> Iterator[None]:
+    """Let every call store past the cache, however small it is."""
+    before = _gf256._stream_above(0)
+    yield
+    _gf256._stream_above(before)
+
+
+@pytest.mark.usefixtures("streaming")
+@pytest.mark.parametrize("lead", [0, 1, 16, 63])
+@pytest.mark.parametrize("skew", [0, 1])
+def test_streaming_stores_give_the_same_bytes(level: str, lead: int, skew: int) -> None:
+    """`lead` is where in a cache line the stripes begin, `skew` how much that differs between them."""
+    for m in range(1, 11):
+        code = ReedSolomon(4, m)
+        for size in (1, 63, 64, 65, 200, 1024, 5000):
+            step = size // 64 * 64 + 192
+            space = np.full(step * code.n + 64, 0xEE, dtype=np.uint8)
+            space = space[-space.ctypes.data % 64 :]
+            starts = [lead + i * (step + skew) for i in range(code.n)]
+            stripes = [memoryview(space.data)[at : at + size] for at in starts]
+            for stripe, shard in zip(stripes, shards(4, size), strict=False):
+                stripe[:] = shard
+            want = code.encode(b"".join(stripes[:4]))  # in blocks that stay in the cache
+            code.encode_into(stripes)
+            assert [bytes(stripe) for stripe in stripes] == want, (m, size)
+            lost = random.Random(size).sample(range(code.n), random.Random(m).randint(1, m))
+            for i in lost:
+                stripes[i][:] = bytes(size)
+            code.reconstruct_into(stripes, lost)
+            assert [bytes(stripe) for stripe in stripes] == want, (m, size, lost)
+            for at, after in zip(starts, [*starts[1:], starts[-1] + step], strict=True):
+                assert not np.any(space[at + size : after] != 0xEE)  # nothing outside was touched
+
+
+# ---- threads ----
+
+SHARED = 9 << 20  # bytes of data that two threads share
+
+
+def halves(code: ReedSolomon, seed: int = 1) -> list[bytearray]:
+    """Data of SHARED bytes and room for the parity, encoded without threads by encode()."""
+    return [bytearray(stripe) for stripe in code.encode(random.Random(seed).randbytes(SHARED - 5))]
+
+
+@pytest.mark.parametrize(("k", "m"), [(5, 1), (4, 4), (3, 11)])
+def test_threads_give_the_same_bytes(level: str, k: int, m: int) -> None:
+    alone, shared = ReedSolomon(k, m), ReedSolomon(k, m, threads=2)
+    whole = halves(alone)
+    want = [bytes(stripe) for stripe in whole]
+    assert shared.encode(b"".join(want[:k])[: SHARED - 5]) == want
+    for stripe in whole[k:]:
+        stripe[:] = bytes(len(stripe))
+    shared.encode_into(whole)
+    assert whole == want
+    for lost in ([k - 1], [*range(k, k + m)], [*range(m)][: k + m - 1]):
+        for i in lost:
+            whole[i][:] = bytes(len(whole[i]))
+        shared.reconstruct_into(whole, lost)
+        assert whole == want, lost
+    assert shared.reconstruct([None, *want[1:]]) == want
+    assert shared.verify(whole)
+    for column in (0, len(want[0]) // 2, -1):
+        whole[k][column] ^= 1
+        assert not shared.verify(whole)
+        whole[k][column] ^= 1
+
+
+def test_many_calls_with_helpers_at_once() -> None:
+    code = ReedSolomon(4, 2, threads=16)
+    want = halves(ReedSolomon(4, 2))
+    failures: list[object] = []
+
+    def work() -> None:
+        try:
+            mine = [bytearray(stripe) for stripe in want]
+            for _ in range(5):
+                mine[4][:] = bytes(len(mine[4]))
+                code.encode_into(mine)
+                assert mine == want
+                code.reconstruct_into(mine, [1, 5])
+                assert mine == want
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not failures
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_fork_in_the_middle_of_a_shared_call_leaves_both_sides_able_to_work() -> None:
+    code = ReedSolomon(4, 2, threads=2)
+    want = halves(ReedSolomon(4, 2))
+    stop = threading.Event()
+
+    def work() -> None:
+        mine = [bytearray(stripe) for stripe in want]
+        while not stop.is_set():
+            code.encode_into(mine)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        for _ in range(5):
+            child = os.fork()
+            if child == 0:
+                mine = [*want[:4], bytearray(len(want[4])), bytearray(len(want[5]))]
+                code.encode_into(mine)
+                os._exit(0 if mine == want else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        stop.set()
+        worker.join()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
+def test_helpers_end_with_the_call_and_take_no_signals() -> None:
+    code = ReedSolomon(4, 2, threads=8)
+    stripes = [bytearray(16 << 20) for _ in range(6)]
+    before = len(os.listdir("/proc/self/task"))
+    masks: set[str] = set()
+
+    def work() -> None:
+        for _ in range(5):
+            code.encode_into(stripes)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    most = 0
+    while worker.is_alive():
+        tasks = os.listdir("/proc/self/task")
+        most = max(most, len(tasks))
+        for task in tasks:
+            try:
+                with open(f"/proc/self/task/{task}/status") as status:
+                    masks |= {line.split()[1] for line in status if line.startswith("SigBlk")}
+            except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                continue
+    worker.join()
+    assert most > before + 1
+    assert any(int(mask, 16) & (1 << (signal.SIGINT - 1)) for mask in masks)
+    assert len(os.listdir("/proc/self/task")) == before
+
+
+@pytest.mark.parametrize("threads", [0, -1, 17, 10**30])
+def test_thread_counts_out_of_range_are_refused(threads: int) -> None:
+    with pytest.raises(ValueError, match=r"threads must be 1\.\.16"):
+        ReedSolomon(4, 1, threads)
 
 
 # ---- instruction levels ----

@@ -94,15 +94,6 @@ def solve(matrix: list[list[int]], right: list[list[int]]) -> list[list[int]]:
     return [row[size:] for row in rows]
 
 
-def regular(matrix: list[list[int]]) -> bool:
-    """Whether a square matrix has an inverse."""
-    try:
-        solve(matrix, [[0] for _ in matrix])
-    except StopIteration:
-        return False
-    return True
-
-
 def decode(stripes: Sequence[bytes | None], m: int) -> list[bytes]:
     """All stripes, from any len(stripes) - m of them: every codeword is zero at each root of the generator."""
     n = len(stripes)
