@@ -31,7 +31,7 @@ from qmail_core._gf256 import ReedSolomon
 
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = (4 * KIB, 64 * KIB, MIB, 16 * MIB, 64 * MIB)
-BATCHES = 11
+BATCHES = 15
 BATCH_SECONDS = 0.006
 
 # (k, m) -> least ratio to ISA-L's ec_encode_data for each of SIZES
@@ -96,10 +96,10 @@ def seconds(*calls: Call) -> list[list[float]]:
     return [list(column) for column in zip(*turns, strict=True)]
 
 
-def repeated(call: Callable[[], object]) -> Call:
+def repeated(call: Callable[..., object], *arguments: object) -> Call:
     def loop(rounds: int) -> None:
         for _ in range(rounds):
-            call()
+            call(*arguments)
 
     return loop
 
@@ -213,7 +213,7 @@ def kernel_rows(library: ctypes.CDLL, peer: ctypes.CDLL | None) -> Iterator[Row]
                     mine, theirs = decoder(library, code, stripes, 1), isal_xor(library, peer, k + m - 1, stripes)
                     yield compared(f"decode {name}, 1 lost", done, mine, "isa-l xor_gen", theirs, ONE_LOSS_GOAL)
             if size >= MIB:
-                python = repeated(lambda code=code, buffers=stripes.buffers: code.encode_into(buffers))  # type: ignore[misc]
+                python = repeated(code.encode_into, stripes.buffers)
                 yield compared(f"encode_into {name}", done, python, "C kernel", ours, KERNEL_GOAL)
 
 
@@ -225,7 +225,7 @@ def latency_rows() -> Iterator[Row]:
     for (k, m), goal in LATENCY_GOALS.items():
         code = ReedSolomon(k, m)
         buffers = [bytearray(-(-4096 // k)) for _ in range(k + m)]
-        (batches,) = seconds(repeated(lambda code=code, buffers=buffers: code.encode_into(buffers)))  # type: ignore[misc]
+        (batches,) = seconds(repeated(code.encode_into, buffers))
         low, value, high = (batch * 1e9 for batch in statistics.quantiles(batches, n=4))
         yield {
             "what": f"encode_into {k}+{m}, 4 KiB, at most",
@@ -269,7 +269,7 @@ def python_rows() -> Iterator[Row]:
     for name, peer in (("zfec", zfec), ("pyeclib", pyeclib), ("galois", galois)):
         if importlib.util.find_spec(name) is None:
             continue
-        ours, theirs = repeated(lambda: code.encode_into(buffers)), repeated(peer(code, data))
+        ours, theirs = repeated(code.encode_into, buffers), repeated(peer(code, data))
         yield compared("encode_into 20+5, 64 KiB", 20 * each, ours, name, theirs, PYTHON_GOALS[name])
 
 
@@ -282,7 +282,7 @@ def thread_rows(library: ctypes.CDLL | None) -> Iterator[Row]:
         one, two = ReedSolomon(k, m), ReedSolomon(k, m, threads=2)
         for size in (16 * MIB, 64 * MIB):
             stripes = Stripes(k + m, -(-size // k))
-            calls = [repeated(lambda code=code, b=stripes.buffers: code.encode_into(b)) for code in (two, one)]  # type: ignore[misc]
+            calls = [repeated(code.encode_into, stripes.buffers) for code in (two, one)]
             row = compared(f"encode {k}+{m}, {size_name(size)}, 2 threads", k * stripes.each, calls[0], "1 thread",
                            calls[1], THREADS_GOAL)  # fmt: skip
             if library:

@@ -73,11 +73,11 @@ typedef struct {
 static void *read_all(void *argument)
 {
     reader *r = argument;
-    typedef uint64_t line __attribute__((vector_size(64), aligned(1)));
-    line sum = {0};
+    uint64_t sum[4] = {0};
     for (long i = 0; i < r->rounds; i++)
-        for (const uint8_t *p = r->from; p + 64 <= r->to; p += 64) sum ^= *(const line *)p;
-    for (int i = 0; i < 8; i++) r->sum ^= sum[i];
+        for (const uint64_t *p = (const uint64_t *)r->from; (const uint8_t *)(p + 32) <= r->to; p += 32)
+            for (int line = 0; line < 4; line++) sum[line] ^= p[8 * line];
+    r->sum = sum[0] ^ sum[1] ^ sum[2] ^ sum[3];
     return NULL;
 }
 

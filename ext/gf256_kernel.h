@@ -191,7 +191,16 @@ GF_INLINE void K(xor_tile)(const int W, size_t o, size_t part, const int nt, int
 static void K(xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *dst, int stream)
 {
 #define TILE(W, o, part, nt) K(xor_tile)(W, o, part, nt, n, src, dst)
-    GF_SWEEP(4, TILE, 1, &dst);
+    /*
+     * Between the first and the second level, one cache line of each input at a time: with 64-byte vectors and some
+     * spacings of the inputs (7 of 9.3 KiB, 9.5 KiB apart) wide tiles run at 110 GB/s, narrow ones at 150. Elsewhere
+     * wide tiles are as fast or faster.
+     */
+    const size_t touched = ((size_t)n + 1) * len;
+    if (VB == 64 && touched > 48 << 10 && touched <= 1 << 20)
+        GF_SWEEP(1, TILE, 1, &dst);
+    else
+        GF_SWEEP(4, TILE, 1, &dst);
 #undef TILE
 }
 
@@ -212,6 +221,7 @@ GF_INLINE void K(lfsr_tile)(const int M, const int W, size_t o, size_t part, con
 
     /* f is carried with the next input already added, which takes that XOR off the path from product to product */
     vec f[4];
+    K(ahead)(W, src[0] + o);
     GF_UNROLL for (int w = 0; w < W; w++) f[w] = GF_GET(src[0] + o + w * VB, w, part);
     int i = 0;
 #if V_PAIRS
