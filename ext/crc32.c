@@ -133,3 +133,22 @@ uint32_t qm_crc32(uint32_t crc, const uint8_t *p, size_t len)
 #endif
     return ~by_table(~crc, p, len);
 }
+
+/* a * b mod P, all reflected. */
+static uint32_t multiply(uint32_t a, uint32_t b)
+{
+    uint32_t product = 0;
+    for (uint32_t bit = 0x80000000u; bit; bit >>= 1) {
+        product ^= b & (0u - ((a & bit) != 0));
+        b = b >> 1 ^ (POLY & (0u - (b & 1)));
+    }
+    return product;
+}
+
+uint32_t qm_crc32_combine(uint32_t first, uint32_t second, uint64_t len)
+{
+    uint32_t shift = 0x80000000u, power = 0x00800000u; /* 1, and x^8: one byte */
+    for (; len; len >>= 1, power = multiply(power, power))
+        if (len & 1) shift = multiply(shift, power);
+    return multiply(shift, first) ^ second;
+}

@@ -14,4 +14,7 @@ int qm_crc32_select(int limit);
 /* The CRC of what `crc` is the CRC of, followed by `len` bytes; start with 0. */
 uint32_t qm_crc32(uint32_t crc, const uint8_t *data, size_t len);
 
+/* The CRC of two pieces in a row from the CRC of each; `len` is the length of the second. */
+uint32_t qm_crc32_combine(uint32_t first, uint32_t second, uint64_t len);
+
 #endif

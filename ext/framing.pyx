@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.sequence cimport PySequence_GetSlice
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 import os
@@ -39,6 +39,7 @@ cdef extern from "crc32.h" nogil:
         QM_CRC_PORTABLE, QM_CRC_CLMUL, QM_CRC_VCLMUL
     int qm_crc32_select(int limit)
     uint32_t qm_crc32(uint32_t crc, const uint8_t *data, size_t size)
+    uint32_t qm_crc32_combine(uint32_t first, uint32_t second, uint64_t size)
 
 cdef extern from "sha256.h" nogil:
     ctypedef struct qm_sha256:
@@ -53,6 +54,22 @@ cdef extern from "sha256.h" nogil:
     void qm_hmac_update(qm_hmac *h, const uint8_t *data, size_t size)
     void qm_hmac_final(qm_hmac *h, uint8_t *mac)
 
+cdef extern from "seal.h" nogil:
+    enum:
+        QM_SHARDS, QM_CANARY
+    ctypedef struct qm_shards:
+        uint8_t **at
+        size_t count
+        size_t size
+    int qm_seal_select(int lanes)
+    void qm_seal_text(const qm_shards *shards, size_t k, const uint8_t *key, const uint8_t *plain, size_t size,
+                      const uint8_t *canary)
+    void qm_seal_key(const qm_shards *shards, size_t text, const uint8_t *key, const uint8_t *digest)
+    size_t qm_seal_digest(const qm_shards *shards, size_t text, size_t columns, uint8_t *digest, uint32_t (*leaf)[8])
+    void qm_leaf_digests(const qm_shards *shards, size_t blocks, uint32_t (*leaf)[8], uint8_t (*digest)[32])
+    int qm_unseal(const qm_shards *shards, const uint8_t *digest, uint8_t *plain, size_t size, const uint8_t *canary)
+    void qm_tree_node(const uint8_t *left, const uint8_t *right, uint8_t *out)
+
 cdef extern from "interleave.h" nogil:
     enum:
         QM_BITS_PORTABLE, QM_BITS_BMI2, QM_BITS_AVX512
@@ -63,6 +80,7 @@ cdef extern from "interleave.h" nogil:
 _PATHS = {
     "aes": {"openssl": QM_AES_NONE, "aesni": QM_AES_NI, "vaes256": QM_AES_VAES256, "vaes512": QM_AES_VAES512},
     "sha": {"portable": 0, "shani": 1},
+    "leaves": {"single": 0, "lanes": 1},
     "bits": {"portable": QM_BITS_PORTABLE, "bmi2": QM_BITS_BMI2, "avx512": QM_BITS_AVX512},
     "crc": {"portable": QM_CRC_PORTABLE, "pclmul": QM_CRC_CLMUL, "vpclmul": QM_CRC_VCLMUL},
 }
@@ -80,9 +98,9 @@ cdef bint aes_native = False
 def _select(kernel, path):
     """Choose the implementation of one kernel, for tests and benchmarks; no other thread may be in this module.
 
-    kernel   "aes", "sha", "bits" or "crc"
-    path     aes: openssl, aesni, vaes256, vaes512; sha: portable, shani; bits: portable, bmi2, avx512;
-             crc: portable, pclmul, vpclmul
+    kernel   "aes", "sha", "leaves", "bits" or "crc"
+    path     aes: openssl, aesni, vaes256, vaes512; sha: portable, shani; leaves: single, lanes;
+             bits: portable, bmi2, avx512; crc: portable, pclmul, vpclmul
     returns  True if that is now in use, False if the processor lacks it (then the next best one is)
     raises   KeyError for other words
     """
@@ -94,6 +112,8 @@ def _select(kernel, path):
         aes_native = got != QM_AES_NONE
     elif kernel == "sha":
         got = qm_sha256_select(want)
+    elif kernel == "leaves":
+        got = qm_seal_select(want)
     elif kernel == "crc":
         got = qm_crc32_select(want)
     else:
@@ -103,6 +123,7 @@ def _select(kernel, path):
 
 _select("aes", "openssl" if os.environ.get("QMAIL_AES") == "openssl" else "vaes512")
 _select("sha", "shani")
+_select("leaves", "lanes")
 _select("bits", "avx512")
 _select("crc", "vpclmul")
 has_aes = bool(aes_native)     # what was chosen at import; False means OpenSSL does the ciphers
@@ -287,6 +308,17 @@ def crc32(data, value=0):
     finally:
         let_go(&held)
     return crc
+
+
+def crc32_combine(first, second, size):
+    """The CRC-32 of two pieces in a row, for pieces that were hashed apart.
+
+    first, second   their CRC-32
+    size            bytes of the second, >= 0
+    returns         0 .. 2^32 - 1
+    cost            O(log size)
+    """
+    return qm_crc32_combine(first, second, size)
 
 
 # ---- bit interleave
@@ -701,3 +733,318 @@ def unpack(frame, int node, int enc, key, draw):
     finally:
         let_go(&held)
         PyBuffer_Release(&view)
+
+
+# ---- sealing and digest trees (docs/erasure.md)
+
+cdef int take_shards(Held *held, tuple sources, qm_shards *out, bint writable) except -1:
+    """Find the memory of all shards; `held` has room for one view each."""
+    cdef Py_ssize_t i, size
+    cdef const uint8_t *p
+    cdef Py_ssize_t count = len(sources)
+    if count < 1 or count > QM_SHARDS:
+        raise ValueError(f"there must be 1..{QM_SHARDS} shards, got {count}")
+    out.count = count
+    for i in range(count):
+        if writable:
+            hold_writable(held, sources[i], &p, &size)
+        else:
+            hold(held, sources[i], &p, &size)
+        out.at[i] = <uint8_t *>p
+        if i == 0:
+            out.size = size
+        elif <size_t>size != out.size:
+            raise ValueError(f"shard {i} has {size} bytes, the first has {out.size}")
+    return 0
+
+
+cdef int hold_writable(Held *held, object target, const uint8_t **data, Py_ssize_t *size) except -1:
+    cdef Py_buffer *view
+    if held.views == NULL:
+        held.views = <Py_buffer *>PyMem_Malloc(held.room * sizeof(Py_buffer))
+        if held.views == NULL:
+            raise MemoryError
+    view = held.views + held.count
+    PyObject_GetBuffer(target, view, PyBUF_WRITABLE)
+    held.count += 1
+    data[0] = <const uint8_t *>view.buf
+    size[0] = view.len
+    return 0
+
+
+cdef int take(Held *held, object source, Py_ssize_t want, str name, const uint8_t **data) except -1:
+    cdef Py_ssize_t size
+    hold(held, source, data, &size)
+    if size != want:
+        raise ValueError(f"{name} must be {want} bytes, got {size}")
+    return 0
+
+
+cdef int check_text(const qm_shards *shards, Py_ssize_t k, Py_ssize_t text, Py_ssize_t behind) except -1:
+    """A text of `text` bytes, and `behind` bytes behind it, must lie in the first k shards."""
+    if k < 1 or <size_t>k > shards.count:
+        raise ValueError(f"k must be 1..{shards.count}, got {k}")
+    if text < 0 or shards.size == 0 or <size_t>(text + behind) > <size_t>k * shards.size:
+        raise ValueError(f"{text} + {behind} bytes are not inside {k} shards of {shards.size} bytes")
+    return 0
+
+
+def raw_buffer(Py_ssize_t size):
+    """Make a bytearray whose content is undefined, for callers that fill all of it before anybody sees it.
+
+    size     bytes, >= 0
+    raises   ValueError if size is negative
+    """
+    if size < 0:
+        raise ValueError(f"size must not be negative, got {size}")
+    return PyByteArray_FromStringAndSize(NULL, size)
+
+
+def seal_text(plain, key, canary, shards):
+    """Encrypt a segment into its data shards: AES-256-CTR of plain and canary, zeros to the end.
+
+    plain    n bytes
+    key      32 bytes, used for this segment only
+    canary   16 bytes
+    shards   k writable buffers of one size, together at least n + 48 bytes, none overlapping another or plain
+    returns  None
+    raises   ValueError for wrong sizes
+    cost     one pass, constant time; releases the GIL
+    source   docs/erasure.md, Sealing
+    """
+    cdef tuple sources = tuple(shards)
+    cdef Held held = Held(NULL, len(sources) + 3, 0)
+    cdef qm_shards s
+    cdef const uint8_t *p
+    cdef const uint8_t *k
+    cdef const uint8_t *mark
+    cdef Py_ssize_t size, at, part
+    try:
+        take_shards(&held, sources, &s, True)
+        hold(&held, plain, &p, &size)
+        take(&held, key, 32, "key", &k)
+        take(&held, canary, QM_CANARY, "canary", &mark)
+        check_text(&s, s.count, size, QM_CANARY + 32)
+        if aes_native:
+            with nogil:
+                qm_seal_text(&s, s.count, k, p, size, mark)
+            return
+        body = bytearray(<Py_ssize_t>(s.count * s.size))
+        body[:size] = PyMemoryView_FromMemory(<char *>p, size, PyBUF_READ) if size else b""
+        body[size:size + QM_CANARY] = mark[:QM_CANARY]
+        with memoryview(body)[:size + QM_CANARY] as text:
+            _openssl_ctr(k[:32], bytes(16), text, text)
+        for at in range(<Py_ssize_t>s.count):
+            memcpy(s.at[at], PyByteArray_AS_STRING(body) + at * s.size, s.size)
+    finally:
+        let_go(&held)
+
+
+def seal_key(shards, Py_ssize_t text, key, digest):
+    """Hide the key of a sealed segment behind its text: key XOR digest, 32 bytes.
+
+    shards   the k data shards, writable
+    text     bytes of the text, canary included
+    raises   ValueError for wrong sizes
+    source   docs/erasure.md, Sealing
+    """
+    cdef tuple sources = tuple(shards)
+    cdef Held held = Held(NULL, len(sources) + 2, 0)
+    cdef qm_shards s
+    cdef const uint8_t *k
+    cdef const uint8_t *d
+    try:
+        take_shards(&held, sources, &s, True)
+        take(&held, key, 32, "key", &k)
+        take(&held, digest, 32, "digest", &d)
+        check_text(&s, s.count, text, 32)
+        qm_seal_key(&s, text, k, d)
+    finally:
+        let_go(&held)
+
+
+def text_digest(shards, Py_ssize_t k, Py_ssize_t text, Py_ssize_t columns):
+    """Hash the text of a segment and, in the gaps of that, as much of all leaves as is final already.
+
+    shards   at least k buffers of one size, data first
+    k        how many of them hold the text
+    text     bytes of the text, which starts shard 0 and runs on through the others
+    columns  how many bytes at the start of each shard may be hashed into its leaf; 0 for none
+    returns  (SHA-256 of the text, state of the leaves for `leaf_digests`)
+    raises   ValueError for wrong sizes
+    cost     one pass at about the speed of SHA-256 alone; releases the GIL
+    source   docs/erasure.md, Sealing and Integrity
+    """
+    cdef tuple sources = tuple(shards)
+    cdef Held held = Held(NULL, len(sources), 0)
+    cdef qm_shards s
+    cdef uint32_t leaf[QM_SHARDS][8]
+    cdef uint8_t digest[32]
+    cdef size_t blocks
+    try:
+        take_shards(&held, sources, &s, False)
+        check_text(&s, k, text, 0)
+        if columns < 0 or <size_t>columns > s.size:
+            raise ValueError(f"columns must be 0..{s.size}, got {columns}")
+        with nogil:
+            blocks = qm_seal_digest(&s, text, columns, digest, leaf)
+        return digest[:32], (blocks, PyBytes_FromStringAndSize(<char *>leaf, 32 * s.count) if blocks else b"")
+    finally:
+        let_go(&held)
+
+
+def leaf_digests(shards, state=(0, b"")):
+    """SHA-256(0x00 || shard) of every shard.
+
+    shards   1..255 buffers of one size
+    state    from `text_digest` of the same shards
+    returns  32 bytes for each
+    raises   ValueError for a wrong count, different sizes, or the state of something else
+    cost     one pass, sixteen shards at a time where the processor can; releases the GIL
+    source   docs/erasure.md, Integrity
+    """
+    cdef tuple sources = tuple(shards)
+    cdef Held held = Held(NULL, len(sources) + 1, 0)
+    cdef qm_shards s
+    cdef uint32_t leaf[QM_SHARDS][8]
+    cdef uint8_t digest[QM_SHARDS][32]
+    cdef const uint8_t *before
+    cdef Py_ssize_t blocks = state[0]
+    cdef Py_ssize_t i
+    try:
+        take_shards(&held, sources, &s, False)
+        if blocks < 0 or <size_t>blocks > (s.size + 1) // 64:
+            raise ValueError(f"the state is {blocks} blocks into shards of {s.size} bytes")
+        if blocks:
+            take(&held, state[1], 32 * s.count, "the state of the leaves", &before)
+            memcpy(leaf, before, 32 * s.count)
+        with nogil:
+            qm_leaf_digests(&s, blocks, leaf, digest)
+        return [digest[i][:32] for i in range(<Py_ssize_t>s.count)]
+    finally:
+        let_go(&held)
+
+
+def unseal(rows, sizes, digests, canary):
+    """Open sealed segments: the inverse of `seal_text` and `seal_key`.
+
+    rows     per segment its k data shards
+    sizes    per segment its plaintext bytes
+    digests  per segment the SHA-256 of its text, or None to have it computed
+    canary   16 bytes
+    returns  the plaintext of all segments, one after the other
+    raises   ValueError for wrong sizes, or if a canary is not there: some byte of that segment was wrong
+    cost     one pass if the digests are known, two otherwise; releases the GIL
+    source   docs/erasure.md, Sealing
+    """
+    cdef tuple row
+    cdef Held held
+    cdef qm_shards s
+    cdef const uint8_t *mark
+    cdef const uint8_t *d
+    cdef uint8_t computed[32]
+    cdef uint8_t *out
+    cdef Py_ssize_t size
+    cdef int bad = 0
+    plain = PyBytes_FromStringAndSize(NULL, sum(sizes))
+    out = <uint8_t *>PyBytes_AS_STRING(plain)
+    for shards, size, digest in zip(rows, sizes, digests, strict=True):
+        row = tuple(shards)
+        held = Held(NULL, len(row) + 2, 0)
+        try:
+            take_shards(&held, row, &s, False)
+            take(&held, canary, QM_CANARY, "canary", &mark)
+            check_text(&s, s.count, size, QM_CANARY + 32)
+            if size < 0 or out + size > <uint8_t *>PyBytes_AS_STRING(plain) + PyBytes_GET_SIZE(plain):
+                raise ValueError(f"a segment of {size} bytes has no place")
+            if digest is not None:
+                take(&held, digest, 32, "digest", &d)
+            else:
+                d = computed
+                with nogil:
+                    qm_seal_digest(&s, size + QM_CANARY, 0, computed, NULL)
+            if aes_native:
+                with nogil:
+                    bad = qm_unseal(&s, d, out, size, mark)
+            else:
+                bad = unseal_by_openssl(&s, d, out, size, mark)
+            if bad:
+                raise ValueError("a sealed segment does not open: its bytes are not what was stored")
+            out += size
+        finally:
+            let_go(&held)
+    return plain
+
+
+cdef int unseal_by_openssl(const qm_shards *s, const uint8_t *digest, uint8_t *out, Py_ssize_t size,
+                           const uint8_t *canary) except? -2:
+    cdef size_t i
+    cdef uint8_t *p
+    cdef uint8_t key[32]
+    body = bytearray().join([PyMemoryView_FromMemory(<char *>s.at[i], s.size, PyBUF_READ) for i in range(s.count)])
+    p = <uint8_t *>PyByteArray_AS_STRING(body)
+    for i in range(32):
+        key[i] = digest[i] ^ p[size + QM_CANARY + i]
+    with memoryview(body)[:size + QM_CANARY] as text:
+        _openssl_ctr(key[:32], bytes(16), text, text)
+    if not qm_equal(p + size, canary, QM_CANARY):
+        return -1
+    memcpy(out, p, size)
+    return 0
+
+
+def tree_level(digests):
+    """The level above a level of a digest tree: SHA-256(0x01 || left || right) of each pair.
+
+    digests  an even number of 32-byte digests
+    raises   ValueError for an odd number or a wrong size
+    source   docs/erasure.md, Integrity
+    """
+    cdef tuple level = tuple(digests)
+    cdef Held held = Held(NULL, len(level), 0)
+    cdef const uint8_t *left
+    cdef const uint8_t *right
+    cdef uint8_t node[32]
+    cdef Py_ssize_t i
+    cdef list out = []
+    if len(level) % 2:
+        raise ValueError(f"a level has an even number of digests, got {len(level)}")
+    try:
+        for i in range(0, len(level), 2):
+            take(&held, level[i], 32, "digest", &left)
+            take(&held, level[i + 1], 32, "digest", &right)
+            qm_tree_node(left, right, node)
+            out.append(node[:32])
+    finally:
+        let_go(&held)
+    return out
+
+
+def climb(digest, Py_ssize_t index, siblings):
+    """The root that a leaf digest leads to along its siblings.
+
+    digest    32 bytes
+    index     position of the leaf, >= 0
+    siblings  32 bytes per level, bottom up
+    raises    ValueError for a wrong size
+    source    docs/erasure.md, Integrity
+    """
+    cdef Held held = Held(NULL, 2, 0)
+    cdef const uint8_t *p
+    cdef Py_ssize_t size, at
+    cdef uint8_t node[32]
+    try:
+        take(&held, digest, 32, "digest", &p)
+        memcpy(node, p, 32)
+        hold(&held, siblings, &p, &size)
+        if size % 32 or index < 0:
+            raise ValueError(f"siblings must be 32 bytes each, got {size} in all")
+        for at in range(0, size, 32):
+            if index & 1:
+                qm_tree_node(p + at, node, node)
+            else:
+                qm_tree_node(node, p + at, node)
+            index >>= 1
+    finally:
+        let_go(&held)
+    return node[:32]

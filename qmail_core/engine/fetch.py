@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
-from zlib import crc32
+from typing import cast
 
 from typing_extensions import Buffer
 
 from qmail_core.codec import consts as c
 from qmail_core.codec import erasure, mail
-from qmail_core.codec.erasure import InteropReader, Reader, Shards
+from qmail_core.codec.erasure import InteropReader, Reader, Shards, crc32
 from qmail_core.codec.packet import Reply
 from qmail_core.engine.context import Context
 from qmail_core.errors import ErasureError, QMailError, QuorumError
@@ -209,19 +209,30 @@ class _RowSearch:
     def check(self, fresh: dict[int, object]) -> dict[int, Reader | InteropReader | ErasureError]:
         """Check pages; heavy, so it may run in a thread. Pure but for filling this search."""
         outcome: dict[int, Reader | InteropReader | ErasureError] = {}
+        rows: list[tuple[bytes, dict[int, int]]] = []  # digest root, nodes by stripe index: checked together
         for node, data in fresh.items():
             assert isinstance(data, memoryview)
             stripe = self._fetch._stripe_of[node]
             try:
                 reader = self._reader(data, stripe)
-                shards = reader.check(stripe, self.page, data)
             except ErasureError as error:
                 outcome[node] = error
                 continue
             root = reader.root if isinstance(reader, Reader) else b""
             self._readers[root] = outcome[node] = reader
-            self._groups.setdefault(root, {})[node] = shards
-            self.raw[node] = data
+            nodes = next((nodes for known, nodes in rows if known == root and stripe not in nodes), None)
+            if nodes is None:
+                rows.append((root, nodes := {}))
+            nodes[stripe] = node
+        for root, nodes in rows:
+            found = {stripe: cast(memoryview, fresh[node]) for stripe, node in nodes.items()}
+            for stripe, shards in self._readers[root].check_row(self.page, found).items():
+                node = nodes[stripe]
+                if isinstance(shards, ErasureError):
+                    outcome[node] = shards
+                    continue
+                self._groups.setdefault(root, {})[node] = shards
+                self.raw[node] = found[stripe]
         return outcome
 
     def _reader(self, data: memoryview, stripe: int) -> Reader | InteropReader:
