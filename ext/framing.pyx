@@ -54,6 +54,10 @@ cdef extern from "sha256.h" nogil:
     void qm_hmac_update(qm_hmac *h, const uint8_t *data, size_t size)
     void qm_hmac_final(qm_hmac *h, uint8_t *mac)
 
+cdef extern from "sha256_lanes.h" nogil:
+    enum:
+        QM_MANY_NONE, QM_MANY_PAIRS, QM_MANY_LANES
+
 cdef extern from "seal.h" nogil:
     enum:
         QM_SHARDS, QM_CANARY
@@ -61,7 +65,7 @@ cdef extern from "seal.h" nogil:
         uint8_t **at
         size_t count
         size_t size
-    int qm_seal_select(int lanes)
+    int qm_seal_select(int limit)
     void qm_seal_text(const qm_shards *shards, size_t k, const uint8_t *key, const uint8_t *plain, size_t size,
                       const uint8_t *canary)
     void qm_seal_key(const qm_shards *shards, size_t text, const uint8_t *key, const uint8_t *digest)
@@ -80,7 +84,7 @@ cdef extern from "interleave.h" nogil:
 _PATHS = {
     "aes": {"openssl": QM_AES_NONE, "aesni": QM_AES_NI, "vaes256": QM_AES_VAES256, "vaes512": QM_AES_VAES512},
     "sha": {"portable": 0, "shani": 1},
-    "leaves": {"single": 0, "lanes": 1},
+    "leaves": {"single": QM_MANY_NONE, "pairs": QM_MANY_PAIRS, "lanes": QM_MANY_LANES},
     "bits": {"portable": QM_BITS_PORTABLE, "bmi2": QM_BITS_BMI2, "avx512": QM_BITS_AVX512},
     "crc": {"portable": QM_CRC_PORTABLE, "pclmul": QM_CRC_CLMUL, "vpclmul": QM_CRC_VCLMUL},
 }
@@ -99,7 +103,7 @@ def _select(kernel, path):
     """Choose the implementation of one kernel, for tests and benchmarks; no other thread may be in this module.
 
     kernel   "aes", "sha", "leaves", "bits" or "crc"
-    path     aes: openssl, aesni, vaes256, vaes512; sha: portable, shani; leaves: single, lanes;
+    path     aes: openssl, aesni, vaes256, vaes512; sha: portable, shani; leaves: single, pairs, lanes;
              bits: portable, bmi2, avx512; crc: portable, pclmul, vpclmul
     returns  True if that is now in use, False if the processor lacks it (then the next best one is)
     raises   KeyError for other words

@@ -1,7 +1,8 @@
 /* Sealing, unsealing and leaf digests over shards.
  *
  * The hash of a text is one chain and bound by latency, so the leaves are hashed in its gaps (sha256_lanes.h). Groups of
- * sixteen leaves take turns; each gets an equal part of the chain.
+ * sixteen leaves take turns, each with an equal part of the chain; where there are no lanes, or few leaves, it goes by
+ * twos.
  */
 #include "seal.h"
 #include "aes.h"
@@ -9,14 +10,18 @@
 #include "sha256_lanes.h"
 #include "wire.h"
 
-#define WORTH 4 /* blocks per leaf below which the lanes are not worth their set-up */
+#define WORTH 4 /* blocks per leaf below which the set-up is not worth it */
 
-static int lanes;
+#define FULL 7  /* leaves from which sixteen lanes, though not all used, beat pairs */
 
-int qm_seal_select(int want)
+static int level;
+
+int qm_seal_select(int limit)
 {
-    lanes = want && qm_lanes_usable();
-    return lanes;
+    const int best = qm_many_level();
+
+    level = limit < best ? limit : best;
+    return level;
 }
 
 /* Bytes [from, from + len) of a stream in counter mode that starts at block 0, without the blocks before. */
@@ -105,6 +110,20 @@ static void feed(const qm_shards *s, qm_sha256 *h, size_t at, size_t left)
     }
 }
 
+/* Whole blocks of text that lie in one shard from *at on; a block across two shards is hashed here. 0 at the end. */
+static size_t next_run(const qm_shards *s, qm_sha256 *h, size_t text, size_t *at, const uint8_t **from)
+{
+    size_t run = 0;
+
+    *from = NULL;
+    if (text - *at >= 64 && *at % s->size + 64 > s->size) {
+        feed(s, h, *at, 64);
+        *at += 64;
+    }
+    if (text - *at >= 64) *from = run_at(s, *at, text - *at, &run);
+    return run / 64;
+}
+
 /* Blocks 1 .. blocks - 1 of all leaves, and of the text as much as goes with them in whole blocks; *at moves on. */
 static void hash_in_lanes(const qm_shards *s, size_t blocks, uint32_t (*leaf)[8], qm_sha256 *h, size_t text, size_t *at)
 {
@@ -122,17 +141,9 @@ static void hash_in_lanes(const qm_shards *s, size_t blocks, uint32_t (*leaf)[8]
         }
         for (size_t left = blocks - 1; left;) {
             /* as many blocks of the text as the shard it is in still has, and as many of the lanes as is their share */
-            size_t run = 0, chained, count;
-            const uint8_t *from = NULL;
-            if (*at < text) {
-                if (h->length % 64 || *at % s->size + 64 > s->size) { /* a block across two shards */
-                    const size_t piece = 64 - h->length % 64 < text - *at ? 64 - h->length % 64 : text - *at;
-                    feed(s, h, *at, piece);
-                    *at += piece;
-                }
-                if (*at < text) from = run_at(s, *at, text - *at, &run);
-            }
-            chained = run / 64;
+            size_t count;
+            const uint8_t *from;
+            size_t chained = next_run(s, h, text, at, &from);
             if (!chained) {
                 count = left; /* what is left of the text is less than a block */
             } else {
@@ -156,6 +167,46 @@ static void hash_in_lanes(const qm_shards *s, size_t blocks, uint32_t (*leaf)[8]
     }
 }
 
+/* The same two at a time: the text with one leaf after the other, then the leaves that are left with each other. */
+static void hash_in_pairs(const qm_shards *s, size_t blocks, uint32_t (*leaf)[8], qm_sha256 *h, size_t text, size_t *at)
+{
+    size_t i = 0;
+
+    for (; i < s->count; i++) {
+        size_t left = blocks - 1, run = 1;
+        while (left) {
+            const uint8_t *from, *shard = s->at[i] + 63 + 64 * (blocks - 1 - left);
+            run = next_run(s, h, text, at, &from);
+            if (!run) break;
+            if (run > left) run = left;
+            qm_pair_blocks(h->state, from, leaf[i], shard, run);
+            h->length += 64 * run;
+            *at += 64 * run;
+            left -= run;
+        }
+        if (!run) { /* the text is at its end; this leaf may have been begun */
+            qm_sha256 alone;
+            memcpy(alone.state, leaf[i], sizeof alone.state);
+            alone.length = 64 * (blocks - left);
+            if (left == blocks - 1) break;
+            qm_sha256_update(&alone, s->at[i] + 64 * (blocks - left) - 1, 64 * left);
+            memcpy(leaf[i], alone.state, sizeof alone.state);
+        }
+    }
+    for (; i < s->count; i += 2) {
+        uint32_t spare[8] = {0};
+        const size_t other = i + 1 < s->count ? i + 1 : i;
+        qm_pair_blocks(leaf[i], s->at[i] + 63, other > i ? leaf[other] : spare, s->at[other] + 63, blocks - 1);
+    }
+}
+
+static void hash_together(const qm_shards *s, size_t blocks, uint32_t (*leaf)[8], qm_sha256 *h, size_t text, size_t *at)
+{
+    for (size_t i = 0; i < s->count; i++) start_leaf(s->at[i], leaf[i]);
+    if (level == QM_MANY_LANES && s->count >= FULL) hash_in_lanes(s, blocks, leaf, h, text, at);
+    else hash_in_pairs(s, blocks, leaf, h, text, at);
+}
+
 /* Whole blocks of a leaf within `columns` of its shard; the first has 63 bytes of it. */
 static size_t whole_blocks(size_t columns) { return (columns + 1) / 64; }
 
@@ -166,9 +217,8 @@ size_t qm_seal_digest(const qm_shards *shards, size_t text, size_t columns, uint
     qm_sha256 h;
 
     qm_sha256_init(&h);
-    if (lanes && blocks > WORTH) {
-        for (size_t i = 0; i < shards->count; i++) start_leaf(shards->at[i], leaf[i]);
-        hash_in_lanes(shards, blocks, leaf, &h, text, &at);
+    if (level && blocks > WORTH) {
+        hash_together(shards, blocks, leaf, &h, text, &at);
         done = blocks;
     }
     feed(shards, &h, at, text - at);
@@ -183,10 +233,9 @@ void qm_leaf_digests(const qm_shards *shards, size_t blocks, uint32_t (*leaf)[8]
     size_t none = 0;
     qm_sha256 h;
 
-    if (!blocks && lanes && whole > WORTH && shards->count > 2) {
+    if (!blocks && level && whole > WORTH && shards->count > 1) {
         qm_sha256_init(&h);
-        for (size_t i = 0; i < shards->count; i++) start_leaf(shards->at[i], leaf[i]);
-        hash_in_lanes(shards, whole, leaf, &h, 0, &none);
+        hash_together(shards, whole, leaf, &h, 0, &none);
         blocks = whole;
     }
     for (size_t i = 0; i < shards->count; i++) {

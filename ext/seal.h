@@ -17,8 +17,9 @@ typedef struct {
     size_t count, size; /* all shards have `size` bytes */
 } qm_shards;
 
-/* 1 to hash leaves in lanes where the processor can, 0 one after the other; returns what was chosen. */
-int qm_seal_select(int lanes);
+/* How leaves are hashed: QM_MANY_NONE, one after the other, or the better of what the processor has that is not above
+ * `limit` (sha256_lanes.h); returns it. */
+int qm_seal_select(int limit);
 
 /* Encrypt plain || canary into the first k shards and zero the rest of them. */
 void qm_seal_text(const qm_shards *shards, size_t k, const uint8_t key[32], const uint8_t *plain, size_t size,

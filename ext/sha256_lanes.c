@@ -10,7 +10,29 @@
 
 #define WIDE QM_TARGET("avx512f,avx512bw,avx512vl,avx2,sha,ssse3,sse4.1")
 
-int qm_lanes_usable(void) { return (qm_cpu() & QM_CPU_AVX512) && (qm_cpu() & QM_CPU_SHANI); }
+int qm_many_level(void)
+{
+    if (!(qm_cpu() & QM_CPU_SHANI)) return QM_MANY_NONE;
+    return qm_cpu() & QM_CPU_AVX512 ? QM_MANY_LANES : QM_MANY_PAIRS;
+}
+
+QM_SHA void qm_pair_blocks(uint32_t first[8], const uint8_t *a, uint32_t second[8], const uint8_t *b, size_t count)
+{
+    qm_ni_work x, y;
+
+    x.now = x.before = qm_ni_open(first);
+    y.now = y.before = qm_ni_open(second);
+    for (; count; count--, a += 64, b += 64) {
+        qm_ni_first(&x, a);
+        qm_ni_first(&y, b);
+        for (int g = 4; g < 16; g += 4) {
+            qm_ni_next(&x, g);
+            qm_ni_next(&y, g);
+        }
+    }
+    qm_ni_close(x.now, first);
+    qm_ni_close(y.now, second);
+}
 
 WIDE static QM_INLINE __m512i xor3(__m512i a, __m512i b, __m512i c) { return _mm512_ternarylogic_epi32(a, b, c, 0x96); }
 
@@ -92,7 +114,12 @@ WIDE void qm_lanes_blocks(qm_lanes state, const uint8_t *const lane[QM_LANES], s
 
 #else
 
-int qm_lanes_usable(void) { return 0; }
+int qm_many_level(void) { return QM_MANY_NONE; }
+
+void qm_pair_blocks(uint32_t first[8], const uint8_t *a, uint32_t second[8], const uint8_t *b, size_t count)
+{
+    (void)first; (void)a; (void)second; (void)b; (void)count;
+}
 
 void qm_lanes_blocks(qm_lanes state, const uint8_t *const lane[QM_LANES], size_t count, uint32_t chain[8],
                      const uint8_t *text, size_t chained)

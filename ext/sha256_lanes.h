@@ -1,4 +1,4 @@
-/* SHA-256 of sixteen messages side by side, with one more message hashed between their rounds. */
+/* SHA-256 of several messages at once: two chains in each other's gaps, or sixteen side by side and one between. */
 #ifndef QM_SHA256_LANES_H
 #define QM_SHA256_LANES_H
 
@@ -9,8 +9,13 @@
 
 typedef uint32_t qm_lanes[8][QM_LANES]; /* word i of all states, then word i + 1 */
 
-/* 1 if the processor has what the function below needs (AVX-512 and the SHA instructions). */
-int qm_lanes_usable(void);
+enum { QM_MANY_NONE, QM_MANY_PAIRS, QM_MANY_LANES };
+
+/* The most the processor can do of these: pairs need the SHA instructions, lanes AVX-512 as well. */
+int qm_many_level(void);
+
+/* Hash `count` blocks of 64 bytes of each of two messages. */
+void qm_pair_blocks(uint32_t first[8], const uint8_t *a, uint32_t second[8], const uint8_t *b, size_t count);
 
 /* Hash `count` blocks of 64 bytes of each of sixteen messages, and `chained` <= 16 * count blocks of one message more,
  * whose state is `chain`. The inputs may be the same memory; nothing is written but the states. */

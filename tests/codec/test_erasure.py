@@ -21,7 +21,7 @@ from qmail_core.errors import ErasureError
 from qmail_core.model import Profile, Striping
 
 SEED = bytes(range(32))
-PATHS = {"sha": ("portable", "shani"), "leaves": ("single", "lanes"), "aes": ("openssl", "aesni", "vaes512")}
+PATHS = {"sha": ("portable", "shani"), "leaves": ("single", "pairs", "lanes"), "aes": ("openssl", "aesni", "vaes512")}
 
 # SHA-256 over length (4 bytes) and bytes of every stripe of random.Random(length).randbytes(length)
 PINNED = [
