@@ -135,7 +135,7 @@ def parse_header(stripe: Buffer) -> tuple[Layout, int, bytes]:
 # ------------------------------------------------------------------------------------------------------------------
 # Writers
 
-_FUSED = 4096  # shard size from which leaves are hashed along with the text
+_FUSED = 1024  # shard size from which leaves are hashed along with the text
 
 
 class Writer:
