@@ -45,7 +45,7 @@ setup(
     ext_modules=cythonize(
         [
             extension("gf256", "gf256*.c"),
-            extension("framing", "aes*.c", "crc32*.c", "interleave*.c", "sha256*.c"),
+            extension("framing", "aes*.c", "crc32*.c", "interleave*.c", "seal*.c", "sha256*.c"),
         ],
         build_dir="build/cython",
         compiler_directives=DIRECTIVES,

@@ -1,4 +1,4 @@
-"""Run a bench by name: `python -m bench NAME [--json]`, `python -m bench --list`.
+"""Run a bench by name: `python -m bench NAME [--json]`, `python -m bench --list`, `python -m bench report [JSON ...]`.
 
 Each bench module says at its head what it measures and against what. The JSON form is the same for all:
 {"bench", "machine", "rows": [{"what", "value", "unit", "peer", "ratio", "goal", "holds"}]}.
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench import report
 from qmail_core import _gf256
 
 
@@ -50,12 +51,16 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("name", nargs="?", choices=names())
+    parser.add_argument("name", nargs="?", choices=[*names(), "report"])
+    parser.add_argument("results", nargs="*", help="for report: files of JSON; without any, all benches are run")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--list", action="store_true", help="name the benches")
     args = parser.parse_args()
     if args.list or args.name is None:
         print("\n".join(names()))
+        return 0
+    if args.name == "report":
+        report.write(report.collect(args.results, names()))
         return 0
     rows = list(importlib.import_module(f"bench.bench_{args.name}").rows())
     if args.json:

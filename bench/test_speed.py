@@ -6,13 +6,15 @@ The named benches (`python -m bench NAME`) hold the comparisons with peers; thes
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from qmail_core import Cluster, Profile, ReedSolomon, Striping, _framing
-from qmail_core.codec import erasure
+from qmail_core.codec import erasure, packet
+from qmail_core.codec.cipher import Key
 
 SEED = bytes(32)
 
@@ -32,6 +34,32 @@ def test_pack_a_fanout_of_1_kib(benchmark: BenchmarkFixture, enc: int) -> None:
     heads, tails = [os.urandom(102)] * 25, [os.urandom(1024)] * 25
     entropy = os.urandom(25 * (36 if enc == 4 else 20))
     benchmark(_framing.pack_many, 6, 70, enc, nodes, keys, [bytes(5)] * 25, heads, tails, entropy)
+
+
+@pytest.mark.parametrize("enc", [1, 4])
+def test_unpack_an_answer_of_1_kib(benchmark: BenchmarkFixture, enc: int) -> None:
+    an, draw = os.urandom(16), os.urandom(36 if enc == 4 else 20)
+    key = Key(enc, hashlib.sha256(an).digest() if enc == 4 else an, bytes(5))
+    challenge = draw[-12:] + _framing.crc32(draw[-12:]).to_bytes(4, "big")
+    header = packet.Header(3, 6, 74, enc, bytes(5), 0, draw[:-12], draw[-14:-12])
+    request = packet.Request(header, an, challenge, memoryview(b""))
+    answer = packet.build_reply(request, 250, os.urandom(1024), 0, os.urandom(22))
+    sent, frame = packet.Sent(3, b"", key, draw), memoryview(bytearray(answer))
+
+    def unpack() -> None:
+        frame[:] = answer
+        packet.open_reply(sent, frame)
+
+    benchmark(unpack)
+
+
+@pytest.mark.parametrize("d", [2, 7, 24, 31])
+def test_interleave_256_kib(benchmark: BenchmarkFixture, d: int) -> None:
+    benchmark(_framing.interleave, os.urandom(1 << 18), d)
+
+
+def test_crc32_of_1_mib(benchmark: BenchmarkFixture) -> None:
+    benchmark(_framing.crc32, os.urandom(1 << 20))
 
 
 @pytest.mark.parametrize("profile", list(Profile))

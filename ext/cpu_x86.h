@@ -22,7 +22,10 @@ enum {
     QM_CPU_VAES512 = 4,  /* VAES on 512-bit registers, with AVX-512 F, BW, VL */
     QM_CPU_SHANI = 8,    /* SHA extensions with SSSE3 and SSE4.1 */
     QM_CPU_BMI2 = 16,    /* AVX2 and a fast PEXT/PDEP */
-    QM_CPU_BITS512 = 32  /* AVX-512 F, BW, VL, VBMI and GFNI */
+    QM_CPU_BITS512 = 32, /* AVX-512 F, BW, VL, VBMI and GFNI */
+    QM_CPU_CLMUL = 64,   /* PCLMULQDQ with SSE4.1 */
+    QM_CPU_VCLMUL512 = 128, /* VPCLMULQDQ on 512-bit registers, with AVX-512 F, BW, VL */
+    QM_CPU_AVX512 = 256  /* AVX-512 F, BW, VL */
 };
 
 static inline uint64_t qm_xcr0(void)
@@ -43,6 +46,7 @@ static inline unsigned qm_cpu(void)
     family = (a >> 8 & 15) == 15 ? 15 + (a >> 20 & 255) : (a >> 8 & 15);
     ssse3 = (c >> 9 & 1) && (c >> 19 & 1);
     if (ssse3 && (c >> 25 & 1)) found |= QM_CPU_AESNI;
+    if (ssse3 && (c >> 1 & 1)) found |= QM_CPU_CLMUL;
     if ((c >> 27 & 1) && (c >> 28 & 1)) {                      /* OSXSAVE and AVX */
         uint64_t saved = qm_xcr0();
         ymm = (saved & 6) == 6;
@@ -55,6 +59,8 @@ static inline unsigned qm_cpu(void)
     if (ymm && (b >> 8 & 1) && !(amd && family < 0x19)) found |= QM_CPU_BMI2;
     if ((found & QM_CPU_AESNI) && ymm && (c >> 9 & 1)) found |= QM_CPU_VAES256;
     if ((found & QM_CPU_VAES256) && avx512) found |= QM_CPU_VAES512;
+    if (avx512) found |= QM_CPU_AVX512;
+    if (avx512 && (found & QM_CPU_CLMUL) && (c >> 10 & 1)) found |= QM_CPU_VCLMUL512;
     if (avx512 && (c >> 1 & 1) && (c >> 8 & 1)) found |= QM_CPU_BITS512;
     return found;
 }

@@ -12,7 +12,8 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndS
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.memoryview cimport PyMemoryView_FromMemory
-from libc.stdint cimport uint8_t, uint32_t
+from cpython.sequence cimport PySequence_GetSlice
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 import os
@@ -20,6 +21,8 @@ import os
 cdef extern from "wire.h" nogil:
     void qm_put_be16(uint8_t *p, uint32_t v)
     void qm_put_be32(uint8_t *p, uint32_t v)
+    uint32_t qm_get_be32(const uint8_t *p)
+    bint qm_equal(const uint8_t *a, const uint8_t *b, size_t n)
     void qm_wipe(void *p, size_t n)
 
 cdef extern from "aes.h" nogil:
@@ -32,8 +35,11 @@ cdef extern from "aes.h" nogil:
     void qm_aes_ctr(const qm_aes_key *key, uint8_t *ctr, const uint8_t *data, uint8_t *out, size_t size)
 
 cdef extern from "crc32.h" nogil:
-    void qm_crc32_init()
-    uint32_t qm_crc32(const uint8_t *data, size_t size)
+    enum:
+        QM_CRC_PORTABLE, QM_CRC_CLMUL, QM_CRC_VCLMUL
+    int qm_crc32_select(int limit)
+    uint32_t qm_crc32(uint32_t crc, const uint8_t *data, size_t size)
+    uint32_t qm_crc32_combine(uint32_t first, uint32_t second, uint64_t size)
 
 cdef extern from "sha256.h" nogil:
     ctypedef struct qm_sha256:
@@ -48,6 +54,26 @@ cdef extern from "sha256.h" nogil:
     void qm_hmac_update(qm_hmac *h, const uint8_t *data, size_t size)
     void qm_hmac_final(qm_hmac *h, uint8_t *mac)
 
+cdef extern from "sha256_lanes.h" nogil:
+    enum:
+        QM_MANY_NONE, QM_MANY_PAIRS, QM_MANY_LANES
+
+cdef extern from "seal.h" nogil:
+    enum:
+        QM_SHARDS, QM_CANARY
+    ctypedef struct qm_shards:
+        uint8_t **at
+        size_t count
+        size_t size
+    int qm_seal_select(int limit)
+    void qm_seal_text(const qm_shards *shards, size_t k, const uint8_t *key, const uint8_t *plain, size_t size,
+                      const uint8_t *canary)
+    void qm_seal_key(const qm_shards *shards, size_t text, const uint8_t *key, const uint8_t *digest)
+    size_t qm_seal_digest(const qm_shards *shards, size_t text, size_t columns, uint8_t *digest, uint32_t (*leaf)[8])
+    void qm_leaf_digests(const qm_shards *shards, size_t blocks, uint32_t (*leaf)[8], uint8_t (*digest)[32])
+    int qm_unseal(const qm_shards *shards, const uint8_t *digest, uint8_t *plain, size_t size, const uint8_t *canary)
+    void qm_tree_node(const uint8_t *left, const uint8_t *right, uint8_t *out)
+
 cdef extern from "interleave.h" nogil:
     enum:
         QM_BITS_PORTABLE, QM_BITS_BMI2, QM_BITS_AVX512
@@ -58,7 +84,9 @@ cdef extern from "interleave.h" nogil:
 _PATHS = {
     "aes": {"openssl": QM_AES_NONE, "aesni": QM_AES_NI, "vaes256": QM_AES_VAES256, "vaes512": QM_AES_VAES512},
     "sha": {"portable": 0, "shani": 1},
+    "leaves": {"single": QM_MANY_NONE, "pairs": QM_MANY_PAIRS, "lanes": QM_MANY_LANES},
     "bits": {"portable": QM_BITS_PORTABLE, "bmi2": QM_BITS_BMI2, "avx512": QM_BITS_AVX512},
+    "crc": {"portable": QM_CRC_PORTABLE, "pclmul": QM_CRC_CLMUL, "vpclmul": QM_CRC_VCLMUL},
 }
 
 cdef enum:
@@ -74,8 +102,9 @@ cdef bint aes_native = False
 def _select(kernel, path):
     """Choose the implementation of one kernel, for tests and benchmarks; no other thread may be in this module.
 
-    kernel   "aes", "sha" or "bits"
-    path     aes: openssl, aesni, vaes256, vaes512; sha: portable, shani; bits: portable, bmi2, avx512
+    kernel   "aes", "sha", "leaves", "bits" or "crc"
+    path     aes: openssl, aesni, vaes256, vaes512; sha: portable, shani; leaves: single, pairs, lanes;
+             bits: portable, bmi2, avx512; crc: portable, pclmul, vpclmul
     returns  True if that is now in use, False if the processor lacks it (then the next best one is)
     raises   KeyError for other words
     """
@@ -87,15 +116,20 @@ def _select(kernel, path):
         aes_native = got != QM_AES_NONE
     elif kernel == "sha":
         got = qm_sha256_select(want)
+    elif kernel == "leaves":
+        got = qm_seal_select(want)
+    elif kernel == "crc":
+        got = qm_crc32_select(want)
     else:
         got = qm_bits_select(want)
     return got == want
 
 
-qm_crc32_init()
 _select("aes", "openssl" if os.environ.get("QMAIL_AES") == "openssl" else "vaes512")
 _select("sha", "shani")
+_select("leaves", "lanes")
 _select("bits", "avx512")
+_select("crc", "vpclmul")
 has_aes = bool(aes_native)     # what was chosen at import; False means OpenSSL does the ciphers
 
 
@@ -255,6 +289,42 @@ def hmac_sha256(key, data):
     return mac[:32]
 
 
+def crc32(data, value=0):
+    """Continue a CRC-32, as zlib.crc32 does.
+
+    data     n bytes
+    value    CRC of what came before; only its low 32 bits count
+    returns  0 .. 2^32 - 1
+    cost     O(n); releases the GIL above 16 KiB
+    source   RFC 1952 section 8
+    """
+    cdef Held held = Held(NULL, 1, 0)
+    cdef const uint8_t *p
+    cdef Py_ssize_t size
+    cdef uint32_t crc = <uint32_t>(value & 0xFFFFFFFF)
+    try:
+        hold(&held, data, &p, &size)
+        if size > INLINE_MAX:
+            with nogil:
+                crc = qm_crc32(crc, p, size)
+        else:
+            crc = qm_crc32(crc, p, size)
+    finally:
+        let_go(&held)
+    return crc
+
+
+def crc32_combine(first, second, size):
+    """The CRC-32 of two pieces in a row, for pieces that were hashed apart.
+
+    first, second   their CRC-32
+    size            bytes of the second, >= 0
+    returns         0 .. 2^32 - 1
+    cost            O(log size)
+    """
+    return qm_crc32_combine(first, second, size)
+
+
 # ---- bit interleave
 
 def interleave(block, Py_ssize_t d):
@@ -399,7 +469,7 @@ cdef void write_frame(const Layout *what, const Frame *f, bint encrypt) noexcept
     cdef bint authenticate = encrypt and what.enc == 4
     write_header(what, f)
     memcpy(challenge, f.entropy + what.nonce, 12)
-    qm_put_be32(challenge + 12, qm_crc32(challenge, 12))
+    qm_put_be32(challenge + 12, qm_crc32(0, challenge, 12))
     if cipher:
         memset(counter, 0, 16)
         memcpy(counter, f.entropy, 16 if what.enc == 4 else 8)
@@ -537,3 +607,448 @@ def pack_many(int group, int command, int enc, raidas, keys, selectors, heads, t
         let_go(&held)
         PyMem_Free(frames)
     return out
+
+
+# ---- answers
+
+cdef bint is_success(int status) noexcept nogil:
+    return status == 0 or status == 241 or status == 250
+
+
+cdef object distrust(int node, str why):
+    raise ValueError(f"node {node}: {why}")
+
+
+cdef object unpack_short(object frame, uint8_t *p, Py_ssize_t size, int node, int enc, const uint8_t *key,
+                         const uint8_t *draw):
+    cdef uint8_t expected[16]
+    cdef uint8_t counter[16]
+    cdef Py_ssize_t i, plain
+    cdef int status = p[2]
+    cdef uint32_t micros = qm_get_be32(p + 12)
+    if enc == 4:
+        # a 32-byte header answers a type 4 request only when the node refused it before reading the type
+        if is_success(status):
+            distrust(node, "success without proof of the key")
+        return status, micros, b""
+    if is_success(status) or size > 32:
+        # other bare statuses may be refusals made before the key was known: unsigned, and good for nothing but failing
+        memcpy(expected, draw + 8, 12)
+        qm_put_be32(expected + 12, qm_crc32(0, expected, 12))
+        if enc != 0:
+            for i in range(16):
+                expected[i] ^= key[i]
+        if not qm_equal(p + 16, expected, 16):
+            distrust(node, "answer is not signed for this request")
+    if size == 32:
+        return status, micros, b""
+    if size < 34 or p[size - 2] != TRAILER or p[size - 1] != TRAILER:
+        distrust(node, "answer without trailer")
+    plain = size - 34
+    if enc != 0 and plain:
+        memset(counter, 0, 16)
+        memcpy(counter, draw, 8)
+        decrypt(frame, key, 16, counter, p, 32, plain)
+    return status, micros, PySequence_GetSlice(frame, 32, size - 2)
+
+
+cdef object unpack_long(object frame, uint8_t *p, Py_ssize_t size, int node, const uint8_t *key, const uint8_t *draw):
+    cdef qm_hmac state
+    cdef uint8_t mac[32]
+    cdef Py_ssize_t plain = size - 82
+    cdef int status = p[2]
+    cdef uint32_t micros = qm_get_be32(p + 4)
+    if p[46] != draw[22] or p[47] != draw[23]:
+        distrust(node, "answer belongs to another request")
+    if size == 48:
+        return status, micros, b""
+    if plain < 0 or p[size - 2] != TRAILER or p[size - 1] != TRAILER:
+        distrust(node, "answer without trailer")
+    qm_hmac_init(&state, key, 32)
+    if plain > INLINE_MAX:
+        with nogil:
+            qm_hmac_update(&state, p + 48, plain)
+    else:
+        qm_hmac_update(&state, p + 48, plain)
+    qm_hmac_final(&state, mac)
+    if not qm_equal(mac, p + size - 34, 32):
+        distrust(node, "answer fails its HMAC")
+    if plain:
+        decrypt(frame, key, 32, p + 24, p, 48, plain)
+    return status, micros, PySequence_GetSlice(frame, 48, size - 34)
+
+
+cdef int decrypt(object frame, const uint8_t *key, size_t key_size, const uint8_t *iv, uint8_t *p, Py_ssize_t start,
+                 Py_ssize_t size) except -1:
+    if not aes_native:
+        part = PyMemoryView_FromMemory(<char *>p + start, size, PyBUF_WRITE)
+        _openssl_ctr(key[:key_size], iv[:16], part, part)
+    elif size > INLINE_MAX:
+        with nogil:
+            ctr(key, key_size, iv, p + start, p + start, size)
+    else:
+        ctr(key, key_size, iv, p + start, p + start, size)
+    return 0
+
+
+def unpack(frame, int node, int enc, key, draw):
+    """Check one answer and decrypt it in place.
+
+    frame    the whole answer, a writable memoryview of single bytes
+    node     index of the node that was asked, 0..255
+    enc      encryption type of the request: 0, 1, 2 or 4
+    key      its key: 16 bytes for enc 1 and 2, 32 for enc 4; not looked at for enc 0
+    draw     the entropy its frame was made with: 20 bytes, 36 for enc 4
+    returns  (status, execution microseconds, payload); the payload is a view into frame, or b"" if there is no body
+    raises   ValueError naming the node if the answer is not from it, not to this request, altered, or not of the size
+             its header says; the frame is then as it was
+    cost     O(bytes); compares in constant time; releases the GIL above 16 KiB
+    source   QMail wire A.5
+    """
+    cdef Held held = Held(NULL, 2, 0)
+    cdef Py_buffer view
+    cdef const uint8_t *k = NULL
+    cdef const uint8_t *d
+    cdef uint8_t *p
+    cdef Py_ssize_t k_size, d_size, size
+    cdef Py_ssize_t header = 32
+    if enc != 0 and enc != 1 and enc != 2 and enc != 4:
+        raise ValueError(f"enc must be 0, 1, 2 or 4, got {enc}")
+    PyObject_GetBuffer(frame, &view, PyBUF_WRITABLE)
+    try:
+        p = <uint8_t *>view.buf
+        size = view.len
+        hold(&held, draw, &d, &d_size)
+        if d_size != (36 if enc == 4 else 20):
+            raise ValueError(f"draw must be {36 if enc == 4 else 20} bytes, got {d_size}")
+        if enc != 0:
+            hold(&held, key, &k, &k_size)
+            if k_size != (32 if enc == 4 else 16):
+                raise ValueError(f"key must be {32 if enc == 4 else 16} bytes for type {enc}, got {k_size}")
+        if size >= 1 and p[0] != node:
+            raise ValueError(f"node {node} answered as node {p[0]}")
+        if size > 16 and enc == 4 and p[16] == 4:
+            header = 48
+        if size < header or size != header + (p[9] << 16 | p[10] << 8 | p[11]):
+            distrust(node, "answer is not as long as its header says")
+        if header == 48:
+            return unpack_long(frame, p, size, node, k, d)
+        return unpack_short(frame, p, size, node, enc, k, d)
+    finally:
+        let_go(&held)
+        PyBuffer_Release(&view)
+
+
+# ---- sealing and digest trees (docs/erasure.md)
+
+cdef int take_shards(Held *held, tuple sources, qm_shards *out, bint writable) except -1:
+    """Find the memory of all shards; `held` has room for one view each."""
+    cdef Py_ssize_t i, size
+    cdef const uint8_t *p
+    cdef Py_ssize_t count = len(sources)
+    if count < 1 or count > QM_SHARDS:
+        raise ValueError(f"there must be 1..{QM_SHARDS} shards, got {count}")
+    out.count = count
+    for i in range(count):
+        if writable:
+            hold_writable(held, sources[i], &p, &size)
+        else:
+            hold(held, sources[i], &p, &size)
+        out.at[i] = <uint8_t *>p
+        if i == 0:
+            out.size = size
+        elif <size_t>size != out.size:
+            raise ValueError(f"shard {i} has {size} bytes, the first has {out.size}")
+    return 0
+
+
+cdef int hold_writable(Held *held, object target, const uint8_t **data, Py_ssize_t *size) except -1:
+    cdef Py_buffer *view
+    if held.views == NULL:
+        held.views = <Py_buffer *>PyMem_Malloc(held.room * sizeof(Py_buffer))
+        if held.views == NULL:
+            raise MemoryError
+    view = held.views + held.count
+    PyObject_GetBuffer(target, view, PyBUF_WRITABLE)
+    held.count += 1
+    data[0] = <const uint8_t *>view.buf
+    size[0] = view.len
+    return 0
+
+
+cdef int take(Held *held, object source, Py_ssize_t want, str name, const uint8_t **data) except -1:
+    cdef Py_ssize_t size
+    hold(held, source, data, &size)
+    if size != want:
+        raise ValueError(f"{name} must be {want} bytes, got {size}")
+    return 0
+
+
+cdef int check_text(const qm_shards *shards, Py_ssize_t k, Py_ssize_t text, Py_ssize_t behind) except -1:
+    """A text of `text` bytes, and `behind` bytes behind it, must lie in the first k shards."""
+    if k < 1 or <size_t>k > shards.count:
+        raise ValueError(f"k must be 1..{shards.count}, got {k}")
+    if text < 0 or shards.size == 0 or <size_t>(text + behind) > <size_t>k * shards.size:
+        raise ValueError(f"{text} + {behind} bytes are not inside {k} shards of {shards.size} bytes")
+    return 0
+
+
+def raw_buffer(Py_ssize_t size):
+    """Make a bytearray whose content is undefined, for callers that fill all of it before anybody sees it.
+
+    size     bytes, >= 0
+    raises   ValueError if size is negative
+    """
+    if size < 0:
+        raise ValueError(f"size must not be negative, got {size}")
+    return PyByteArray_FromStringAndSize(NULL, size)
+
+
+def seal_text(plain, key, canary, shards):
+    """Encrypt a segment into its data shards: AES-256-CTR of plain and canary, zeros to the end.
+
+    plain    n bytes
+    key      32 bytes, used for this segment only
+    canary   16 bytes
+    shards   k writable buffers of one size, together at least n + 48 bytes, none overlapping another or plain
+    returns  None
+    raises   ValueError for wrong sizes
+    cost     one pass, constant time; releases the GIL
+    source   docs/erasure.md, Sealing
+    """
+    cdef tuple sources = tuple(shards)
+    cdef Held held = Held(NULL, len(sources) + 3, 0)
+    cdef qm_shards s
+    cdef const uint8_t *p
+    cdef const uint8_t *k
+    cdef const uint8_t *mark
+    cdef Py_ssize_t size, at, part
+    try:
+        take_shards(&held, sources, &s, True)
+        hold(&held, plain, &p, &size)
+        take(&held, key, 32, "key", &k)
+        take(&held, canary, QM_CANARY, "canary", &mark)
+        check_text(&s, s.count, size, QM_CANARY + 32)
+        if aes_native:
+            with nogil:
+                qm_seal_text(&s, s.count, k, p, size, mark)
+            return
+        body = bytearray(<Py_ssize_t>(s.count * s.size))
+        body[:size] = PyMemoryView_FromMemory(<char *>p, size, PyBUF_READ) if size else b""
+        body[size:size + QM_CANARY] = mark[:QM_CANARY]
+        with memoryview(body)[:size + QM_CANARY] as text:
+            _openssl_ctr(k[:32], bytes(16), text, text)
+        for at in range(<Py_ssize_t>s.count):
+            memcpy(s.at[at], PyByteArray_AS_STRING(body) + at * s.size, s.size)
+    finally:
+        let_go(&held)
+
+
+def seal_key(shards, Py_ssize_t text, key, digest):
+    """Hide the key of a sealed segment behind its text: key XOR digest, 32 bytes.
+
+    shards   the k data shards, writable
+    text     bytes of the text, canary included
+    raises   ValueError for wrong sizes
+    source   docs/erasure.md, Sealing
+    """
+    cdef tuple sources = tuple(shards)
+    cdef Held held = Held(NULL, len(sources) + 2, 0)
+    cdef qm_shards s
+    cdef const uint8_t *k
+    cdef const uint8_t *d
+    try:
+        take_shards(&held, sources, &s, True)
+        take(&held, key, 32, "key", &k)
+        take(&held, digest, 32, "digest", &d)
+        check_text(&s, s.count, text, 32)
+        qm_seal_key(&s, text, k, d)
+    finally:
+        let_go(&held)
+
+
+def text_digest(shards, Py_ssize_t k, Py_ssize_t text, Py_ssize_t columns):
+    """Hash the text of a segment and, in the gaps of that, as much of all leaves as is final already.
+
+    shards   at least k buffers of one size, data first
+    k        how many of them hold the text
+    text     bytes of the text, which starts shard 0 and runs on through the others
+    columns  how many bytes at the start of each shard may be hashed into its leaf; 0 for none
+    returns  (SHA-256 of the text, state of the leaves for `leaf_digests`)
+    raises   ValueError for wrong sizes
+    cost     one pass at about the speed of SHA-256 alone; releases the GIL
+    source   docs/erasure.md, Sealing and Integrity
+    """
+    cdef tuple sources = tuple(shards)
+    cdef Held held = Held(NULL, len(sources), 0)
+    cdef qm_shards s
+    cdef uint32_t leaf[QM_SHARDS][8]
+    cdef uint8_t digest[32]
+    cdef size_t blocks
+    try:
+        take_shards(&held, sources, &s, False)
+        check_text(&s, k, text, 0)
+        if columns < 0 or <size_t>columns > s.size:
+            raise ValueError(f"columns must be 0..{s.size}, got {columns}")
+        with nogil:
+            blocks = qm_seal_digest(&s, text, columns, digest, leaf)
+        return digest[:32], (blocks, PyBytes_FromStringAndSize(<char *>leaf, 32 * s.count) if blocks else b"")
+    finally:
+        let_go(&held)
+
+
+def leaf_digests(shards, state=(0, b"")):
+    """SHA-256(0x00 || shard) of every shard.
+
+    shards   1..255 buffers of one size
+    state    from `text_digest` of the same shards
+    returns  32 bytes for each
+    raises   ValueError for a wrong count, different sizes, or the state of something else
+    cost     one pass, sixteen shards at a time where the processor can; releases the GIL
+    source   docs/erasure.md, Integrity
+    """
+    cdef tuple sources = tuple(shards)
+    cdef Held held = Held(NULL, len(sources) + 1, 0)
+    cdef qm_shards s
+    cdef uint32_t leaf[QM_SHARDS][8]
+    cdef uint8_t digest[QM_SHARDS][32]
+    cdef const uint8_t *before
+    cdef Py_ssize_t blocks = state[0]
+    cdef Py_ssize_t i
+    try:
+        take_shards(&held, sources, &s, False)
+        if blocks < 0 or <size_t>blocks > (s.size + 1) // 64:
+            raise ValueError(f"the state is {blocks} blocks into shards of {s.size} bytes")
+        if blocks:
+            take(&held, state[1], 32 * s.count, "the state of the leaves", &before)
+            memcpy(leaf, before, 32 * s.count)
+        with nogil:
+            qm_leaf_digests(&s, blocks, leaf, digest)
+        return [digest[i][:32] for i in range(<Py_ssize_t>s.count)]
+    finally:
+        let_go(&held)
+
+
+def unseal(rows, sizes, digests, canary):
+    """Open sealed segments: the inverse of `seal_text` and `seal_key`.
+
+    rows     per segment its k data shards
+    sizes    per segment its plaintext bytes
+    digests  per segment the SHA-256 of its text, or None to have it computed
+    canary   16 bytes
+    returns  the plaintext of all segments, one after the other
+    raises   ValueError for wrong sizes, or if a canary is not there: some byte of that segment was wrong
+    cost     one pass if the digests are known, two otherwise; releases the GIL
+    source   docs/erasure.md, Sealing
+    """
+    cdef tuple row
+    cdef Held held
+    cdef qm_shards s
+    cdef const uint8_t *mark
+    cdef const uint8_t *d
+    cdef uint8_t computed[32]
+    cdef uint8_t *out
+    cdef Py_ssize_t size
+    cdef int bad = 0
+    plain = PyBytes_FromStringAndSize(NULL, sum(sizes))
+    out = <uint8_t *>PyBytes_AS_STRING(plain)
+    for shards, size, digest in zip(rows, sizes, digests, strict=True):
+        row = tuple(shards)
+        held = Held(NULL, len(row) + 2, 0)
+        try:
+            take_shards(&held, row, &s, False)
+            take(&held, canary, QM_CANARY, "canary", &mark)
+            check_text(&s, s.count, size, QM_CANARY + 32)
+            if size < 0 or out + size > <uint8_t *>PyBytes_AS_STRING(plain) + PyBytes_GET_SIZE(plain):
+                raise ValueError(f"a segment of {size} bytes has no place")
+            if digest is not None:
+                take(&held, digest, 32, "digest", &d)
+            else:
+                d = computed
+                with nogil:
+                    qm_seal_digest(&s, size + QM_CANARY, 0, computed, NULL)
+            if aes_native:
+                with nogil:
+                    bad = qm_unseal(&s, d, out, size, mark)
+            else:
+                bad = unseal_by_openssl(&s, d, out, size, mark)
+            if bad:
+                raise ValueError("a sealed segment does not open: its bytes are not what was stored")
+            out += size
+        finally:
+            let_go(&held)
+    return plain
+
+
+cdef int unseal_by_openssl(const qm_shards *s, const uint8_t *digest, uint8_t *out, Py_ssize_t size,
+                           const uint8_t *canary) except? -2:
+    cdef size_t i
+    cdef uint8_t *p
+    cdef uint8_t key[32]
+    body = bytearray().join([PyMemoryView_FromMemory(<char *>s.at[i], s.size, PyBUF_READ) for i in range(s.count)])
+    p = <uint8_t *>PyByteArray_AS_STRING(body)
+    for i in range(32):
+        key[i] = digest[i] ^ p[size + QM_CANARY + i]
+    with memoryview(body)[:size + QM_CANARY] as text:
+        _openssl_ctr(key[:32], bytes(16), text, text)
+    if not qm_equal(p + size, canary, QM_CANARY):
+        return -1
+    memcpy(out, p, size)
+    return 0
+
+
+def tree_level(digests):
+    """The level above a level of a digest tree: SHA-256(0x01 || left || right) of each pair.
+
+    digests  an even number of 32-byte digests
+    raises   ValueError for an odd number or a wrong size
+    source   docs/erasure.md, Integrity
+    """
+    cdef tuple level = tuple(digests)
+    cdef Held held = Held(NULL, len(level), 0)
+    cdef const uint8_t *left
+    cdef const uint8_t *right
+    cdef uint8_t node[32]
+    cdef Py_ssize_t i
+    cdef list out = []
+    if len(level) % 2:
+        raise ValueError(f"a level has an even number of digests, got {len(level)}")
+    try:
+        for i in range(0, len(level), 2):
+            take(&held, level[i], 32, "digest", &left)
+            take(&held, level[i + 1], 32, "digest", &right)
+            qm_tree_node(left, right, node)
+            out.append(node[:32])
+    finally:
+        let_go(&held)
+    return out
+
+
+def climb(digest, Py_ssize_t index, siblings):
+    """The root that a leaf digest leads to along its siblings.
+
+    digest    32 bytes
+    index     position of the leaf, >= 0
+    siblings  32 bytes per level, bottom up
+    raises    ValueError for a wrong size
+    source    docs/erasure.md, Integrity
+    """
+    cdef Held held = Held(NULL, 2, 0)
+    cdef const uint8_t *p
+    cdef Py_ssize_t size, at
+    cdef uint8_t node[32]
+    try:
+        take(&held, digest, 32, "digest", &p)
+        memcpy(node, p, 32)
+        hold(&held, siblings, &p, &size)
+        if size % 32 or index < 0:
+            raise ValueError(f"siblings must be 32 bytes each, got {size} in all")
+        for at in range(0, size, 32):
+            if index & 1:
+                qm_tree_node(p + at, node, node)
+            else:
+                qm_tree_node(node, p + at, node)
+            index >>= 1
+    finally:
+        let_go(&held)
+    return node[:32]

@@ -58,12 +58,14 @@ FORCE_INLINE void cut_portable(const uint8_t *src, unsigned d, words x, int g)
     for (unsigned r = 0; r < 8; r++) {
         const uint64_t row = qm_get_le64(src + (r * d >> 3)) >> (r * d & 7);
         a |= (row & 255) << 8 * r;
+        if (d <= 8) continue;
         b |= (row >> 8 & 255) << 8 * r;
+        if (d <= 16) continue;
         c |= (row >> 16 & 255) << 8 * r;
         e |= (row >> 24 & 255) << 8 * r;
     }
     x[0][g] = a;
-    x[1][g] = b;
+    x[1][g] = b; /* columns that do not exist are not looked at */
     x[2][g] = c;
     x[3][g] = e;
 }
@@ -74,8 +76,10 @@ FORCE_INLINE void glue_portable(const words x, int g, unsigned d, uint8_t *dst)
     uint64_t acc = 0;
     unsigned have = 0;
     for (unsigned r = 0; r < 8; r++) {
-        const uint64_t row = (x[0][g] >> 8 * r & 255) | (x[1][g] >> 8 * r & 255) << 8 | (x[2][g] >> 8 * r & 255) << 16
-                             | (x[3][g] >> 8 * r & 255) << 24;
+        uint64_t row = x[0][g] >> 8 * r & 255;
+        if (d > 8) row |= (x[1][g] >> 8 * r & 255) << 8;
+        if (d > 16) row |= (x[2][g] >> 8 * r & 255) << 16;
+        if (d > 24) row |= (x[3][g] >> 8 * r & 255) << 24;
         acc |= row << have;
         qm_put_le64(dst, acc); /* whole bytes are final, the rest is written again with the next row */
         have += d;
@@ -104,7 +108,7 @@ FORCE_INLINE void split8(const uint8_t *block, unsigned d, uint8_t *const *strip
 FORCE_INLINE void join8(const uint8_t *const *stripes, size_t at, unsigned d, uint8_t *block, glue_fn *glue)
 {
     words x;
-    memset(x, 0, sizeof x);
+    memset(x, 0, sizeof x[0] * ((d + 7) / 8));
     for (unsigned q = 0; 8 * q < d; q++) {
         for (unsigned c = 8 * q; c < 8 * q + 8 && c < d; c++) x[q][c % 8] = qm_get_le64(stripes[c] + at);
         transpose_bytes(x[q]);
@@ -126,18 +130,55 @@ static void join_portable(const uint8_t *const *stripes, size_t at, unsigned d, 
 #ifdef QM_X86
 
 #define BMI2 QM_TARGET("avx2,bmi,bmi2")
-#define LANES8 0x0101010101010101ULL
 #define LANES16 0x0001000100010001ULL
 
-/* PDEP spreads the 8 rows of a group of at most 8 bytes over bytes at once; wider groups gain nothing from it. */
-BMI2 FORCE_INLINE void cut_narrow(const uint8_t *src, unsigned d, words x, int g)
+/* d <= 8: the bits of one stripe in each of d words of the block are few masks, all d of them used in turn: a step is
+ * d * d extractions, and needs no transposition. Bit 64 i + b of the step is of stripe c if b % d == (c - 64 i) % d. */
+#define FEW 8
+
+static struct { uint64_t mask[FEW]; unsigned count[FEW], step; } few[FEW + 1]; /* by d; step is -64 % d */
+
+static void fill_few(void)
 {
-    x[0][g] = _pdep_u64(qm_get_le64(src), LANES8 * ((1u << d) - 1));
+    for (unsigned d = 2; d <= FEW; d++) {
+        few[d].step = (d - 64 % d) % d;
+        for (unsigned o = 0; o < d; o++) {
+            few[d].mask[o] = 0;
+            for (unsigned b = o; b < 64; b += d) few[d].mask[o] |= (uint64_t)1 << b;
+            few[d].count[o] = (63 - o) / d + 1;
+        }
+    }
 }
 
-BMI2 FORCE_INLINE void glue_narrow(const words x, int g, unsigned d, uint8_t *dst)
+BMI2 FORCE_INLINE void split_few(const uint8_t *block, unsigned d, uint8_t *const *stripes, size_t at)
 {
-    qm_put_le64(dst, _pext_u64(x[0][g], LANES8 * ((1u << d) - 1)));
+    for (unsigned c = 0; c < d; c++) {
+        uint64_t out = 0;
+        unsigned have = 0, o = c;
+        for (unsigned i = 0; i < d; i++) {
+            out |= _pext_u64(qm_get_le64(block + 8 * i), few[d].mask[o]) << have;
+            have += few[d].count[o];
+            o += few[d].step;
+            if (o >= d) o -= d;
+        }
+        qm_put_le64(stripes[c] + at, out);
+    }
+}
+
+BMI2 FORCE_INLINE void join_few(const uint8_t *const *stripes, size_t at, unsigned d, uint8_t *block)
+{
+    uint64_t out[FEW] = {0};
+    for (unsigned c = 0; c < d; c++) {
+        uint64_t in = qm_get_le64(stripes[c] + at);
+        unsigned o = c;
+        for (unsigned i = 0; i < d; i++) {
+            out[i] |= _pdep_u64(in, few[d].mask[o]);
+            in >>= few[d].count[o];
+            o += few[d].step;
+            if (o >= d) o -= d;
+        }
+    }
+    for (unsigned i = 0; i < d; i++) qm_put_le64(block + 8 * i, out[i]);
 }
 
 /* 9 <= d <= 16: two halves of four 16-bit rows; the second starts in the middle of a byte when d is odd. */
@@ -159,17 +200,25 @@ BMI2 FORCE_INLINE void glue_middle(const words x, int g, unsigned d, uint8_t *ds
     qm_put_le64(dst + (d >> 1), d & 1 ? b << 4 | a >> (4 * d - 4) : b);
 }
 
+/* The loops above are short; with d a constant they unroll. */
+#define EACH_FEW(call) \
+    switch (d) { \
+    case 2: call(2); return; case 3: call(3); return; case 4: call(4); return; case 5: call(5); return; \
+    case 6: call(6); return; case 7: call(7); return; case 8: call(8); return; }
+#define SPLIT_FEW(n) split_few(block, n, stripes, at)
+#define JOIN_FEW(n) join_few(stripes, at, n, block)
+
 BMI2 static void split_bmi2(const uint8_t *block, unsigned d, uint8_t *const *stripes, size_t at)
 {
-    if (d <= 8) split8(block, d, stripes, at, cut_narrow);
-    else if (d <= 16) split8(block, d, stripes, at, cut_middle);
+    EACH_FEW(SPLIT_FEW)
+    if (d <= 16) split8(block, d, stripes, at, cut_middle);
     else split8(block, d, stripes, at, cut_portable);
 }
 
 BMI2 static void join_bmi2(const uint8_t *const *stripes, size_t at, unsigned d, uint8_t *block)
 {
-    if (d <= 8) join8(stripes, at, d, block, glue_narrow);
-    else if (d <= 16) join8(stripes, at, d, block, glue_middle);
+    EACH_FEW(JOIN_FEW)
+    if (d <= 16) join8(stripes, at, d, block, glue_middle);
     else join8(stripes, at, d, block, glue_portable);
 }
 
@@ -187,6 +236,7 @@ int qm_bits_select(int limit)
     int best = QM_BITS_PORTABLE;
 #ifdef QM_X86
     const unsigned cpu = qm_cpu();
+    fill_few();
     if (cpu & QM_CPU_BMI2) best = cpu & QM_CPU_BITS512 ? QM_BITS_AVX512 : QM_BITS_BMI2;
 #endif
     level = limit < best ? limit : best;

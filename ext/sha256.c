@@ -6,7 +6,7 @@
 #include "cpu_x86.h"
 #include "wire.h"
 
-static const uint32_t K[64] = {
+const uint32_t qm_sha256_k[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -16,6 +16,8 @@ static const uint32_t K[64] = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
+
+#define K qm_sha256_k
 
 static uint32_t ror(uint32_t x, int n) { return x >> n | x << (32 - n); }
 
@@ -55,44 +57,14 @@ static void blocks_portable(uint32_t state[8], const uint8_t *data, size_t count
 
 #ifdef QM_X86
 
-#include <immintrin.h>
+#include "sha256_ni.h"
 
-#define SHA QM_TARGET("sha,ssse3,sse4.1")
-
-/* Four rounds with message words w; the instructions want the state as (ABEF, CDGH). */
-#define ROUNDS(g, w) { \
-    __m128i m = _mm_add_epi32(w, _mm_loadu_si128((const __m128i *)(K + 4 * (g)))); \
-    cdgh = _mm_sha256rnds2_epu32(cdgh, abef, m); \
-    abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(m, 0x0e)); }
-/* w0 becomes the words 16 places further on: w0..w3 are the last sixteen. */
-#define EXPAND(w0, w1, w2, w3) \
-    w0 = _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(w0, w1), _mm_alignr_epi8(w3, w2, 4)), w3);
-#define LOAD(i) _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(data + 16 * (i))), swap)
-
-SHA static void blocks_ni(uint32_t state[8], const uint8_t *data, size_t count)
+QM_SHA static void blocks_ni(uint32_t state[8], const uint8_t *data, size_t count)
 {
-    const __m128i swap = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
-    __m128i lo = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)state), 0xb1);        /* CDAB */
-    __m128i hi = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(state + 4)), 0x1b);  /* EFGH */
-    __m128i abef = _mm_alignr_epi8(lo, hi, 8), cdgh = _mm_blend_epi16(hi, lo, 0xf0);
+    qm_ni_state s = qm_ni_open(state);
 
-    for (; count--; data += 64) {
-        const __m128i abef0 = abef, cdgh0 = cdgh;
-        __m128i w0 = LOAD(0), w1 = LOAD(1), w2 = LOAD(2), w3 = LOAD(3);
-        ROUNDS(0, w0) ROUNDS(1, w1) ROUNDS(2, w2) ROUNDS(3, w3)
-        for (int g = 4; g < 16; g += 4) {
-            EXPAND(w0, w1, w2, w3) ROUNDS(g, w0)
-            EXPAND(w1, w2, w3, w0) ROUNDS(g + 1, w1)
-            EXPAND(w2, w3, w0, w1) ROUNDS(g + 2, w2)
-            EXPAND(w3, w0, w1, w2) ROUNDS(g + 3, w3)
-        }
-        abef = _mm_add_epi32(abef, abef0);
-        cdgh = _mm_add_epi32(cdgh, cdgh0);
-    }
-    lo = _mm_shuffle_epi32(abef, 0x1b);                                                    /* FEBA */
-    hi = _mm_shuffle_epi32(cdgh, 0xb1);                                                    /* DCHG */
-    _mm_storeu_si128((__m128i *)state, _mm_blend_epi16(lo, hi, 0xf0));                     /* DCBA */
-    _mm_storeu_si128((__m128i *)(state + 4), _mm_alignr_epi8(hi, lo, 8));                  /* HGFE */
+    for (; count--; data += 64) s = qm_ni_block(s, data);
+    qm_ni_close(s, state);
 }
 
 static int has_ni(void) { return (qm_cpu() & QM_CPU_SHANI) != 0; }

@@ -64,4 +64,12 @@ static inline void qm_wipe(void *p, size_t n)
 #endif
 }
 
+/* Compare secrets: the time depends on n alone. */
+static inline int qm_equal(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    volatile uint8_t differ = 0;
+    for (size_t i = 0; i < n; i++) differ |= a[i] ^ b[i];
+    return differ == 0;
+}
+
 #endif

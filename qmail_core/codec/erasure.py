@@ -16,17 +16,15 @@ every sealed segment against its canary. docs/erasure.md gives the layout.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from zlib import crc32
 
 from msgspec import Struct
 from typing_extensions import Buffer
 
 from qmail_core import _framing
-from qmail_core._framing import aes_ctr
+from qmail_core._framing import crc32 as crc32  # for the engine as well, which imports no kernel
 from qmail_core._gf256 import ReedSolomon
 from qmail_core.codec import consts as c
 from qmail_core.codec import merkle
@@ -136,60 +134,17 @@ def parse_header(stripe: Buffer) -> tuple[Layout, int, bytes]:
 
 
 # ------------------------------------------------------------------------------------------------------------------
-# One segment
-
-
-def seal(plain: Buffer, key: bytes, padded: int) -> bytearray:
-    """Put one segment through the all-or-nothing transform.
-
-    plain    the segment
-    key      32 random bytes, used for this segment only
-    padded   size of the result; zeros follow the transform
-    returns  AES-256-CTR(key, plain || canary) || (key XOR SHA-256(ciphertext)) || zeros
-    source   Resch and Plank, FAST 2011, section 4; docs/erasure.md "Sealing"
-    """
-    view = memoryview(plain).cast("B")
-    size = len(view)
-    end = size + len(CANARY)
-    out = bytearray(padded)
-    out[:size] = view
-    out[size:end] = CANARY
-    with memoryview(out)[:end] as text:
-        aes_ctr(key, bytes(16), text, text)
-        out[end : end + KEY_SIZE] = _xor(key, hashlib.sha256(text).digest())
-    return out
-
-
-def unseal(sealed: bytearray, size: int) -> memoryview:
-    """Undo `seal` in place.
-
-    sealed   at least size + 48 bytes
-    returns  a view of the `size` plaintext bytes
-    raises   ErasureError if the canary is not there: some byte of the segment was wrong
-    """
-    end = size + len(CANARY)
-    view = memoryview(sealed)
-    text = view[:end]
-    key = _xor(bytes(view[end : end + KEY_SIZE]), hashlib.sha256(text).digest())
-    aes_ctr(key, bytes(16), text, text)
-    if not hmac.compare_digest(bytes(text[size:]), CANARY):
-        raise ErasureError("a sealed segment does not open: its bytes are not what was stored")
-    return text[:size]
-
-
-def _xor(a: bytes, b: bytes) -> bytes:
-    return (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).to_bytes(len(a), "big")
-
-
-# ------------------------------------------------------------------------------------------------------------------
 # Writers
+
+_FUSED = 1024  # shard size from which leaves are hashed along with the text
 
 
 class Writer:
     """Cuts one object into stripes, page row by page row.
 
     Use: `scan` once, then `row` for each page in any order. The object is read twice, because every record carries
-    its path to a root over all digests; a source that changed between the passes is noticed and refused.
+    its path to a root over all digests; a source that changed between the passes is noticed and refused. Different
+    pages may be scanned and made by different threads at the same time; nothing is shared but what each page owns.
     """
 
     def __init__(self, striping: Striping, length: int, seed: bytes) -> None:
@@ -202,9 +157,11 @@ class Writer:
         self.root = b""
         self._seed = seed
         self._code = _code(striping.k, striping.m)
-        self._leaves: list[list[bytes]] = []
+        self._leaves: list[list[bytes]] = [[]] * self.layout.segments
+        self._texts: list[bytes] = [b""] * self.layout.segments  # digests that the keys are hidden with
+        self._crcs = [0] * self.pages
         self._top: list[list[bytes]] = []
-        self._kept: dict[int, list[memoryview]] = {}
+        self._kept: list[memoryview] | None = None  # the only row of an object of one page: made by the scan
 
     @property
     def stripe_size(self) -> int:
@@ -216,44 +173,65 @@ class Writer:
 
         cost     one encoding of the object; releases the GIL in all heavy steps
         """
-        keep = self.layout.pages == 1
-        for segment in range(self.layout.segments):
-            plain = self._plain(segment, read)
-            self.crc32 = crc32(plain, self.crc32)
-            shards = self._shards(segment, plain)
-            self._leaves.append([merkle.leaf(shard) for shard in shards])
-            if keep:
-                self._kept[segment] = shards
-        self._top = merkle.levels([merkle.levels(leaves)[-1][0] for leaves in self._leaves])
-        self.root = merkle.bind(self.layout.shape(), self._top[-1][0])
+        for page in range(self.pages):
+            self.scan_page(page, read)
+        self.finish_scan()
 
-    def row(self, page: int, read: Read) -> list[bytearray]:
+    def scan_page(self, page: int, read: Read) -> None:
+        """One page row's part of the first pass; `finish_scan` follows when all pages are done."""
+        layout, n = self.layout, self.striping.n
+        if self.pages == 1:
+            self._kept = self._buffers(page)
+        scratch = _cut(layout.shard_size(layout.page_segments(page)[0]), n) if self._kept is None else []
+        crc = 0
+        for segment, start, end in self._records(page):
+            plain = self._plain(segment, read)
+            crc = crc32(plain, crc)
+            shards = [buffer[start:end] for buffer in self._kept or ()] or [s[: end - start] for s in scratch]
+            self._leaves[segment], self._texts[segment] = self._fill(segment, plain, shards)
+        self._crcs[page] = crc
+
+    def finish_scan(self) -> None:
+        """The root and the CRC-32 from what the pages came to."""
+        layout = self.layout
+        self._top = merkle.levels([merkle.levels(leaves)[-1][0] for leaves in self._leaves])
+        self.root = merkle.bind(layout.shape(), self._top[-1][0])
+        for page, crc in enumerate(self._crcs):
+            size = sum(layout.plain_size(segment) for segment in layout.page_segments(page))
+            self.crc32 = _framing.crc32_combine(self.crc32, crc, size)
+
+    def row(self, page: int, read: Read) -> list[memoryview]:
         """One page of every stripe.
 
         returns  n pages, data stripes first
         raises   ErasureError if the source no longer gives the bytes it gave to `scan`
         """
-        layout, n = self.layout, self.striping.n
-        out = [bytearray(layout.page_size(page)) for _ in range(n)]
-        position = 0
+        layout = self.layout
+        kept, self._kept = self._kept, None
+        out = kept or self._buffers(page)
         if page == 0:
-            position = HEADER_SIZE
-            for stripe in range(n):
-                out[stripe][:HEADER_SIZE] = layout.header(stripe, self.root)
-        for segment in layout.page_segments(page):
-            shards = self._kept.pop(segment, None)
-            if shards is None:
-                shards = self._shards(segment, self._plain(segment, read))
-                if [merkle.leaf(shard) for shard in shards] != self._leaves[segment]:
-                    raise ErasureError("the source changed while it was being sent; send it again")
+            for stripe, buffer in enumerate(out):
+                buffer[:HEADER_SIZE] = layout.header(stripe, self.root)
+        for segment, start, end in self._records(page):
+            if kept is None:
+                self._refill(segment, self._plain(segment, read), [buffer[start:end] for buffer in out])
             lower = merkle.levels(self._leaves[segment])
             upper = merkle.path(self._top, segment)
-            start, end = position + layout.path_size, position + layout.path_size + layout.shard_size(segment)
-            for stripe, shard in enumerate(shards):
-                out[stripe][position:start] = merkle.path(lower, stripe) + upper
-                out[stripe][start:end] = shard
-            position = end
+            for stripe, buffer in enumerate(out):
+                buffer[start - layout.path_size : start] = merkle.path(lower, stripe) + upper
         return out
+
+    def _buffers(self, page: int) -> list[memoryview]:
+        """Room for one page row; every byte of it gets written."""
+        return _cut(self.layout.page_size(page), self.striping.n)
+
+    def _records(self, page: int) -> Iterator[tuple[int, int, int]]:
+        """Segment, start and end of its shard, for each record of a page."""
+        position = HEADER_SIZE if page == 0 else 0
+        for segment in self.layout.page_segments(page):
+            start = position + self.layout.path_size
+            position = start + self.layout.shard_size(segment)
+            yield segment, start, position
 
     def _plain(self, segment: int, read: Read) -> memoryview:
         size = self.layout.plain_size(segment)
@@ -262,21 +240,54 @@ class Writer:
             raise ErasureError("the source is shorter than when it was accepted; send it again")
         return plain
 
-    def _shards(self, segment: int, plain: memoryview) -> list[memoryview]:
-        k, n, size = self.striping.k, self.striping.n, self.layout.shard_size(segment)
-        if self.striping.profile == Profile.SEALED:
-            key = hmac.digest(self._seed, segment.to_bytes(8, "big"), "sha256")
-            body = seal(plain, key, k * size)
-        else:
-            body = bytearray(k * size)
-            body[: len(plain)] = plain
-        view = memoryview(body)
-        parity = memoryview(bytearray((n - k) * size))
-        shards = [view[i * size : (i + 1) * size] for i in range(k)]
-        shards += [parity[i * size : (i + 1) * size] for i in range(n - k)]
+    def _key(self, segment: int) -> bytes:
+        return hmac.digest(self._seed, segment.to_bytes(8, "big"), "sha256")
+
+    def _fill(self, segment: int, plain: memoryview, shards: list[memoryview]) -> tuple[list[bytes], bytes]:
+        """Make all shards of a segment; gives their leaves and the digest of the text of a sealed one."""
+        k, size = self.striping.k, len(shards[0])
+        if self.striping.profile != Profile.SEALED:
+            return self._fill_clear(plain, shards), b""
+        key, text = self._key(segment), len(plain) + len(CANARY)
+        _framing.seal_text(plain, key, CANARY, shards[:k])
+        # The hidden key stands in the last k + 32 bytes of the last data shard and depends on the text. All columns
+        # before are final: their parity is made first, so that their leaves can be hashed together with the text.
+        settled = size - KEY_SIZE - k if size >= _FUSED else 0
+        if settled:
+            self._code.encode_into(shards)
+        digest, state = _framing.text_digest(shards, k, text, settled)
+        _framing.seal_key(shards[:k], text, key, digest)
+        self._code.encode_into([shard[settled:] for shard in shards])
+        return _framing.leaf_digests(shards, state), digest
+
+    def _fill_clear(self, plain: memoryview, shards: list[memoryview]) -> list[bytes]:
+        size = len(shards[0])
+        for i, shard in enumerate(shards[: self.striping.k]):
+            part = plain[i * size : (i + 1) * size]
+            shard[: len(part)] = part
+            shard[len(part) :] = bytes(size - len(part))
         if size:
             self._code.encode_into(shards)
-        return shards
+        return _framing.leaf_digests(shards)
+
+    def _refill(self, segment: int, plain: memoryview, shards: list[memoryview]) -> None:
+        """Make the shards of a segment again: the digest of the text is known, so the text need not be hashed."""
+        if self.striping.profile != Profile.SEALED:
+            leaves = self._fill_clear(plain, shards)
+        else:
+            k, key, digest = self.striping.k, self._key(segment), self._texts[segment]
+            _framing.seal_text(plain, key, CANARY, shards[:k])
+            _framing.seal_key(shards[:k], len(plain) + len(CANARY), key, digest)
+            self._code.encode_into(shards)
+            leaves = _framing.leaf_digests(shards)
+        if leaves != self._leaves[segment]:
+            raise ErasureError("the source changed while it was being sent; send it again")
+
+
+def _cut(size: int, count: int) -> list[memoryview]:
+    """`count` buffers of `size` undefined bytes, in one allocation: small ones would each be mapped and unmapped."""
+    whole = memoryview(_framing.raw_buffer(size * count))
+    return [whole[i * size : (i + 1) * size] for i in range(count)]
 
 
 class InteropWriter:
@@ -289,6 +300,7 @@ class InteropWriter:
         self.length = length
         self._block = interop_block(striping.k, length)
         self.pages = interop_pages(striping.k, length)
+        self._crcs = [0] * self.pages
         self.crc32 = 0
         self.root = b""
 
@@ -301,7 +313,18 @@ class InteropWriter:
     def scan(self, read: Read) -> None:
         """The CRC-32 of the object."""
         for page in range(self.pages):
-            self.crc32 = crc32(self._read(page, read), self.crc32)
+            self.scan_page(page, read)
+        self.finish_scan()
+
+    def scan_page(self, page: int, read: Read) -> None:
+        """One block's part of `scan`; blocks may be taken by different threads."""
+        self._crcs[page] = crc32(self._read(page, read))
+
+    def finish_scan(self) -> None:
+        """The CRC-32 from what the blocks came to."""
+        for page, crc in enumerate(self._crcs):
+            size = min(self._block, self.length - page * self._block)
+            self.crc32 = _framing.crc32_combine(self.crc32, crc, size)
 
     def row(self, page: int, read: Read) -> list[bytes]:
         """One page of every stripe: the stripes of one block."""
@@ -368,7 +391,16 @@ def split(data: Buffer, striping: Striping, seed: bytes) -> list[bytes]:
 # ------------------------------------------------------------------------------------------------------------------
 # Readers
 
-Shards = list[memoryview]  # the checked shards of one page of one stripe, in segment order
+
+class Shards(list[memoryview]):
+    """The checked shards of one page of one stripe, in segment order."""
+
+    def __init__(self, shards: Iterable[memoryview] = (), texts: list[bytes] | None = None) -> None:
+        super().__init__(shards)
+        self.texts = texts  # digests of the sealed texts, the same list for all stripes they were computed from
+
+
+Outcome = dict[int, Shards | ErasureError]  # by stripe index
 
 
 class Reader:
@@ -382,35 +414,69 @@ class Reader:
         self.length = layout.length
         self._code = _code(layout.striping.k, layout.striping.m)
 
-    def check(self, stripe: int, page: int, data: Buffer) -> Shards:
-        """Check one page of one stripe against the root.
+    def check_row(self, page: int, found: Mapping[int, Buffer]) -> Outcome:
+        """Check pages of one row against the root.
 
-        returns  its shards, as views into `data`
-        raises   ErasureError if the page has a wrong size, header, or any byte that was not stored
+        found    by stripe index; the more at a time, the less each costs
+        returns  for each its shards, as views into the page, or an ErasureError if the page has a wrong size, header,
+                 or any byte that was not stored
         """
-        layout = self.layout
-        view = memoryview(data)
+        layout, k = self.layout, self.striping.k
+        outcome: Outcome = {}
+        views: dict[int, memoryview] = {}
+        for stripe in sorted(found):
+            try:
+                views[stripe] = self._framed(stripe, page, found[stripe])
+            except ErasureError as error:
+                outcome[stripe] = error
+        shards: dict[int, Shards] = {stripe: Shards() for stripe in views}
+        texts: list[bytes] | None = None
+        if self.striping.profile == Profile.SEALED and all(stripe in views for stripe in range(k)):
+            texts = []
+        position = HEADER_SIZE if page == 0 else 0
+        for segment in layout.page_segments(page) if views else ():
+            start, end = position + layout.path_size, position + layout.path_size + layout.shard_size(segment)
+            leaves = self._leaves(segment, [view[start:end] for view in views.values()], texts)
+            roots: dict[bytes, bool] = {}
+            for (stripe, view), leaf in zip(views.items(), leaves, strict=True):
+                shards[stripe].append(view[start:end])
+                top = self._climb(leaf, stripe, segment, view[position:start])
+                if top not in roots:
+                    roots[top] = merkle.bind(layout.shape(), top) == self.root
+                if not roots[top]:
+                    text = f"stripe {stripe} segment {segment} does not match the object's digest root"
+                    outcome[stripe] = ErasureError(text)
+            position = end
+        for stripe, good in shards.items():
+            good.texts = texts
+            outcome.setdefault(stripe, good)
+        return outcome
+
+    def _framed(self, stripe: int, page: int, data: Buffer) -> memoryview:
+        """A page whose size and header are right; ErasureError otherwise."""
+        layout, view = self.layout, memoryview(data)
         if len(view) != layout.page_size(page):
             raise ErasureError(f"stripe {stripe} page {page} has {len(view)} bytes, not {layout.page_size(page)}")
-        position = 0
-        if page == 0:
-            position = HEADER_SIZE
-            if bytes(view[:HEADER_SIZE]) != layout.header(stripe, self.root):
-                raise ErasureError(f"stripe {stripe} has a foreign header")
-        shards = []
-        for segment in layout.page_segments(page):
-            start, end = position + layout.path_size, position + layout.path_size + layout.shard_size(segment)
-            shard = view[start:end]
-            if self._climb(shard, stripe, segment, view[position:start]) != self.root:
-                raise ErasureError(f"stripe {stripe} segment {segment} does not match the object's digest root")
-            shards.append(shard)
-            position = end
-        return shards
+        if page == 0 and bytes(view[:HEADER_SIZE]) != layout.header(stripe, self.root):
+            raise ErasureError(f"stripe {stripe} has a foreign header")
+        return view
 
-    def _climb(self, shard: memoryview, stripe: int, segment: int, path: memoryview) -> bytes:
+    def _leaves(self, segment: int, shards: list[memoryview], texts: list[bytes] | None) -> list[bytes]:
+        """Leaf digests of the shards; if `texts` is given, all data shards are there, and the text's digest joins it.
+
+        The text is hashed before anybody knows that its shards are good: it costs next to nothing here, and whoever
+        unseals later uses it only if all shards it came from were.
+        """
+        if texts is None:
+            return _framing.leaf_digests(shards)
+        text = self.layout.plain_size(segment) + len(CANARY)
+        digest, state = _framing.text_digest(shards, self.striping.k, text, len(shards[0]))
+        texts.append(digest)
+        return _framing.leaf_digests(shards, state)
+
+    def _climb(self, leaf: bytes, stripe: int, segment: int, path: memoryview) -> bytes:
         lower = merkle.depth(self.striping.n) * merkle.DIGEST_SIZE
-        digest = merkle.climb(merkle.leaf(shard), stripe, path[:lower])
-        return merkle.bind(self.layout.shape(), merkle.climb(digest, segment, path[lower:]))
+        return _framing.climb(_framing.climb(leaf, stripe, path[:lower]), segment, path[lower:])
 
     def join(self, page: int, shards: Mapping[int, Shards]) -> bytes:
         """The plaintext of one page row.
@@ -418,7 +484,21 @@ class Reader:
         shards   checked shards by stripe index; at least k stripes
         raises   ErasureError if there are too few
         """
-        return b"".join(self._plain(segment, row) for segment, row in self._rows(page, shards))
+        rows = list(self._rows(page, shards))
+        sizes = [self.layout.plain_size(segment) for segment, _ in rows]
+        data = [self._data(segment, row) for segment, row in rows]
+        if self.striping.profile != Profile.SEALED:
+            return b"".join([part for row, size in zip(data, sizes, strict=True) for part in _trimmed(row, size)])
+        texts = self._texts(shards) or [None] * len(rows)
+        try:
+            return _framing.unseal(data, sizes, texts, CANARY)
+        except ValueError as error:
+            raise ErasureError(str(error)) from None
+
+    def _texts(self, shards: Mapping[int, Shards]) -> Sequence[bytes | None] | None:
+        """The digests that `check_row` made on the way, if it made them from just these data stripes."""
+        lists = [shards[stripe].texts if stripe in shards else None for stripe in range(self.striping.k)]
+        return lists[0] if all(texts is lists[0] for texts in lists) else None
 
     def rebuild(
         self, page: int, shards: Mapping[int, Shards], path_from: Buffer, stripes: Sequence[int]
@@ -435,7 +515,7 @@ class Reader:
         lower_size = merkle.depth(self.striping.n) * merkle.DIGEST_SIZE
         for segment, row in self._rows(page, shards):
             whole = self._whole(row, segment)
-            tree = merkle.levels([merkle.leaf(shard) for shard in whole])
+            tree = merkle.levels(_framing.leaf_digests(whole))
             upper = donor[position + lower_size : position + layout.path_size]
             for page_out, stripe in zip(out, stripes, strict=True):
                 page_out += merkle.path(tree, stripe)
@@ -455,16 +535,20 @@ class Reader:
             return [b""] * self.striping.n
         return self._code.reconstruct([row.get(stripe) for stripe in range(self.striping.n)])
 
-    def _plain(self, segment: int, row: Mapping[int, memoryview]) -> Buffer:
-        k, size = self.striping.k, self.layout.plain_size(segment)
+    def _data(self, segment: int, row: Mapping[int, memoryview]) -> Sequence[Buffer]:
+        """The data shards of a segment, computed where they are missing."""
+        k = self.striping.k
         if all(stripe in row for stripe in range(k)):
-            data: Sequence[Buffer] = [row[stripe] for stripe in range(k)]
-        else:
-            data = self._whole(row, segment)[:k]
-        body = bytearray().join(data)
-        if self.striping.profile == Profile.SEALED:
-            return unseal(body, size)
-        return memoryview(body)[:size]
+            return [row[stripe] for stripe in range(k)]
+        return self._whole(row, segment)[:k]
+
+
+def _trimmed(shards: Sequence[Buffer], size: int) -> Iterator[memoryview]:
+    """The first `size` bytes of shards that follow one another."""
+    for shard in shards:
+        part = memoryview(shard)[:size]
+        size -= len(part)
+        yield part
 
 
 class InteropReader:
@@ -478,13 +562,17 @@ class InteropReader:
         self.pages = interop_pages(k, length)
         self._block = interop_block(k, length)
 
-    def check(self, stripe: int, page: int, data: Buffer) -> Shards:
-        """Refuse a stripe whose size is wrong. Source D.5."""
+    def check_row(self, page: int, found: Mapping[int, Buffer]) -> Outcome:
+        """Refuse stripes whose size is wrong. Source D.5."""
         size = interop_shard_size(self.striping.k, self._length(page))
-        view = memoryview(data)
-        if len(view) < size or stripe > self.striping.k:
-            raise ErasureError(f"stripe {stripe} page {page} has {len(view)} bytes, not {size}")
-        return [view[:size]]
+        outcome: Outcome = {}
+        for stripe, data in found.items():
+            view = memoryview(data)
+            if len(view) < size or stripe > self.striping.k:
+                outcome[stripe] = ErasureError(f"stripe {stripe} page {page} has {len(view)} bytes, not {size}")
+            else:
+                outcome[stripe] = Shards([view[:size]])
+        return outcome
 
     def join(self, page: int, shards: Mapping[int, Shards]) -> bytes:
         """The plaintext of one block; at most one stripe may be missing."""
@@ -549,12 +637,10 @@ def join(stripes: Mapping[int, Buffer], striping: Striping, length: int) -> byte
 def _join_pages(reader: Reader | InteropReader, stripes: Mapping[int, Buffer], sizes: Sequence[int]) -> bytes:
     out, position = [], 0
     for page, size in enumerate(sizes):
-        good: dict[int, Shards] = {}
-        for index, stripe in stripes.items():
-            try:
-                good[index] = reader.check(index, page, memoryview(stripe)[position : position + size])
-            except ErasureError:
-                continue
-        out.append(reader.join(page, good))
+        found = {index: memoryview(stripe)[position : position + size] for index, stripe in stripes.items()}
+        outcome = reader.check_row(page, found)
+        out.append(
+            reader.join(page, {index: shards for index, shards in outcome.items() if isinstance(shards, Shards)})
+        )
         position += size
-    return b"".join(out)
+    return out[0] if len(out) == 1 else b"".join(out)

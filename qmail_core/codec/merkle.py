@@ -10,20 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from typing_extensions import Buffer
+from qmail_core._framing import tree_level
 
 DIGEST_SIZE = 32
-_LEAF = b"\x00"
-_NODE = b"\x01"
 _ROOT = b"\x02"
 _EMPTY = bytes(DIGEST_SIZE)
-
-
-def leaf(shard: Buffer) -> bytes:
-    """Digest of one shard."""
-    digest = hashlib.sha256(_LEAF)
-    digest.update(shard)
-    return digest.digest()
 
 
 def depth(leaves: int) -> int:
@@ -37,24 +28,14 @@ def levels(digests: Sequence[bytes]) -> list[list[bytes]]:
     level += [_EMPTY] * ((1 << depth(len(level))) - len(level))
     tree = [level]
     while len(level) > 1:
-        level = [hashlib.sha256(_NODE + level[i] + level[i + 1]).digest() for i in range(0, len(level), 2)]
+        level = tree_level(level)
         tree.append(level)
     return tree
 
 
 def path(tree: Sequence[Sequence[bytes]], index: int) -> bytes:
     """Siblings of one leaf from the bottom up, concatenated."""
-    return b"".join(level[(index >> height) ^ 1] for height, level in enumerate(tree[:-1]))
-
-
-def climb(digest: bytes, index: int, siblings: Buffer) -> bytes:
-    """The root a leaf digest leads to along its siblings."""
-    view = memoryview(siblings)
-    for height in range(len(view) // DIGEST_SIZE):
-        sibling = bytes(view[height * DIGEST_SIZE : (height + 1) * DIGEST_SIZE])
-        pair = sibling + digest if index >> height & 1 else digest + sibling
-        digest = hashlib.sha256(_NODE + pair).digest()
-    return digest
+    return b"".join([level[(index >> height) ^ 1] for height, level in enumerate(tree[:-1])])
 
 
 def bind(shape: bytes, top: bytes) -> bytes:

@@ -61,9 +61,7 @@ class Sent(Struct, frozen=True):
     node: int
     frame: Buffer
     key: Key
-    nonce: bytes
-    challenge: bytes
-    group: int
+    draw: bytes  # the entropy the frame was made with: nonce, then 12 challenge bytes
 
 
 class Reply(Struct, frozen=True):
@@ -106,74 +104,23 @@ def pack(batch: Batch, entropy: bytes) -> list[Sent]:
     except ValueError as error:
         raise LocalProtocolError(str(error)) from error
     step = ENTROPY_LONG if enc == c.ENC_COIN256 else ENTROPY_SHORT
-    sent = []
-    for i, frame in enumerate(frames):
-        draw = entropy[i * step : (i + 1) * step]
-        noise = draw[step - 12 :]
-        challenge = noise + crc32(noise).to_bytes(4, "big")
-        sent.append(Sent(batch.nodes[i], frame, batch.keys[i], draw[: step - 12], challenge, batch.group))
-    return sent
+    draws = [entropy[at : at + step] for at in range(0, len(entropy), step)]
+    return list(map(Sent, batch.nodes, frames, batch.keys, draws))
 
 
 def open_reply(sent: Sent, frame: memoryview) -> Reply:
     """Check and decrypt the answer to one request; decrypts in place.
 
-    frame    the whole answer, writable; its size already follows the length rule of `exchange`
+    frame    the whole answer, writable
     returns  the Reply; its payload is a view into `frame`
     raises   RemoteProtocolError if the answer is not from this node, not to this request, or altered
     source   QMail wire A.5
     """
-    if frame[0] != sent.node:
-        raise RemoteProtocolError(f"node {sent.node} answered as node {frame[0]}")
-    if sent.key.enc == c.ENC_COIN256 and frame[16] == c.ENC_COIN256:
-        return _open_reply_256(sent, frame)
-    status = frame[2]
-    size = int.from_bytes(frame[9:12], "big")
-    micros = int.from_bytes(frame[12:16], "big")
-    if sent.key.enc == c.ENC_COIN256:
-        # a 32-byte header answers a type 4 request only when the node refused it before reading the type
-        if status in c.SUCCESSES:
-            raise RemoteProtocolError(f"node {sent.node}: success without proof of the key")
-        return Reply(sent.node, status, b"", micros)
-    if status in c.SUCCESSES or size:
-        # other bare statuses may be refusals made before the key was known: unsigned, and good for nothing but failing
-        _check_signature(sent, frame)
-    if not size:
-        return Reply(sent.node, status, b"", micros)
-    if size < 2 or bytes(frame[-2:]) != c.TRAILER:
-        raise RemoteProtocolError(f"node {sent.node}: answer without trailer")
-    payload = frame[c.HEADER_SIZE : -2]
-    if sent.key.enc != c.ENC_NONE and payload:
-        aes_ctr(sent.key.secret, sent.nonce + bytes(8), payload, payload)
-    return Reply(sent.node, status, payload, micros)
-
-
-def _check_signature(sent: Sent, frame: memoryview) -> None:
-    """Types 0..2 sign with challenge XOR key."""
-    expected = sent.challenge
-    if sent.key.enc != c.ENC_NONE:
-        mixed = int.from_bytes(expected, "big") ^ int.from_bytes(sent.key.secret[:16], "big")
-        expected = mixed.to_bytes(16, "big")
-    if not hmac.compare_digest(bytes(frame[16:32]), expected):
-        raise RemoteProtocolError(f"node {sent.node}: answer is not signed for this request")
-
-
-def _open_reply_256(sent: Sent, frame: memoryview) -> Reply:
-    status = frame[2]
-    size = int.from_bytes(frame[9:12], "big")
-    micros = int.from_bytes(frame[4:8], "big")
-    if bytes(frame[46:48]) != sent.nonce[22:24]:
-        raise RemoteProtocolError(f"node {sent.node}: answer belongs to another request")
-    if size == 0:
-        return Reply(sent.node, status, b"", micros)
-    if size < c.HMAC_SIZE + 2 or bytes(frame[-2:]) != c.TRAILER:
-        raise RemoteProtocolError(f"node {sent.node}: answer without trailer")
-    payload = frame[c.HEADER256_SIZE : -2 - c.HMAC_SIZE]
-    tag = frame[-2 - c.HMAC_SIZE : -2]
-    if not hmac.compare_digest(cipher.mac(sent.key.secret, payload), bytes(tag)):
-        raise RemoteProtocolError(f"node {sent.node}: answer fails its HMAC")
-    if payload:
-        aes_ctr(sent.key.secret, bytes(frame[24:40]), payload, payload)
+    key = sent.key
+    try:
+        status, micros, payload = _framing.unpack(frame, sent.node, key.enc, key.secret, sent.draw)
+    except ValueError as error:
+        raise RemoteProtocolError(str(error)) from None
     return Reply(sent.node, status, payload, micros)
 
 

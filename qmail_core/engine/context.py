@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from typing_extensions import Buffer
 
@@ -105,3 +107,28 @@ class Context:
         if size <= INLINE_BYTES:
             return work(*args)
         return await asyncio.get_running_loop().run_in_executor(None, work, *args)
+
+    @staticmethod
+    async def offload_each(work: Callable[[int], object], count: int) -> None:
+        """Run a pure transform for 0 .. count - 1, on as many threads as there are cores."""
+        loop = asyncio.get_running_loop()
+        left = deque(range(count))
+
+        def some() -> None:
+            while True:
+                try:
+                    number = left.popleft()
+                except IndexError:
+                    return
+                work(number)
+
+        try:
+            await asyncio.gather(*(loop.run_in_executor(None, some) for _ in range(min(count, os.cpu_count() or 1))))
+        finally:
+            left.clear()  # after an error or a cancellation the other threads stop at the next number
+
+
+def drop(future: asyncio.Future[Any]) -> None:
+    """Let go of work begun ahead that nobody will wait for any more; if it has failed or will, that is no news."""
+    future.cancel()
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())

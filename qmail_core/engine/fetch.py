@@ -8,17 +8,18 @@ answered something else is named.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
-from zlib import crc32
+from typing import cast
 
 from typing_extensions import Buffer
 
 from qmail_core.codec import consts as c
 from qmail_core.codec import erasure, mail
-from qmail_core.codec.erasure import InteropReader, Reader, Shards
+from qmail_core.codec.erasure import InteropReader, Reader, Shards, crc32
 from qmail_core.codec.packet import Reply
-from qmail_core.engine.context import Context
+from qmail_core.engine.context import Context, drop
 from qmail_core.errors import ErasureError, QMailError, QuorumError
 from qmail_core.model import FileEntry, Profile, Striping, Tell
 from qmail_core.transport.fanout import Run
@@ -64,19 +65,28 @@ class Fetch:
     async def plaintext(self) -> AsyncIterator[bytes]:
         """The object, one page row after the other; ErasureError or QuorumError when it cannot be rebuilt."""
         page, checksum, size = 0, 0, 0
-        while True:
-            shards = await self.row(page)
-            assert self.reader is not None
-            plain = await self._ctx.offload(_row_bytes(shards), self.reader.join, page, shards)
-            if self._entry is not None and self._entry.crc32 is not None and self.reader.pages == 1:
-                plain = self._outvote(plain, shards)
-            checksum, size = crc32(plain, checksum), size + len(plain)
-            page += 1
-            if page == self.reader.pages:
-                self._verify(checksum, size)
+        following: asyncio.Future[dict[int, Shards]] | None = None
+        try:
+            while True:
+                shards = await (following or self.row(page))
+                assert self.reader is not None
+                last = page + 1 == self.reader.pages
+                following = (
+                    None if last else asyncio.ensure_future(self.row(page + 1))
+                )  # comes while this one is opened
+                plain = await self._ctx.offload(_row_bytes(shards), self.reader.join, page, shards)
+                if self._entry is not None and self._entry.crc32 is not None and self.reader.pages == 1:
+                    plain = self._outvote(plain, shards)
+                checksum, size = crc32(plain, checksum), size + len(plain)
+                if last:
+                    self._verify(checksum, size)
                 yield plain
-                return
-            yield plain
+                if last:
+                    return
+                page += 1
+        finally:
+            if following is not None:
+                drop(following)
 
     def _verify(self, checksum: int, size: int) -> None:
         entry = self._entry
@@ -214,19 +224,30 @@ class _RowSearch:
     def check(self, fresh: dict[int, object]) -> dict[int, Reader | InteropReader | ErasureError]:
         """Check pages; heavy, so it may run in a thread. Pure but for filling this search."""
         outcome: dict[int, Reader | InteropReader | ErasureError] = {}
+        rows: list[tuple[bytes, dict[int, int]]] = []  # digest root, nodes by stripe index: checked together
         for node, data in fresh.items():
             assert isinstance(data, memoryview)
             stripe = self._fetch._stripe_of[node]
             try:
                 reader = self._reader(data, stripe)
-                shards = reader.check(stripe, self.page, data)
             except ErasureError as error:
                 outcome[node] = error
                 continue
             root = reader.root if isinstance(reader, Reader) else b""
             self._readers[root] = outcome[node] = reader
-            self._groups.setdefault(root, {})[node] = shards
-            self.raw[node] = data
+            nodes = next((nodes for known, nodes in rows if known == root and stripe not in nodes), None)
+            if nodes is None:
+                rows.append((root, nodes := {}))
+            nodes[stripe] = node
+        for root, nodes in rows:
+            found = {stripe: cast(memoryview, fresh[node]) for stripe, node in nodes.items()}
+            for stripe, shards in self._readers[root].check_row(self.page, found).items():
+                node = nodes[stripe]
+                if isinstance(shards, ErasureError):
+                    outcome[node] = shards
+                    continue
+                self._groups.setdefault(root, {})[node] = shards
+                self.raw[node] = found[stripe]
         return outcome
 
     def _reader(self, data: memoryview, stripe: int) -> Reader | InteropReader:

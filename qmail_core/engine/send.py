@@ -24,7 +24,7 @@ from qmail_core.codec import erasure, mail, message
 from qmail_core.codec.cbdf import MailMeta
 from qmail_core.codec.cipher import locker_code
 from qmail_core.engine import jobs
-from qmail_core.engine.context import Context
+from qmail_core.engine.context import Context, drop
 from qmail_core.engine.jobs import Job, Object, Objects, unit_of
 from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.outgoing import Outgoing
@@ -49,6 +49,7 @@ log = logging.getLogger("qmail.send")
 
 _GROUP_BYTES = 16 << 20  # small objects sent at the same time
 _WINDOW = 3  # page rows under way before a node that lags is left to the repair
+_AHEAD = 2  # page rows striped at the same time, the one that is waited for among them
 _PATIENCE = 1.0  # seconds a mail may wait for nodes that hang, once it is readable at all
 _SETTLE = (0.01, 0.5)  # seconds the last nodes are given at least and at most
 
@@ -363,7 +364,7 @@ class Sender:
             report(5 + 85 * (number - 1) // total, f"File {number}/{total}: {item.label}")
             seed = hmac.digest(upload.job.seed, bytes((item.file_type,)), "sha256")
             writer = erasure.writer(upload.job.striping, item.size, seed)
-            await self._ctx.offload(item.size, writer.scan, item.read)
+            await self._scan(writer, item)
             upload.sizes[item.file_type] = writer.stripe_size
             upload.entries[item.file_type] = FileEntry(item.file_type, item.flags, item.size, writer.crc32)
             if writer.pages > 1:
@@ -377,6 +378,14 @@ class Sender:
                 await self._store_small(upload, waiting)
                 waiting, held = [], 0
         await self._store_small(upload, waiting)
+
+    async def _scan(self, writer: Any, item: Object) -> None:
+        """The first pass over an object; all cores take part in that of a large one."""
+        if writer.pages == 1:
+            await self._ctx.offload(item.size, writer.scan, item.read)
+            return
+        await self._ctx.offload_each(lambda page: writer.scan_page(page, item.read), writer.pages)
+        writer.finish_scan()
 
     async def _store_small(self, upload: Upload, waiting: list[tuple[Object, Any]]) -> None:
         """Objects of one page row each, all at the same time."""
@@ -413,16 +422,17 @@ class Sender:
     async def _store_large(
         self, upload: Upload, item: Object, writer: Any, report: Report, place: tuple[int, int]
     ) -> None:
-        """Page row after page row; the next row is striped while this one travels."""
+        """Page row after page row; the next rows are striped while this one travels."""
         loop = asyncio.get_running_loop()
         nodes = set(upload.job.servers)
         under_way: deque[Run] = deque()
+        following: deque[asyncio.Future[Any]] = deque()
         try:
-            following = loop.run_in_executor(None, writer.row, 0, item.read)
             for page in range(writer.pages):
-                row = await following
-                if page + 1 < writer.pages:
-                    following = loop.run_in_executor(None, writer.row, page + 1, item.read)
+                while len(following) < _AHEAD and page + len(following) < writer.pages:
+                    ahead = page + len(following)
+                    following.append(loop.run_in_executor(None, writer.row, ahead, item.read))
+                row = await following.popleft()
                 batch = upload.batch_row(item, page, writer.pages, row, nodes)
                 run = self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.page)
                 under_way.append(run)
@@ -440,6 +450,8 @@ class Sender:
         finally:
             for run in under_way:
                 run.cancel()
+            for future in following:
+                drop(future)
 
     def _drop_failed(self, upload: Upload, item: Object, under_way: deque[Run], nodes: set[int]) -> set[int]:
         """Nodes that failed a row, or lag by a whole window, get no further rows of this object."""

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typing_extensions import Buffer
 
+from qmail_core import _framing
 from qmail_core.codec import consts as c
 from qmail_core.codec import erasure
-from qmail_core.codec.erasure import InteropReader, InteropWriter, Layout, Reader, Writer
+from qmail_core.codec.erasure import InteropReader, InteropWriter, Layout, Reader, Shards, Writer
 from qmail_core.errors import ErasureError, LocalProtocolError, QMailError
 from qmail_core.model import Profile, Striping
 
@@ -49,6 +50,33 @@ def pages_of(striping: Striping, data: bytes, seed: bytes = SEED) -> tuple[Write
 
     writer.scan(read)
     return writer, [[bytes(page) for page in writer.row(number, read)] for number in range(writer.pages)]
+
+
+def check_all(reader: Reader | InteropReader, page: int, found: Mapping[int, Buffer]) -> dict[int, Shards]:
+    """Check pages of one row together; raises what `check_row` found wrong with any of them."""
+    outcome = reader.check_row(page, found)
+    assert set(outcome) == set(found)
+    good: dict[int, Shards] = {}
+    for stripe, shards in outcome.items():
+        if isinstance(shards, ErasureError):
+            raise shards
+        good[stripe] = shards
+    return good
+
+
+def check(reader: Reader | InteropReader, stripe: int, page: int, data: Buffer) -> Shards:
+    """Check one page of one stripe alone."""
+    return check_all(reader, page, {stripe: data})[stripe]
+
+
+def refused(reader: Reader, page: int, row: Sequence[Buffer], stripe: int, wrong: Buffer) -> bool:
+    """Whether a wrong page is refused, alone and among the good pages of its row, and only it."""
+    outcome = reader.check_row(page, {**dict(enumerate(row)), stripe: wrong})
+    assert set(outcome) == set(range(len(row)))
+    bad = {index for index, shards in outcome.items() if isinstance(shards, ErasureError)}
+    with pytest.raises(ErasureError):
+        check(reader, stripe, page, wrong)
+    return bad == {stripe}
 
 
 # ------------------------------------------------------------------------------------------------------------------
@@ -198,15 +226,13 @@ def test_every_truncation_of_a_header_or_stripe_is_refused() -> None:
     reader = Reader(writer.layout, writer.root)
     for stripe in range(striping.n):
         page = pages[0][stripe]
-        assert reader.check(stripe, 0, page)
+        assert check(reader, stripe, 0, page)
         for size in range(len(page)):
-            with pytest.raises(ErasureError):
-                reader.check(stripe, 0, page[:size])
+            assert refused(reader, 0, pages[0], stripe, page[:size])
             if size < erasure.HEADER_SIZE:
                 with pytest.raises(ErasureError):
                     erasure.parse_header(page[:size])
-        with pytest.raises(ErasureError):
-            reader.check(stripe, 0, page + b"\0")
+        assert refused(reader, 0, pages[0], stripe, page + b"\0")
 
 
 @pytest.mark.parametrize("profile", [Profile.RS, Profile.SEALED])
@@ -220,8 +246,7 @@ def test_every_flipped_bit_of_a_stripe_is_detected(profile: Profile, size: int) 
         for bit in range(8 * len(page)):
             wrong = bytearray(page)
             wrong[bit // 8] ^= 1 << bit % 8
-            with pytest.raises(ErasureError):
-                reader.check(stripe, 0, wrong)
+            assert refused(reader, 0, pages[0], stripe, wrong)
 
 
 def test_every_flipped_bit_of_later_pages_is_detected_too() -> None:
@@ -234,9 +259,9 @@ def test_every_flipped_bit_of_later_pages_is_detected_too() -> None:
         wrong = bytearray(page)
         wrong[bit // 8] ^= 1 << bit % 8
         with pytest.raises(ErasureError):
-            reader.check(1, 1, wrong)
+            check(reader, 1, 1, wrong)
     with pytest.raises(ErasureError):
-        reader.check(0, 1, page)
+        check(reader, 0, 1, page)
 
 
 @settings(max_examples=300)
@@ -293,22 +318,20 @@ def test_a_stripe_of_something_else_is_refused() -> None:
     wider = pages_of(Striping(Profile.SEALED, 3, 1), data)[1][0]
     plain = pages_of(Striping(Profile.RS, 3, 2), data)[1][0]
     for lie in (pages[0][1], old[0], resealed[0], longer[0], wider[0], plain[0], pages[0][0][:-1], pages[0][0] + b"\0"):
-        with pytest.raises(ErasureError):
-            reader.check(0, 0, lie)
+        assert refused(reader, 0, pages[0], 0, lie)
     # the right index on another stripe's bytes
     forged = bytearray(pages[0][1])
     forged[8] = 0
-    with pytest.raises(ErasureError):
-        reader.check(0, 0, forged)
+    assert refused(reader, 0, pages[0], 0, forged)
 
 
 def test_pages_cannot_change_places() -> None:
     striping = Striping(Profile.RS, 1, 2)
     writer, pages = pages_of(striping, bytes(9 * erasure.SHARD_PLAIN))
     reader = Reader(writer.layout, writer.root)
-    assert reader.check(0, 1, pages[1][0])
+    assert check(reader, 0, 1, pages[1][0])
     with pytest.raises(ErasureError):
-        reader.check(0, 2, pages[1][0])  # the same plaintext, but another place
+        check(reader, 0, 2, pages[1][0])  # the same plaintext, but another place
 
 
 @pytest.mark.parametrize("liars", [1, 2, 5])
@@ -340,14 +363,29 @@ def test_join_never_gives_what_m_plus_1_liars_want() -> None:
         join(mixed, WIDE, len(data))
 
 
+def seal(plain: bytes, key: bytes, padded: int) -> bytearray:
+    """One segment in one shard, by the native steps a Writer takes."""
+    sealed, text = bytearray(padded), len(plain) + len(erasure.CANARY)
+    _framing.seal_text(plain, key, erasure.CANARY, [sealed])
+    digest, _ = _framing.text_digest([sealed], 1, text, 0)
+    _framing.seal_key([sealed], text, key, digest)
+    return sealed
+
+
+def unseal(sealed: bytearray, size: int) -> bytes:
+    """A Reader's way back from one checked shard."""
+    reader = Reader(Layout(Striping(Profile.SEALED, 1, 1), size), bytes(32))
+    return reader.join(0, {0: Shards([memoryview(sealed)])})
+
+
 def test_a_sealed_segment_of_wrong_bytes_does_not_open() -> None:
-    sealed = erasure.seal(b"secret", bytes(32), 80)
-    assert bytes(erasure.unseal(bytearray(sealed), 6)) == b"secret"
+    sealed = seal(b"secret", bytes(32), 80)
+    assert unseal(sealed, 6) == b"secret"
     for bit in range(8 * (6 + 16 + 32)):
         wrong = bytearray(sealed)
         wrong[bit // 8] ^= 1 << bit % 8
         with pytest.raises(ErasureError):
-            erasure.unseal(wrong, 6)
+            unseal(wrong, 6)
 
 
 def test_consistent_stripes_of_a_broken_seal_are_still_refused() -> None:
@@ -355,22 +393,22 @@ def test_consistent_stripes_of_a_broken_seal_are_still_refused() -> None:
     striping = Striping(Profile.SEALED, 2, 1)
 
     class Broken(Writer):
-        def _plain(self, segment: int, read: erasure.Read) -> memoryview:
-            return super()._plain(segment, read)
-
-        def _shards(self, segment: int, plain: memoryview) -> list[memoryview]:
-            shards = super()._shards(segment, plain)
+        def _fill(self, segment: int, plain: memoryview, shards: list[memoryview]) -> tuple[list[bytes], bytes]:
+            _, digest = super()._fill(segment, plain, shards)
             shards[0][0] ^= 1
             self._code.encode_into(shards)
-            return shards
+            return _framing.leaf_digests(shards), digest
 
     writer = Broken(striping, 10, SEED)
     writer.scan(lambda offset, size: b"0123456789")
     row = writer.row(0, lambda offset, size: b"0123456789")
     reader = Reader(writer.layout, writer.root)
-    shards = {stripe: reader.check(stripe, 0, page) for stripe, page in enumerate(row)}
-    with pytest.raises(ErasureError, match="does not open"):
-        reader.join(0, shards)
+    alone = {stripe: check(reader, stripe, 0, page) for stripe, page in enumerate(row)}
+    together = check_all(reader, 0, dict(enumerate(row)))  # brings the digest of the text along
+    assert together[0].texts
+    for shards in (alone, together, {1: alone[1], 2: alone[2]}):
+        with pytest.raises(ErasureError, match="does not open"):
+            reader.join(0, shards)
 
 
 # ------------------------------------------------------------------------------------------------------------------
@@ -384,8 +422,10 @@ def test_rebuilt_pages_are_byte_for_byte_what_was_stored(striping: Striping, siz
     reader = Reader(writer.layout, writer.root)
     for page, row in enumerate(pages):
         for lost in itertools.combinations(range(striping.n), striping.m):
-            shards = {i: reader.check(i, page, row[i]) for i in range(striping.n) if i not in lost}
+            shards = {i: check(reader, i, page, row[i]) for i in range(striping.n) if i not in lost}
             donor = row[next(iter(shards))]
+            assert reader.rebuild(page, shards, donor, lost) == [row[i] for i in lost]
+            shards = check_all(reader, page, {i: row[i] for i in shards})
             assert reader.rebuild(page, shards, donor, lost) == [row[i] for i in lost]
 
 
@@ -393,7 +433,7 @@ def test_rebuilding_from_too_few_is_refused() -> None:
     writer, pages = pages_of(Striping(Profile.RS, 2, 2), data_of(10))
     reader = Reader(writer.layout, writer.root)
     with pytest.raises(ErasureError):
-        reader.rebuild(0, {0: reader.check(0, 0, pages[0][0])}, pages[0][0], [1])
+        reader.rebuild(0, {0: check(reader, 0, 0, pages[0][0])}, pages[0][0], [1])
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 2_000_000])
@@ -405,15 +445,15 @@ def test_interop_pages_are_rebuilt_too(size: int) -> None:
     for page in range(writer.pages):
         row = writer.row(page, lambda offset, count: data[offset : offset + count])
         for lost in range(4):
-            shards = {i: reader.check(i, page, row[i]) for i in range(4) if i != lost}
+            shards = {i: check(reader, i, page, row[i]) for i in range(4) if i != lost}
             assert reader.rebuild(page, shards, row[0], [lost]) == [row[lost]]
     with pytest.raises(ErasureError):
         reader.rebuild(0, {}, b"", [0])
     if size:
         with pytest.raises(ErasureError):
-            reader.check(0, 0, b"")
+            check(reader, 0, 0, b"")
     with pytest.raises(ErasureError):
-        reader.check(4, 0, bytes(3_000_000))
+        check(reader, 4, 0, bytes(3_000_000))
 
 
 # ------------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -60,6 +61,16 @@ def pack(
     return packet.pack(batch, draw or entropy(batch.entropy_size()))[0]
 
 
+def nonce_of(sent: Sent) -> bytes:
+    """The nonce of a frame's entropy."""
+    return sent.draw[:-12]
+
+
+def challenge_of(sent: Sent) -> bytes:
+    """The challenge that a frame's entropy makes, QMail wire A.4."""
+    return sent.draw[-12:] + zlib.crc32(sent.draw[-12:]).to_bytes(4, "big")
+
+
 def opened(sent: Sent) -> Request:
     """What a node makes of a frame."""
     frame = memoryview(bytearray(sent.frame))
@@ -82,11 +93,17 @@ def read(sent: Sent, frame: bytes | bytearray) -> Reply:
 
 def test_the_documented_signature() -> None:
     challenge, an = hexed("eb159806b4024f65af86dc25edbe3a1d"), hexed("66689ef5bde040479416b4f6d9576172")
-    sent = Sent(11, b"", Key(c.ENC_COIN, an, bytes(5)), NONCE, challenge, 0)
     head = bytearray(hexed("0b00fa00 00010000 00000000 00000000") + hexed("8d7d06f309e20f223b9068d334e95b6f"))
-    assert read(sent, head).status == c.STATUS_SUCCESS
     request = Request(Header(11, 0, 0, 1, bytes(5), 18, NONCE, b"\0\0"), an, challenge, memoryview(b""))
     assert packet.build_reply(request, 250, b"", 0, b"") == head
+    # The example's challenge does not end in the CRC-32 of its noise, and a client knows only challenges that do: the
+    # signature of the noise is the documented one, the last four bytes are those of the CRC-32.
+    sent = Sent(11, b"", Key(c.ENC_COIN, an, bytes(5)), NONCE + challenge[:12])
+    assert challenge_of(sent) != challenge
+    with pytest.raises(RemoteProtocolError):
+        read(sent, head)
+    head[28:] = bytes(x ^ y for x, y in zip(challenge_of(sent)[12:], an[12:], strict=True))
+    assert read(sent, head).status == c.STATUS_SUCCESS
 
 
 def test_the_documented_plain_echo() -> None:
@@ -113,7 +130,8 @@ def ping() -> Sent:
 
 def test_the_documented_ping() -> None:
     sent = ping()
-    assert sent.challenge == CHALLENGE
+    assert nonce_of(sent) == NONCE
+    assert challenge_of(sent) == CHALLENGE
     assert sent.frame == hexed(
         "01000b00 06480006 00000000 00000000 01000000 002a0036 11223344 55667788"
         "b0279eae7758b568c8314732990dea97 611361d2dbe662eb039552b57f3485ee 653d7a01d56a09e3bb244a1e1252ae75"
@@ -154,7 +172,7 @@ def test_a_request_and_its_answer_pass_unchanged(enc: int, body: bytes, payload:
     sent = pack(enc, body)
     request = opened(sent)
     assert bytes(request.payload) == body
-    assert request.challenge == sent.challenge
+    assert request.challenge == challenge_of(sent)
     frame = packet.build_reply(request, status, payload, 77, entropy(22))
     assert exchange.reply_size(memoryview(frame), enc) == len(frame)
     reply = read(sent, frame)
@@ -353,14 +371,19 @@ def test_no_nonce_or_challenge_repeats_in_100_000_frames() -> None:
     nonces: set[bytes] = set()
     challenges: set[bytes] = set()
     on_wire: set[bytes] = set()
+    challenges_on_wire: set[bytes] = set()
+    secret = KEYS[c.ENC_COIN256].secret
     for _ in range(100):
         batch = Batch(c.GROUP_MAIL, c.CMD_PEEK, nodes, [KEYS[c.ENC_COIN256]] * 1000, [b""] * 1000, [b""] * 1000)
         for sent in packet.pack(batch, entropy(batch.entropy_size())):
-            nonces.add(sent.nonce)
-            challenges.add(sent.challenge)
-            on_wire.add(bytes(memoryview(sent.frame)[24:48]))
+            frame = bytes(sent.frame)
+            nonces.add(nonce_of(sent))
+            challenges.add(challenge_of(sent))
+            on_wire.add(frame[24:48])
+            challenges_on_wire.add(framing.aes_ctr(secret, frame[24:40], frame[48:64]))
     assert len(nonces) == len(challenges) == len(on_wire) == 100_000
     assert nonces == on_wire
+    assert challenges == challenges_on_wire
 
 
 def test_secrets_stay_out_of_messages() -> None:

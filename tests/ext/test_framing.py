@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,6 +41,7 @@ def best() -> None:
     fr._select("aes", "vaes512")
     fr._select("sha", "shani")
     fr._select("bits", "avx512")
+    fr._select("crc", "vpclmul")
 
 
 def choose(kernel: str, path: str) -> None:
@@ -231,6 +233,32 @@ def test_sha256_of_every_length(sha: str) -> None:
     big = random.Random(2).randbytes(1_000_003)
     assert fr.sha256(big) == hashlib.sha256(big).digest()
     assert fr.hmac_sha256(AN, big) == hmac.new(AN, big, "sha256").digest()
+
+
+# ---- CRC-32
+
+
+@pytest.mark.parametrize("path", ["portable", "pclmul", "vpclmul"])
+def test_crc32_is_that_of_zlib(restore: None, path: str) -> None:
+    choose("crc", path)
+    data = random.Random(32).randbytes(2100)
+    assert fr.crc32(b"123456789") == 0xCBF43926
+    for n in range(2000):
+        part = memoryview(data)[n % 64 : n % 64 + n]
+        assert fr.crc32(part) == zlib.crc32(part)
+        assert fr.crc32(part, n * 0x01234567) == zlib.crc32(part, n * 0x01234567 & 0xFFFFFFFF)
+    assert fr.crc32(data, -1) == zlib.crc32(data, 0xFFFFFFFF)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(["portable", "pclmul", "vpclmul"]), st.integers(0, 300_000), st.integers(0, 300_000))
+def test_crc32_continues(path: str, n: int, cut: int) -> None:
+    data = random.Random(n).randbytes(n)
+    fr._select("crc", path)
+    try:
+        assert fr.crc32(data[cut:], fr.crc32(data[:cut])) == zlib.crc32(data)
+    finally:
+        best()
 
 
 # ---- bit interleave

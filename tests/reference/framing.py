@@ -83,3 +83,34 @@ def pack(
         else:
             header[17:22], header[24:32] = selector, nonce
     return bytes(header) + body
+
+
+def unpack(frame: bytes, node: int, enc: int, key: bytes, draw: bytes) -> tuple[int, int, bytes] | None:
+    """One answer (A.5): status, microseconds, payload; None if it cannot be trusted."""
+    nonce, challenge = draw[:-12], draw[-12:] + zlib.crc32(draw[-12:]).to_bytes(4, "big")
+    header = 48 if enc == 4 and frame[16:17] == b"\x04" else 32
+    if len(frame) < header or frame[0] != node or len(frame) != header + int.from_bytes(frame[9:12], "big"):
+        return None
+    status, body = frame[2], frame[header:]
+    success = status in (0, 241, 250)
+    if header == 48:
+        micros = int.from_bytes(frame[4:8], "big")
+        if frame[46:48] != nonce[22:24]:
+            return None
+        if not body:
+            return status, micros, b""
+        text, mac = body[:-34], body[-34:-2]
+        if len(body) < 34 or body[-2:] != b">>" or hmac.digest(key, text, "sha256") != mac:
+            return None
+        return status, micros, aes_ctr(key, frame[24:40], text)
+    micros = int.from_bytes(frame[12:16], "big")
+    if enc == 4:
+        return None if success else (status, micros, b"")
+    signature = bytes(a ^ b for a, b in zip(challenge, key if enc else bytes(16), strict=True))
+    if (success or body) and frame[16:32] != signature:
+        return None
+    if not body:
+        return status, micros, b""
+    if len(body) < 2 or body[-2:] != b">>":
+        return None
+    return status, micros, aes_ctr(key, nonce + bytes(8), body[:-2]) if enc else body[:-2]
