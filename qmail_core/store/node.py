@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,7 +87,7 @@ class NodeStore:
         try:
             _migrate(self._db)
             self._sweep()
-            _sync_folder(folder)
+            _sync(folder, os.fsync)
         except (sqlite3.Error, OSError) as error:
             self._db.close()
             raise StoreUnavailable(f"cannot open {folder}: {error}") from error
@@ -160,9 +160,9 @@ class NodeStore:
             raise StoreUnavailable("the transaction was lost to an earlier error")
         try:
             for path in self._fresh:
-                _sync_file(path)
+                _sync(path, os.fdatasync)
             for folder in self._folders:
-                _sync_folder(folder)
+                _sync(folder, os.fsync)
             self._db.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"commit: {error}") from error
@@ -382,19 +382,12 @@ def _migrate(db: sqlite3.Connection) -> None:
         db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
 
 
-def _sync_file(path: Path) -> None:
-    # a write that failed after its descriptor was closed is still reported to the next one that syncs the file
+def _sync(path: Path, sync: Callable[[int], None]) -> None:
+    """Bring a file or folder down to the medium. A write that failed after its descriptor was closed is reported to the
+    next one that syncs the file, so nothing is missed by opening it again."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 
