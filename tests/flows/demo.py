@@ -91,7 +91,7 @@ class Demo:
 
     def get(self, url: str, **params: Any) -> dict[str, Any]:
         """A JSON answer that must be 200."""
-        answer = self.http.get(url, params=params)
+        answer = self.http.get(url, params=params or None)  # an empty dict would drop the query of `url`
         assert answer.status_code == 200, answer.text
         result: dict[str, Any] = answer.json()
         return result
