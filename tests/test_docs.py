@@ -29,7 +29,7 @@ from qmail_server.http.qmail.routes import ROUTES
 
 from qmail_core.config import EngineConfig, Timeouts
 from qmail_core.raida.node import Policy
-from tests.flows.demo import Demo, free_port_base
+from tests.flows.demo import Demo, free_port_base, running
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -102,11 +102,8 @@ def test_readme_shows_the_example_and_what_it_prints() -> None:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """A demo without tour."""
-    running = Demo(tmp_path_factory.mktemp("demo"))
-    running.start()
-    yield running
-    running.stop()
-    running.close()
+    with running(tmp_path_factory.mktemp("demo")) as demo:
+        yield demo
 
 
 class Shell:

@@ -71,9 +71,8 @@ class Fetch:
                 shards = await (following or self.row(page))
                 assert self.reader is not None
                 last = page + 1 == self.reader.pages
-                following = (
-                    None if last else asyncio.ensure_future(self.row(page + 1))
-                )  # comes while this one is opened
+                # the next row comes while this one is opened
+                following = None if last else asyncio.ensure_future(self.row(page + 1))
                 plain = await self._ctx.offload(_row_bytes(shards), self.reader.join, page, shards)
                 if self._entry is not None and self._entry.crc32 is not None and self.reader.pages == 1:
                     plain = self._outvote(plain, shards)

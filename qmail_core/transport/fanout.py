@@ -134,7 +134,8 @@ class Run:
         if not self._pending:
             self._timer.cancel()
 
-    async def _until(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
+    async def until(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
+        """Wait until a condition over `good` and `failed` holds, nothing more can come, or `timeout` seconds pass."""
         if not self._pending or enough():
             return
         self._enough = enough
@@ -159,17 +160,13 @@ class Run:
         settle   share of the time it took so far that the remaining nodes are given on top, at most half a second;
                  0 returns at once
         """
-        await self._until(lambda: len(self.good) >= need, timeout)
+        await self.until(lambda: len(self.good) >= need, timeout)
         if settle and self._pending and len(self.good) >= need:
-            await self._until(self._nothing_pending, min(0.5, max(0.01, self.elapsed * settle)))
-
-    async def until(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
-        """Wait until a condition over `good` and `failed` holds, nothing more can come, or `timeout` seconds pass."""
-        await self._until(enough, timeout)
+            await self.until(self._nothing_pending, min(0.5, max(0.01, self.elapsed * settle)))
 
     async def finish(self) -> None:
         """Wait until every node has answered, failed or run out of time."""
-        await self._until(self._nothing_pending)
+        await self.until(self._nothing_pending)
 
     def cancel(self) -> None:
         """Stop asking; nodes still pending count neither as good nor as failed."""

@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +121,15 @@ class Demo:
         """Make sure nothing is left."""
         self.http.close()
         self.kill()
+
+
+@contextmanager
+def running(data: Path) -> Iterator[Demo]:
+    """A demo that serves, and that must end cleanly when the test is over."""
+    demo = Demo(data)
+    try:
+        demo.start()
+        yield demo
+        demo.stop()
+    finally:
+        demo.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.demo import Demo
+from tests.flows.demo import Demo, running
 
 UPLOAD = "/api/qmail/net/messages/upload"
 LEGACY = "/api/qmail/upload"
@@ -17,12 +17,9 @@ BOB = "@chariot.harbor.byte"
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    demo = Demo(tmp_path_factory.mktemp("demo"))
-    demo.start()
-    (demo.data / "alice" / "Wallets" / "Empty").mkdir()
-    yield demo
-    demo.stop()
-    demo.close()
+    with running(tmp_path_factory.mktemp("demo")) as demo:
+        (demo.data / "alice" / "Wallets" / "Empty").mkdir()
+        yield demo
 
 
 @pytest.fixture

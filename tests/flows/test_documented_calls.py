@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.flows.demo import Demo
+from tests.flows.demo import Demo, running
 
 UPLOAD = (
     "/api/qmail/net/messages/upload?body=QMail%20upload-only%20doc%20test%20from%20Client1%20%28no%20Tell%20will%20fire"
@@ -33,11 +33,8 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    demo = Demo(tmp_path_factory.mktemp("demo"))
-    demo.start()
-    yield demo
-    demo.stop()
-    demo.close()
+    with running(tmp_path_factory.mktemp("demo")) as demo:
+        yield demo
 
 
 @pytest.mark.parametrize(("call", "objects"), [(UPLOAD, 2), (UPLOAD_FILES, 4)])

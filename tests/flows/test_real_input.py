@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.demo import Demo
+from tests.flows.demo import Demo, running
 
 DEAD = (3, 7, 11, 19, 24)
 SUBJECT = "Отчёт 報告 ✓ — Größe"
@@ -42,11 +42,8 @@ def wheel(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """A running demo, with the real files where Alice may send them from."""
-    demo = Demo(tmp_path_factory.mktemp("demo"))
-    demo.start()
-    yield demo
-    demo.stop()
-    demo.close()
+    with running(tmp_path_factory.mktemp("demo")) as demo:
+        yield demo
 
 
 @pytest.fixture(scope="module")
