@@ -1,0 +1,68 @@
+"""The coins a node knows: authenticity numbers, lockers, and what the node earned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from qmail_core.raida.state.medium import MemoryTables
+
+LOCKER_TAIL = b"\xff\xff\xff\xff"  # QMail wire B.5: only such ANs are lockers, whatever else two coins may share
+
+
+class CoinState(Protocol):
+    """Coins of a node."""
+
+    def an(self, selector: bytes) -> bytes | None:
+        """The AN held for a coin; None if the coin is unknown here."""
+
+    def set_ans(self, coins: Iterable[tuple[bytes, bytes]]) -> None:
+        """Record (selector, AN) pairs, new or changed."""
+
+    def locker(self, key: bytes) -> list[bytes]:
+        """Coins whose AN equals a locker key, in selector order. MUST be empty for a key without a locker's ending."""
+
+    def locker_by_prefix(self, prefix: bytes) -> bytes | None:
+        """The lowest locker key in use that starts with these five bytes."""
+
+    def earn(self, coins: Iterable[tuple[bytes, bytes]]) -> None:
+        """Record (selector, fresh AN) pairs as the node's own: as `set_ans`, and listed by `earned`."""
+
+    def earned(self) -> list[tuple[bytes, bytes]]:
+        """(selector, AN) of coins the node earned and still holds, in selector order."""
+
+
+class MemoryCoins(MemoryTables):
+    """CoinState in dictionaries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ans: dict[bytes, bytes] = {}
+        self._lockers: dict[bytes, dict[bytes, bool]] = {}
+        self._earned: dict[bytes, bytes] = {}
+
+    def an(self, selector: bytes) -> bytes | None:
+        return self._ans.get(selector)
+
+    def set_ans(self, coins: Iterable[tuple[bytes, bytes]]) -> None:
+        for selector, an in coins:
+            old = self._ans.get(selector, b"")
+            if old.endswith(LOCKER_TAIL):
+                self._put(self._lockers[old], selector, None)
+            if an.endswith(LOCKER_TAIL):
+                self._put(self._lockers.setdefault(an, {}), selector, True)
+            self._put(self._ans, selector, an)
+
+    def locker(self, key: bytes) -> list[bytes]:
+        return sorted(self._lockers.get(key, ()))
+
+    def locker_by_prefix(self, prefix: bytes) -> bytes | None:
+        return min((key for key, coins in self._lockers.items() if coins and key.startswith(prefix)), default=None)
+
+    def earn(self, coins: Iterable[tuple[bytes, bytes]]) -> None:
+        for selector, an in coins:
+            self.set_ans([(selector, an)])
+            self._put(self._earned, selector, an)
+
+    def earned(self) -> list[tuple[bytes, bytes]]:
+        return sorted(pair for pair in self._earned.items() if self._ans.get(pair[0]) == pair[1])
