@@ -53,6 +53,13 @@ class PathRefused(UsageError):
     code = "path_refused"
 
 
+class QuotaError(UsageError):
+    """What is to be stored does not fit into what its owner may use."""
+
+    code = "over_quota"
+    hint = 413
+
+
 class PaymentError(UsageError):
     """The wallet cannot pay; carries both sides of the sum, in whole CloudCoins."""
 

@@ -15,6 +15,7 @@ from qmail_core.codec import mail
 from qmail_core.codec.cipher import Key, coin_key
 from qmail_core.codec.packet import Batch
 from qmail_core.config import EngineConfig
+from qmail_core.engine.ids import ObjectIds
 from qmail_core.model import Address, Coin
 from qmail_core.store.base import MailStore
 from qmail_core.transport.base import Transport
@@ -44,6 +45,7 @@ class Context:
         self.transport = transport
         self.fanout = Fanout(transport, entropy)
         self.nodes = transport.nodes()
+        self.new_oid = ObjectIds(clock, entropy)
         self._keys: dict[int, Key] = {}
         self._identities: dict[int, bytes] = {}
 

@@ -104,6 +104,7 @@ class Engine:
 
     async def start(self) -> None:
         """Take up what a stop or crash interrupted, and begin to work off the queues."""
+        await self._store.mail.set_home(self._ctx.address)
         self._sender.resume()
         self._background = asyncio.get_running_loop().create_task(self._work(), name="qmail-background")
 
@@ -355,8 +356,8 @@ class Engine:
     async def message(self, message_id: bytes, *, mark_read: bool = True) -> Message:
         """A stored message; NotFound if there is none."""
         if mark_read:
-            return await self._store.mail.set_read(message_id, True)
-        return self._store.mail.message(message_id)
+            return await self._store.mail.set_read(message_id, True, self._ctx.now())
+        return self._store.mail.message_of(message_id)
 
     def attachments(self, message_id: bytes) -> Sequence[StoredAttachment]:
         """The attachments of a message; NotFound if there is no such message."""

@@ -41,7 +41,8 @@ class Mailbox:
                 sent_at=job.created_at,
                 is_read=True,
                 attachments=tuple((source.name, source.size) for source in job.sources),
-            )
+            ),
+            self._ctx.new_oid(),
         )
         await self._ctx.store.contacts.bump([(r.address, r.text) for r in job.recipients], now)
         return message
@@ -70,5 +71,6 @@ class Mailbox:
                 received_at=self._ctx.now(),
                 sent_at=sent_at,
                 attachments=tuple(attachments),
-            )
+            ),
+            self._ctx.new_oid(),
         )

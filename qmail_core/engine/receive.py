@@ -246,7 +246,7 @@ class Receiver:
 
     def _tell_of_message(self, message_id: bytes) -> Tell:
         """The tell a message came with; for one that was sent, or downloaded without, all nodes are asked."""
-        found = self._ctx.store.mail.message(message_id)
+        found = self._ctx.store.mail.message_of(message_id)
         return self._tell(found.guid, found.sender.serial)
 
 

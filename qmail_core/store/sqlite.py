@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,18 +10,17 @@ from typing import Any
 import msgspec
 
 from qmail_core.errors import Conflict, NotFound
-from qmail_core.model import Address, Coin, Folder, Message, MessagePage, Receipt, Recipient, StoredAttachment
+from qmail_core.model import Address, Coin, Receipt
 from qmail_core.store.base import (
     Claim,
     Contact,
-    Incoming,
     Locker,
     LockerKind,
     LockerState,
     OutgoingTell,
-    ReceivedTell,
 )
 from qmail_core.store.database import Database
+from qmail_core.store.mail import SqliteMail, folder_beside
 
 Row = tuple[Any, ...]
 
@@ -319,192 +317,6 @@ class SqliteSends:
             return db.execute("SELECT guid, tries FROM repair WHERE due<=? ORDER BY due LIMIT 20", (now,)).fetchall()
 
 
-_MESSAGE = (
-    "id, guid, outgoing, folder, uid, modseq, subject, body, denomination, serial, sender_text, recipients,"
-    " received_at, sent_at, is_read, is_starred, attachments, inbox_fee"
-)
-_SORTS = {
-    "newest": "received_at DESC, uid DESC",
-    "unread": "is_read, received_at DESC, uid DESC",
-    "fee": "inbox_fee DESC, received_at DESC, uid DESC",
-    "starred": "is_starred DESC, received_at DESC, uid DESC",
-}
-
-
-def _message(row: Row) -> Message:
-    fields = dict(zip(_MESSAGE.split(", "), row, strict=True))
-    fields["sender"] = Address(fields.pop("denomination"), fields.pop("serial"))
-    fields["recipients"] = msgspec.json.decode(fields["recipients"], type=tuple[Recipient, ...])
-    fields["folder"] = Folder(fields["folder"])
-    for flag in ("outgoing", "is_read", "is_starred"):
-        fields[flag] = bool(fields[flag])
-    return Message(**fields)
-
-
-def _attachment(row: Row) -> StoredAttachment:
-    return StoredAttachment(
-        id=row[0], message_id=row[1], position=row[2], name=row[3], size=row[4], mode=row[5], path=row[6]
-    )
-
-
-def _find_message(db: sqlite3.Connection, message_id: bytes) -> Message:
-    row = db.execute(f"SELECT {_MESSAGE} FROM message WHERE id=?", (message_id,)).fetchone()
-    if row is None:
-        raise NotFound("Email not found")
-    return _message(row)
-
-
-class SqliteMessages:
-    """MessageStore."""
-
-    def __init__(self, database: Database) -> None:
-        self._db = database
-
-    async def add_tells(self, tells: Sequence[tuple[bytes, bytes]], now: int) -> list[bytes]:
-        def change(db: sqlite3.Connection) -> list[bytes]:
-            new = []
-            for guid, record in tells:
-                cursor = db.execute(
-                    "INSERT OR IGNORE INTO tell (guid, record, received_at) VALUES (?,?,?)", (guid, record, now)
-                )
-                if cursor.rowcount:
-                    new.append(guid)
-            return new
-
-        return await self._db.write(change) if tells else []
-
-    def tell(self, guid: bytes) -> ReceivedTell:
-        with self._db.read() as db:
-            row = db.execute(
-                "SELECT id, guid, record, received_at, downloaded FROM tell WHERE guid=?", (guid,)
-            ).fetchone()
-        if row is None:
-            raise NotFound("No pending tell found for this file_guid. Pass sender_sn to download directly.")
-        return ReceivedTell(row[0], row[1], row[2], row[3], bool(row[4]))
-
-    def pending_tells(self, since: int) -> list[ReceivedTell]:
-        with self._db.read() as db:
-            rows = db.execute(
-                "SELECT id, guid, record, received_at, downloaded FROM tell WHERE NOT downloaded AND received_at>?"
-                " ORDER BY id LIMIT 1000",
-                (since,),
-            )
-            return [ReceivedTell(row[0], row[1], row[2], row[3], bool(row[4])) for row in rows]
-
-    async def deliver(self, message: Incoming) -> Message:
-        return await self._db.write(lambda db: _deliver(db, message))
-
-    def message(self, message_id: bytes) -> Message:
-        with self._db.read() as db:
-            return _find_message(db, message_id)
-
-    def received(self, guid: bytes) -> Message | None:
-        with self._db.read() as db:
-            row = db.execute(f"SELECT {_MESSAGE} FROM message WHERE guid=? AND NOT outgoing", (guid,)).fetchone()
-        return None if row is None else _message(row)
-
-    def messages(self, folder: Folder, limit: int, offset: int, sort: str) -> MessagePage:
-        order = _SORTS.get(sort, _SORTS["newest"])
-        with self._db.read() as db:
-            rows = db.execute(
-                f"SELECT {_MESSAGE} FROM message WHERE folder=? ORDER BY {order} LIMIT ? OFFSET ?",
-                (folder, limit, offset),
-            ).fetchall()
-            (total,) = db.execute("SELECT count(*) FROM message WHERE folder=?", (folder,)).fetchone()
-            (unread,) = db.execute("SELECT count(*) FROM message WHERE NOT is_read").fetchone()
-        return MessagePage(tuple(map(_message, rows)), total, unread)
-
-    async def set_read(self, message_id: bytes, is_read: bool) -> Message:
-        def change(db: sqlite3.Connection) -> Message:
-            message = _find_message(db, message_id)
-            if message.is_read == is_read:
-                return message
-            modseq = _next_modseq(db, message.folder)
-            db.execute("UPDATE message SET is_read=?, modseq=? WHERE id=?", (is_read, modseq, message_id))
-            return _find_message(db, message_id)
-
-        return await self._db.write(change)
-
-    def attachments(self, message_id: bytes) -> list[StoredAttachment]:
-        with self._db.read() as db:
-            _find_message(db, message_id)
-            rows = db.execute(
-                "SELECT id, message, position, name, size, mode, path FROM attachment WHERE message=?"
-                " ORDER BY position",
-                (message_id,),
-            )
-            return list(map(_attachment, rows))
-
-    def attachment(self, attachment_id: int) -> StoredAttachment:
-        with self._db.read() as db:
-            return _find_attachment(db, attachment_id)
-
-    async def attachment_fetched(self, attachment_id: int, path: str) -> StoredAttachment:
-        def change(db: sqlite3.Connection) -> StoredAttachment:
-            db.execute("UPDATE attachment SET mode=1, path=? WHERE id=?", (path, attachment_id))
-            return _find_attachment(db, attachment_id)
-
-        return await self._db.write(change)
-
-
-def _find_attachment(db: sqlite3.Connection, attachment_id: int) -> StoredAttachment:
-    row = db.execute(
-        "SELECT id, message, position, name, size, mode, path FROM attachment WHERE id=?", (attachment_id,)
-    ).fetchone()
-    if row is None:
-        raise NotFound("Attachment not found")
-    return _attachment(row)
-
-
-def _next_modseq(db: sqlite3.Connection, folder: Folder) -> int:
-    row = db.execute("UPDATE mailbox SET modseq=modseq+1 WHERE folder=? RETURNING modseq", (folder,)).fetchone()
-    return int(row[0])
-
-
-def _deliver(db: sqlite3.Connection, message: Incoming) -> Message:
-    if not message.outgoing:
-        db.execute("UPDATE tell SET downloaded=1 WHERE guid=?", (message.guid,))
-    known = db.execute(
-        "SELECT id FROM message WHERE guid=? AND outgoing=?", (message.guid, message.outgoing)
-    ).fetchone()
-    if known:
-        return _find_message(db, known[0])
-    message_id = message.guid
-    if db.execute("SELECT 1 FROM message WHERE id=?", (message_id,)).fetchone():
-        message_id = hashlib.sha256(message.guid + bytes((message.outgoing,))).digest()[:16]
-    modseq = _next_modseq(db, message.folder)
-    (uid,) = db.execute(
-        "UPDATE mailbox SET uidnext=uidnext+1 WHERE folder=? RETURNING uidnext-1", (message.folder,)
-    ).fetchone()
-    db.execute(
-        f"INSERT INTO message ({_MESSAGE}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,?,?)",
-        (
-            message_id,
-            message.guid,
-            message.outgoing,
-            message.folder,
-            uid,
-            modseq,
-            message.subject,
-            message.body,
-            message.sender.denomination,
-            message.sender.serial,
-            message.sender_text,
-            message.recipients,
-            message.received_at,
-            message.sent_at,
-            message.is_read,
-            len(message.attachments),
-            message.inbox_fee,
-        ),
-    )
-    db.executemany(
-        "INSERT INTO attachment (message, position, name, size, mode) VALUES (?,?,?,?,2)",
-        [(message_id, position, name, size) for position, (name, size) in enumerate(message.attachments)],
-    )
-    return _find_message(db, message_id)
-
-
 class SqliteContacts:
     """ContactStore."""
 
@@ -573,7 +385,7 @@ class SqliteStore:
         self._database = Database(path)
         self.wallet = SqliteWallet(self._database)
         self.sends = SqliteSends(self._database)
-        self.mail = SqliteMessages(self._database)
+        self.mail = self.mailboxes = SqliteMail(self._database, folder_beside(path))
         self.contacts = SqliteContacts(self._database)
 
     async def close(self) -> None:

@@ -6,6 +6,7 @@ A test file hands `SUITE` a factory of empty stores; see test_sqlite.py.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -28,11 +29,16 @@ from qmail_core.store.base import Claim, Contact, Incoming, Locker, LockerKind, 
 
 Promise = Callable[[MailStore], Awaitable[None]]
 SUITE: list[Promise] = []
+_OIDS = itertools.count(1)
 
 GUID = bytes(range(16))
 OTHER = bytes(16)
 ALICE, BOB = Address(1, 42), Address(4, 0xFFFFFFFF)
 UPLOAD, INBOX = LockerKind.UPLOAD, LockerKind.INBOX
+
+
+def oid() -> bytes:
+    return next(_OIDS).to_bytes(12, "big")
 
 
 def promise(check: Promise) -> Promise:
@@ -330,7 +336,7 @@ async def a_tell_is_kept_once(store: MailStore) -> None:
 @promise
 async def a_delivery_marks_its_tell(store: MailStore) -> None:
     await store.mail.add_tells([(GUID, b"one")], 10)
-    await store.mail.deliver(incoming())
+    await store.mail.deliver(incoming(), oid())
     assert store.mail.pending_tells(0) == []
     assert store.mail.tell(GUID).downloaded
 
@@ -338,16 +344,16 @@ async def a_delivery_marks_its_tell(store: MailStore) -> None:
 @promise
 async def a_sent_copy_leaves_the_tell_alone(store: MailStore) -> None:
     await store.mail.add_tells([(GUID, b"one")], 10)
-    await store.mail.deliver(incoming(outgoing=True, folder=Folder.SENT))
+    await store.mail.deliver(incoming(outgoing=True, folder=Folder.SENT), oid())
     assert len(store.mail.pending_tells(0)) == 1
     assert store.mail.received(GUID) is None
 
 
 @promise
 async def a_message_is_delivered_once(store: MailStore) -> None:
-    first, *others = await asyncio.gather(*(store.mail.deliver(incoming()) for _ in range(4)))
+    first, *others = await asyncio.gather(*(store.mail.deliver(incoming(), oid()) for _ in range(4)))
     assert all(other == first for other in others)
-    assert store.mail.received(GUID) == first == store.mail.message(first.id)
+    assert store.mail.received(GUID) == first == store.mail.message_of(first.id)
     page = store.mail.messages(Folder.INBOX, 10, 0, "newest")
     assert (page.messages, page.total, page.unread) == ((first,), 1, 1)
     assert (first.id, first.guid, first.outgoing, first.folder) == (GUID, GUID, False, Folder.INBOX)
@@ -361,35 +367,35 @@ async def a_message_is_delivered_once(store: MailStore) -> None:
 
 @promise
 async def a_mail_to_oneself_is_there_twice(store: MailStore) -> None:
-    sent = await store.mail.deliver(incoming(outgoing=True, folder=Folder.SENT))
-    got = await store.mail.deliver(incoming())
+    sent = await store.mail.deliver(incoming(outgoing=True, folder=Folder.SENT), oid())
+    got = await store.mail.deliver(incoming(), oid())
     assert sent.id != got.id
     assert sent.guid == got.guid == GUID
     assert store.mail.received(GUID) == got
-    assert await store.mail.deliver(incoming()) == got
-    assert await store.mail.deliver(incoming(outgoing=True, folder=Folder.SENT)) == sent
+    assert await store.mail.deliver(incoming(), oid()) == got
+    assert await store.mail.deliver(incoming(outgoing=True, folder=Folder.SENT), oid()) == sent
     assert len(store.mail.attachments(got.id)) == len(store.mail.attachments(sent.id)) == 2
 
 
 @promise
 async def uids_and_modseqs_only_grow(store: MailStore) -> None:
-    mails = [await store.mail.deliver(incoming(bytes((i,)) * 16, at=100 - i)) for i in range(4)]
+    mails = [await store.mail.deliver(incoming(bytes((i,)) * 16, at=100 - i), oid()) for i in range(4)]
     assert [mail.uid for mail in mails] == [1, 2, 3, 4]
     assert [mail.modseq for mail in mails] == sorted({mail.modseq for mail in mails})
-    read = await store.mail.set_read(mails[0].id, True)
+    read = await store.mail.set_read(mails[0].id, True, 1)
     assert read.is_read
     assert read.uid == 1
     assert read.modseq > mails[3].modseq
-    assert await store.mail.set_read(mails[0].id, True) == read
-    assert (await store.mail.set_read(mails[0].id, False)).modseq > read.modseq
-    assert (await store.mail.deliver(incoming(OTHER, outgoing=True, folder=Folder.SENT))).uid == 1
+    assert await store.mail.set_read(mails[0].id, True, 1) == read
+    assert (await store.mail.set_read(mails[0].id, False, 1)).modseq > read.modseq
+    assert (await store.mail.deliver(incoming(OTHER, outgoing=True, folder=Folder.SENT), oid())).uid == 1
 
 
 @promise
 async def folders_are_listed_page_by_page(store: MailStore) -> None:
     for i in range(5):
-        await store.mail.deliver(incoming(bytes((i,)) * 16, at=100 + i))
-    await store.mail.set_read(bytes((4,)) * 16, True)
+        await store.mail.deliver(incoming(bytes((i,)) * 16, at=100 + i), oid())
+    await store.mail.set_read(bytes((4,)) * 16, True, 1)
 
     def listed(sort: str, limit: int = 10, offset: int = 0) -> list[int]:
         return [mail.id[0] for mail in store.mail.messages(Folder.INBOX, limit, offset, sort).messages]
@@ -405,20 +411,20 @@ async def folders_are_listed_page_by_page(store: MailStore) -> None:
 @promise
 async def what_is_not_there_is_not_found(store: MailStore) -> None:
     with pytest.raises(NotFound):
-        store.mail.message(GUID)
+        store.mail.message_of(GUID)
     with pytest.raises(NotFound):
         store.mail.attachments(GUID)
     with pytest.raises(NotFound):
         store.mail.attachment(1)
     with pytest.raises(NotFound):
-        await store.mail.set_read(GUID, True)
+        await store.mail.set_read(GUID, True, 1)
     with pytest.raises(NotFound):
         await store.mail.attachment_fetched(1, "/x")
 
 
 @promise
 async def a_fetched_attachment_has_a_path(store: MailStore) -> None:
-    message: Message = await store.mail.deliver(incoming())
+    message: Message = await store.mail.deliver(incoming(), oid())
     first = store.mail.attachments(message.id)[0]
     fetched = await store.mail.attachment_fetched(first.id, "/x/0")
     assert (fetched.mode, fetched.path) == (1, "/x/0")
@@ -492,7 +498,7 @@ async def a_closed_store_says_so(store: MailStore) -> None:
 
 @promise
 async def what_was_queued_before_closing_is_written(store: MailStore) -> None:
-    writing = [asyncio.ensure_future(store.mail.deliver(incoming(bytes((i,)) * 16))) for i in range(20)]
+    writing = [asyncio.ensure_future(store.mail.deliver(incoming(bytes((i,)) * 16), oid())) for i in range(20)]
     await asyncio.sleep(0)
     await store.close()
     assert sorted(message.uid for message in await asyncio.gather(*writing)) == list(range(1, 21))

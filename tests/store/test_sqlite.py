@@ -43,7 +43,7 @@ def test_what_was_written_is_there_at_the_next_start(tmp_path: Path) -> None:
         await suite.fund(store, "AB")
         await store.wallet.reserve(suite.GUID, "Default", suite.uploads(3))
         await store.sends.accept(suite.receipt(), b"job", {0: b"meta"}, "upload")
-        await store.mail.deliver(suite.incoming())
+        await store.mail.deliver(suite.incoming(), suite.oid())
         await store.close()
 
     async def read() -> None:
@@ -53,7 +53,7 @@ def test_what_was_written_is_there_at_the_next_start(tmp_path: Path) -> None:
         assert store.sends.open_sends() == [suite.GUID]
         assert store.mail.messages(Folder.INBOX, 1, 0, "newest").total == 1
         # the counters go on where they were
-        assert (await store.mail.deliver(suite.incoming(suite.OTHER))).uid == 2
+        assert (await store.mail.deliver(suite.incoming(suite.OTHER), suite.oid())).uid == 2
         await store.close()
 
     asyncio.run(write())
@@ -75,10 +75,10 @@ from tests.store import suite
 async def main():
     store = SqliteStore(sys.argv[1])
     for i in range(10):
-        await store.mail.deliver(suite.incoming(bytes((i,)) * 16))
-    await asyncio.gather(*(store.mail.deliver(suite.incoming(bytes((i,)) * 16)) for i in range(10, 20)))
+        await store.mail.deliver(suite.incoming(bytes((i,)) * 16), suite.oid())
+    await asyncio.gather(*(store.mail.deliver(suite.incoming(bytes((i,)) * 16), suite.oid()) for i in range(10, 20)))
     store.wallet  # what nobody was answered for may be lost, and never half of it
-    asyncio.ensure_future(store.mail.deliver(suite.incoming(bytes((20,)) * 16)))
+    asyncio.ensure_future(store.mail.deliver(suite.incoming(bytes((20,)) * 16), suite.oid()))
     await asyncio.sleep(0)
     os._exit(9)
 

@@ -1,0 +1,215 @@
+"""The node API's view: fixed folders of one user, e-mail ids of 16 bytes, tells."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from qmail_core.errors import NotFound
+from qmail_core.model import Address, Folder, Message, MessagePage, Recipient, StoredAttachment
+from qmail_core.store.base import Incoming, ReceivedTell
+from qmail_core.store.mail import filing as changes
+from qmail_core.store.mail.journal import record
+from qmail_core.store.mail.mailboxes import MailboxPart, home_of
+from qmail_core.store.mail.rows import Row, marks
+from qmail_core.store.mailbox import HOME, Content, FiledAttachment, Filing
+
+# the columns of a Message, in its order; `{text}` is the whole text or, in lists, the preview
+_COLUMNS = (
+    "m.email_id, coalesce(m.guid, m.email_id), m.outgoing, b.folder, m.uid, m.modseq, m.subject, {text},"
+    " m.denomination, m.serial, m.from_address, m.recipients, m.received_at, m.sent_at,"
+    " m.seen, m.flagged, m.attachments, m.inbox_fee"
+)
+_LIST = f"SELECT {_COLUMNS.format(text='m.preview')} FROM message m JOIN mailbox b ON b.id=m.mailbox"
+_ONE = (
+    f"SELECT {_COLUMNS.format(text='c.text')} FROM message m JOIN mailbox b ON b.id=m.mailbox"
+    f" JOIN content c ON c.message=m.id WHERE m.user={HOME}"
+)
+_SORTS = {
+    "newest": "m.received_at DESC, m.uid DESC",
+    "unread": "m.seen, m.received_at DESC, m.uid DESC",
+    "fee": "m.inbox_fee DESC, m.received_at DESC, m.uid DESC",
+    "starred": "m.flagged DESC, m.received_at DESC, m.uid DESC",
+}
+_ATTACHMENT = (
+    "SELECT a.id, m.email_id, a.position, a.name, a.size, a.mode, a.path"
+    " FROM attachment a JOIN message m ON m.id=a.message"
+)
+_RECIPIENTS = msgspec.json.Decoder(tuple[Recipient, ...])
+
+
+def _message(row: Row) -> Message:
+    return Message(
+        id=row[0],
+        guid=row[1],
+        outgoing=bool(row[2]),
+        folder=Folder(row[3]),
+        uid=row[4],
+        modseq=row[5],
+        subject=row[6],
+        body=row[7],
+        sender=Address(row[8], row[9]),
+        sender_text=row[10],
+        recipients=_RECIPIENTS.decode(row[11]),
+        received_at=row[12],
+        sent_at=row[13],
+        is_read=bool(row[14]),
+        is_starred=bool(row[15]),
+        attachments=row[16],
+        inbox_fee=row[17],
+    )
+
+
+def _attachment(row: Row) -> StoredAttachment:
+    return StoredAttachment(
+        id=row[0], message_id=row[1], position=row[2], name=row[3], size=row[4], mode=row[5], path=row[6]
+    )
+
+
+def _find(db: sqlite3.Connection, email_id: bytes) -> Message:
+    row = db.execute(f"{_ONE} AND m.email_id=?", (email_id,)).fetchone()
+    if row is None:
+        raise NotFound("Email not found")
+    return _message(row)
+
+
+def _number(db: sqlite3.Connection, email_id: bytes) -> int:
+    row = db.execute(f"SELECT id FROM message WHERE user={HOME} AND email_id=?", (email_id,)).fetchone()
+    if row is None:
+        raise NotFound("Email not found")
+    return int(row[0])
+
+
+class NodePart(MailboxPart):
+    """MessageStore."""
+
+    # ------------------------------------------------------------------ tells
+    async def add_tells(self, tells: Sequence[tuple[bytes, bytes]], now: int) -> list[bytes]:
+        def change(db: sqlite3.Connection) -> list[bytes]:
+            new = []
+            for guid, kept in tells:
+                row = "INSERT OR IGNORE INTO tell (guid, record, received_at) VALUES (?,?,?)"
+                if db.execute(row, (guid, kept, now)).rowcount:
+                    new.append(guid)
+                    record(db, now, HOME, "TELL", guid=guid.hex())
+            return new
+
+        return await self._change(change) if tells else []
+
+    def tell(self, guid: bytes) -> ReceivedTell:
+        with self._db.read() as db:
+            row = db.execute(
+                "SELECT id, guid, record, received_at, downloaded FROM tell WHERE guid=?", (guid,)
+            ).fetchone()
+        if row is None:
+            raise NotFound("No pending tell found for this file_guid. Pass sender_sn to download directly.")
+        return ReceivedTell(row[0], row[1], row[2], row[3], bool(row[4]))
+
+    def pending_tells(self, since: int) -> list[ReceivedTell]:
+        with self._db.read() as db:
+            rows = db.execute(
+                "SELECT id, guid, record, received_at, downloaded FROM tell WHERE NOT downloaded AND received_at>?"
+                " ORDER BY id LIMIT 1000",
+                (since,),
+            )
+            return [ReceivedTell(row[0], row[1], row[2], row[3], bool(row[4])) for row in rows]
+
+    # ------------------------------------------------------------------ messages
+    async def set_home(self, address: Address) -> None:
+        row = (address.denomination, address.serial, HOME)
+        await self._db.write(lambda db: db.execute("UPDATE user SET denomination=?, serial=? WHERE id=?", row))
+
+    async def deliver(self, message: Incoming, oid: bytes) -> Message:
+        def change(db: sqlite3.Connection) -> Message:
+            if not message.outgoing:
+                db.execute("UPDATE tell SET downloaded=1 WHERE guid=?", (message.guid,))
+            filing = _filing(db, message, oid)
+            filed, _ = changes.insert(db, HOME, filing, (), None)
+            return _find(db, filed.email_id)
+
+        return await self._change(change)
+
+    def message_of(self, email_id: bytes) -> Message:
+        with self._db.read() as db:
+            return _find(db, email_id)
+
+    def received(self, guid: bytes) -> Message | None:
+        with self._db.read() as db:
+            row = db.execute(f"{_ONE} AND m.guid=? AND NOT m.outgoing", (guid,)).fetchone()
+        return None if row is None else _message(row)
+
+    def messages(self, folder: Folder, limit: int, offset: int, sort: str) -> MessagePage:
+        order = _SORTS.get(sort, _SORTS["newest"])
+        with self._db.read() as db:
+            boxes = db.execute("SELECT id, folder, total, unseen FROM mailbox WHERE user=?", (HOME,)).fetchall()
+            shown = [number for number, shown_as, _, _ in boxes if shown_as == folder]
+            where = f"m.mailbox IN ({marks(shown)})"
+            total = sum(count for _, shown_as, count, _ in boxes if shown_as == folder)
+            if folder == Folder.STARRED:
+                shown = [number for number, shown_as, _, _ in boxes if shown_as != Folder.TRASH]
+                where = f"m.user={HOME} AND m.flagged AND m.mailbox IN ({marks(shown)})"
+                (total,) = db.execute(f"SELECT count(*) FROM message m WHERE {where}", shown).fetchone()
+            rows = db.execute(f"{_LIST} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?", (*shown, limit, offset))
+            return MessagePage(tuple(map(_message, rows)), total, sum(unseen for *_, unseen in boxes))
+
+    async def set_read(self, email_id: bytes, is_read: bool, now: int) -> Message:
+        def change(db: sqlite3.Connection) -> Message:
+            changes.flag(db, HOME, [_number(db, email_id)], now, {"seen": is_read})
+            return _find(db, email_id)
+
+        return await self._change(change)
+
+    # ------------------------------------------------------------------ attachments
+    def attachments(self, email_id: bytes) -> list[StoredAttachment]:
+        with self._db.read() as db:
+            number = _number(db, email_id)
+            rows = db.execute(f"{_ATTACHMENT} WHERE a.message=? ORDER BY a.position", (number,))
+            return list(map(_attachment, rows))
+
+    def attachment(self, attachment_id: int) -> StoredAttachment:
+        with self._db.read() as db:
+            return _find_attachment(db, attachment_id)
+
+    async def attachment_fetched(self, attachment_id: int, path: str) -> StoredAttachment:
+        def change(db: sqlite3.Connection) -> StoredAttachment:
+            db.execute("UPDATE attachment SET mode=1, path=? WHERE id=?", (path, attachment_id))
+            return _find_attachment(db, attachment_id)
+
+        return await self._db.write(change)
+
+
+def _find_attachment(db: sqlite3.Connection, attachment_id: int) -> StoredAttachment:
+    row = db.execute(f"{_ATTACHMENT} WHERE a.id=? AND m.user={HOME}", (attachment_id,)).fetchone()
+    if row is None:
+        raise NotFound("Attachment not found")
+    return _attachment(row)
+
+
+def _filing(db: sqlite3.Connection, message: Incoming, oid: bytes) -> Filing:
+    """A mail of the network as something to file; the second copy of a mail sent to oneself gets an id of its own."""
+    email_id = message.guid
+    if db.execute("SELECT 1 FROM message WHERE email_id=? AND outgoing<>?", (email_id, message.outgoing)).fetchone():
+        email_id = hashlib.sha256(message.guid + bytes((message.outgoing,))).digest()[:16]
+    people = ", ".join(recipient.text for recipient in _RECIPIENTS.decode(message.recipients))
+    content = Content(subject=message.subject, sender=message.sender_text, recipients=people, text=message.body)
+    return Filing(
+        mailbox=home_of(db, HOME, message.folder).id,
+        oid=oid,
+        email_id=email_id,
+        content=content,
+        guid=message.guid,
+        outgoing=message.outgoing,
+        from_address=message.sender_text,
+        denomination=message.sender.denomination,
+        serial=message.sender.serial,
+        recipients=message.recipients,
+        received_at=message.received_at,
+        sent_at=message.sent_at,
+        size=len(message.body.encode()) + sum(size for _, size in message.attachments),
+        seen=message.is_read,
+        inbox_fee=message.inbox_fee,
+        attachments=tuple(FiledAttachment(name, size) for name, size in message.attachments),
+    )

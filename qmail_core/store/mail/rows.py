@@ -1,0 +1,52 @@
+"""Rows of the mail tables as values, and the two look-ups everything else starts from."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+from qmail_core.errors import NotFound
+from qmail_core.store.mailbox import MailboxState, MessageState
+
+Row = tuple[Any, ...]
+
+MAILBOX = ", ".join(MailboxState.__struct_fields__)
+MESSAGE = ", ".join(MessageState.__struct_fields__)
+_FLAGS = frozenset(("outgoing", "seen", "flagged", "deleted", "draft", "answered", "forwarded"))
+_FLAG_AT = tuple(at for at, name in enumerate(MessageState.__struct_fields__) if name in _FLAGS)
+_SUBSCRIBED = MailboxState.__struct_fields__.index("subscribed")
+
+
+def mailbox_of(row: Row) -> MailboxState:
+    values = list(row)
+    values[_SUBSCRIBED] = bool(values[_SUBSCRIBED])
+    return MailboxState(**dict(zip(MailboxState.__struct_fields__, values, strict=True)))
+
+
+def message_of(row: Row) -> MessageState:
+    values = list(row)
+    for at in _FLAG_AT:
+        values[at] = values[at] == 1
+    return MessageState(**dict(zip(MessageState.__struct_fields__, values, strict=True)))
+
+
+def find_message(db: sqlite3.Connection, where: str, *args: object) -> MessageState:
+    """The one message that meets a condition; NotFound if none does."""
+    row = db.execute(f"SELECT {MESSAGE} FROM message WHERE {where}", args).fetchone()
+    if row is None:
+        raise NotFound("This message does not exist")
+    return message_of(row)
+
+
+def find_mailbox(db: sqlite3.Connection, where: str, *args: object) -> MailboxState:
+    """The one mailbox that meets a condition; NotFound if none does."""
+    row = db.execute(f"SELECT {MAILBOX} FROM mailbox WHERE {where}", args).fetchone()
+    if row is None:
+        raise NotFound("This mailbox does not exist")
+    return mailbox_of(row)
+
+
+def marks(values: Iterable[object]) -> str:
+    """As many SQL parameters as there are values."""
+    return ",".join("?" * len(list(values)))

@@ -1,0 +1,277 @@
+"""What a mail store remembers of users, mailboxes and messages, and what it owes those who ask.
+
+The rules of `store.base` hold: a coroutine that returned is durable and was one transaction; plain calls read. Every
+method that takes a user touches only that user's rows. Ids that leave the process are 12-byte object ids (`oid`) or, in
+the node API, 16-byte e-mail ids; integers stay inside. Times are Unix seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from msgspec import Struct
+from typing_extensions import Buffer
+
+from qmail_core.model import Folder
+
+HOME = 1  # the user that is the engine's own identity
+PREVIEW = 200  # characters of text kept beside a message for lists
+
+
+class MailboxState(Struct, frozen=True, kw_only=True):
+    """One mailbox and its counters."""
+
+    id: int
+    oid: bytes
+    user: int
+    path: str  # parts separated by "/"; the inbox is "INBOX"
+    special_use: str | None  # "\\Sent" and so on
+    folder: int  # as the node API shows it
+    uidvalidity: int
+    uidnext: int
+    modseq: int
+    subscribed: bool
+    retention: int  # ms; 0: for ever
+    total: int
+    unseen: int
+    size: int
+
+
+class MessageState(Struct, frozen=True, kw_only=True):
+    """One message without its content."""
+
+    id: int
+    oid: bytes
+    email_id: bytes
+    user: int
+    mailbox: int
+    uid: int
+    modseq: int
+    guid: bytes | None
+    outgoing: bool
+    thread: bytes
+    subject: str
+    preview: str
+    from_name: str
+    from_address: str
+    denomination: int
+    serial: int
+    recipients: bytes  # JSON
+    received_at: int
+    sent_at: int
+    size: int
+    seen: bool
+    flagged: bool
+    deleted: bool
+    draft: bool
+    answered: bool
+    forwarded: bool
+    attachments: int
+    inbox_fee: int
+    expires: int | None
+
+
+class Content(Struct, frozen=True, kw_only=True):
+    """What a message says, ready to be shown and searched."""
+
+    subject: str = ""
+    sender: str = ""
+    recipients: str = ""
+    text: str = ""
+    html: str = ""
+    headers: bytes = b"{}"  # JSON
+    structure: bytes = b"[]"  # JSON
+
+
+class FiledAttachment(Struct, frozen=True):
+    """An attachment of a message to be filed."""
+
+    name: str
+    size: int
+    content_type: str = "application/octet-stream"
+    mode: int = 2  # 0 a part of the raw message, 2 still on the network
+
+
+class Filing(Struct, frozen=True, kw_only=True):
+    """A message on its way into a mailbox; the store gives it uid, modseq and thread."""
+
+    mailbox: int
+    oid: bytes
+    email_id: bytes
+    content: Content
+    guid: bytes | None = None
+    outgoing: bool = False
+    thread_keys: tuple[bytes, ...] = ()  # whoever shares one of them is of the same thread
+    from_name: str = ""
+    from_address: str = ""
+    denomination: int = 0
+    serial: int = 0
+    recipients: bytes = b"[]"
+    received_at: int
+    sent_at: int
+    size: int
+    seen: bool = False
+    flagged: bool = False
+    deleted: bool = False
+    draft: bool = False
+    inbox_fee: int = 0
+    attachments: tuple[FiledAttachment, ...] = ()
+    pieces: tuple[Buffer, ...] = ()  # the raw message, cut so that equal parts of many messages are equal pieces
+
+
+class JournalEntry(Struct, frozen=True, kw_only=True):
+    """One change as listeners are told of it."""
+
+    id: int
+    at: int
+    user: int
+    command: str  # EXISTS, EXPUNGE, FETCH, CREATE, RENAME, DROP, TELL
+    mailbox: bytes | None = None
+    message: bytes | None = None
+    uid: int | None = None
+    modseq: int | None = None
+    detail: bytes = b"{}"  # JSON
+
+
+class Query(Struct, frozen=True, kw_only=True):
+    """What to look for; every condition that is given must hold."""
+
+    words: str = ""  # in subject, sender, recipients and text
+    sender: str = ""
+    recipients: str = ""
+    subject: str = ""
+    mailbox: int | None = None
+    thread: bytes | None = None
+    since: int | None = None
+    before: int | None = None
+    least_size: int | None = None
+    most_size: int | None = None
+    flagged: bool | None = None
+    seen: bool | None = None
+    attachments: bool | None = None
+    everywhere: bool = False  # trash and junk too
+
+
+class MessagePages(Struct, frozen=True):
+    """One page of messages in list order."""
+
+    messages: tuple[MessageState, ...]
+    total: int
+    more: bool  # rows behind this page
+    earlier: bool  # rows in front of it
+
+
+class MailboxStore(Protocol):
+    """Users' mailboxes. `changed` is called on the loop after every change that made journal entries."""
+
+    changed: Callable[[], None]
+
+    # ------------------------------------------------------------------ mailboxes
+    def mailboxes(self, user: int) -> list[MailboxState]:
+        """All mailboxes of a user: the inbox first, then by path."""
+        ...
+
+    def mailbox(self, user: int, oid: bytes) -> MailboxState:
+        """NotFound if the user has no such mailbox."""
+        ...
+
+    def mailbox_at(self, user: int, path: str) -> MailboxState | None: ...
+    def mailbox_for(self, user: int, folder: Folder) -> MailboxState:
+        """The mailbox that a folder of the node API files into."""
+        ...
+
+    async def add_mailbox(
+        self,
+        user: int,
+        path: str,
+        oid: bytes,
+        now: int,
+        *,
+        special_use: str | None = None,
+        retention: int | None = None,
+    ) -> MailboxState:
+        """Conflict if the path is taken; retention None is the user's own."""
+        ...
+
+    async def change_mailbox(
+        self,
+        user: int,
+        oid: bytes,
+        now: int,
+        *,
+        path: str | None = None,
+        subscribed: bool | None = None,
+        retention: int | None = None,
+    ) -> MailboxState:
+        """Rename (with all mailboxes below it), subscribe, set retention; Conflict if a path is taken."""
+        ...
+
+    async def drop_mailbox(self, user: int, oid: bytes, now: int) -> list[str]:
+        """Remove a mailbox with its messages; returns files nobody needs any more."""
+        ...
+
+    # ------------------------------------------------------------------ messages
+    async def file(self, user: int, filing: Filing, quota: int | None = None) -> MessageState:
+        """File a message.
+
+        A message with this guid and direction, if the user has one, is returned as it is. QuotaError if the user's
+        messages would take more than `quota` bytes.
+        """
+        ...
+
+    def message(self, user: int, oid: bytes) -> MessageState: ...
+    def by_email_id(self, user: int, email_id: bytes) -> MessageState: ...
+    def by_uid(self, user: int, mailbox: int, uid: int) -> MessageState: ...
+    def content(self, message: int) -> Content: ...
+    def raw(self, message: int) -> list[bytes | str]:
+        """The pieces of the raw message in order, bytes or the path of a file; empty if it never had one."""
+        ...
+
+    def page(
+        self,
+        user: int,
+        mailbox: int,
+        limit: int,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        up: bool = False,
+    ) -> MessagePages:
+        """A page by uid: those behind uid `after`, or the last ones in front of `before`; `up` is oldest first."""
+        ...
+
+    def search(
+        self, user: int, query: Query, limit: int, *, after: int | None = None, before: int | None = None
+    ) -> MessagePages:
+        """A page of what matches, newest first; cursors are message numbers."""
+        ...
+
+    async def flag(self, user: int, ids: Iterable[int], now: int, **flags: bool) -> list[MessageState]:
+        """Set flags (seen, flagged, deleted, draft, answered, forwarded); returns the messages that changed."""
+        ...
+
+    async def set_expiry(self, user: int, ids: Iterable[int], expires: int | None) -> int: ...
+    async def move(self, user: int, ids: Iterable[int], mailbox: int, now: int) -> list[MessageState]:
+        """Move messages, in the order given; each gets a new uid, and the expiry of its new mailbox."""
+        ...
+
+    async def remove(self, user: int, ids: Iterable[int], now: int) -> list[str]:
+        """Remove messages for good; returns files nobody needs any more."""
+        ...
+
+    async def expire(self, now: int, limit: int = 500) -> list[str]:
+        """Remove messages whose time is over; returns files nobody needs any more."""
+        ...
+
+    async def collect(self, limit: int = 500) -> list[str]:
+        """Forget pieces no message has; returns their files."""
+        ...
+
+    # ------------------------------------------------------------------ journal
+    def journal(self, user: int, after: int, limit: int) -> list[JournalEntry]: ...
+    def last_entry(self) -> int:
+        """Number of the newest journal entry, 0 if there is none."""
+        ...
+
+    async def trim_journal(self, before: int) -> int: ...
