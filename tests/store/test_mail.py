@@ -323,7 +323,8 @@ async def test_equal_pieces_are_stored_once_and_forgotten_with_their_last_messag
         raw = store.mailboxes.raw(messages[2].id)
         assert raw[0] == small
         assert isinstance(raw[1], str)
-        assert Path(raw[1]).read_bytes() == large
+        assert files(tmp_path)[0].read_bytes() == large
+        assert str(files(tmp_path)[0]) == raw[1]
         assert len(files(tmp_path)) == 1
         await store.mailboxes.remove(HOME, [message.id for message in messages[:2]], 5)
         assert await store.mailboxes.collect() == []
