@@ -381,11 +381,13 @@ class Started(Struct, frozen=True):
 
 
 class Notification(Struct, frozen=True, kw_only=True):
-    """A received tell whose mail has not been downloaded."""
+    """A received tell."""
 
     id: int
     tell: Tell
     received_at: int
+    downloaded: bool = False
+    payment: int = 0  # of the locker it came with: 0 unclaimed, 1 claimed, 2 failed, 3 refunded
 
 
 class Polled(Struct, frozen=True):
@@ -458,3 +460,53 @@ class PoolStatus(Struct, frozen=True):
     inbox_fee_available: int
     wallet_balance: int
     low_balance: bool
+
+
+class OutgoingTell(Struct, frozen=True, kw_only=True):
+    """A tell that waits for another attempt."""
+
+    id: int
+    guid: bytes
+    position: int
+    beacon: int
+    status: str
+    retry_count: int
+    last_error: str
+    created_at: int
+    last_attempt: int
+    next_attempt: int
+
+
+class DraftCopy(Struct, frozen=True, kw_only=True):
+    """A mail being written, with its recipients as they were typed."""
+
+    id: bytes
+    subject: str = ""
+    body: str = ""
+    to: str = ""
+    cc: str = ""
+    bcc: str = ""
+    subsubject: str = ""
+    recipients: bytes = b"[]"  # JSON of those texts that mean somebody
+
+
+class Contact(Struct, frozen=True, kw_only=True):
+    """Somebody mail was or can be sent to, and what the user wrote down of them."""
+
+    address: Address
+    text: str
+    beacon: int = 11
+    second: int = 14
+    inbox_fee: int = 10
+    custom_sn: str = ""
+    first_name: str = ""
+    middle_name: str = ""
+    last_name: str = ""
+    description: str = ""
+    class_name: str = ""
+    favorite: bool = False
+    trust_level: int = 0  # -1 blocked, 0 unknown, 1 trusted
+    user_notes: str = ""
+    send_count: int = 0
+    last_sent_at: int = 0
+    created_at: int = 0

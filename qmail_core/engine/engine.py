@@ -18,9 +18,11 @@ import msgspec
 from qmail_core.codec import address as addresses
 from qmail_core.config import EngineConfig
 from qmail_core.engine.context import Context
+from qmail_core.engine.drafts import Drafts
 from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.outgoing import Outgoing
 from qmail_core.engine.paths import Paths
+from qmail_core.engine.people import People
 from qmail_core.engine.receipts import Receipts
 from qmail_core.engine.receive import Receiver
 from qmail_core.engine.repair import Repairer
@@ -31,6 +33,7 @@ from qmail_core.errors import NotFound, QMailError, UsageError
 from qmail_core.model import (
     Address,
     Coin,
+    Contact,
     Costs,
     Downloaded,
     Draft,
@@ -39,6 +42,7 @@ from qmail_core.model import (
     Kind,
     Message,
     MessagePage,
+    Notification,
     Polled,
     PoolStatus,
     Receipt,
@@ -50,7 +54,7 @@ from qmail_core.model import (
     StoredAttachment,
     TaskState,
 )
-from qmail_core.store.base import Contact, MailStore
+from qmail_core.store.base import MailStore
 from qmail_core.transport.base import Transport
 
 log = logging.getLogger("qmail.engine")
@@ -90,13 +94,16 @@ class Engine:
         self._tasks = Tasks(clock, entropy)
         self._paths = Paths(home, config.roots, config.drives)
         self._wallet = Wallet(ctx)
-        self._mailbox = Mailbox(ctx)
+        self.people = People(ctx)
+        self.mailbox = self._mailbox = Mailbox(ctx)
+        self.drafts = Drafts(ctx, self.people)
         self._receipts = Receipts(ctx)
         self._outgoing = Outgoing(ctx, self._tasks, self._receipts, self._wallet, self._mailbox)
         self._sender = Sender(
             ctx, self._tasks, self._paths, self._receipts, self._wallet, self._mailbox, self._outgoing
         )
         self._receiver = Receiver(ctx, self._mailbox)
+        self.queue = self._outgoing
         self._repairer = Repairer(ctx, self._receipts, self._wallet)
         self._background: asyncio.Task[None] | None = None
 
@@ -107,6 +114,14 @@ class Engine:
         await self._store.mail.set_home(self._ctx.address)
         self._sender.resume()
         self._background = asyncio.get_running_loop().create_task(self._work(), name="qmail-background")
+
+    def notifications(self, limit: int = 50, *, downloaded: bool = False) -> Sequence[Notification]:
+        """Tells the user has not dismissed; with `downloaded` also those whose mail is here."""
+        return self._receiver.shown(limit, downloaded=downloaded)
+
+    async def dismiss(self, *, notification: int | None = None, guid: bytes | None = None) -> int:
+        """Stop showing a tell; NotFound if it is not shown."""
+        return await self._store.mail.dismiss_tell(tell_id=notification, guid=guid)
 
     async def close(self) -> None:
         """Stop; whatever was accepted and is not finished goes on at the next start."""
@@ -160,16 +175,7 @@ class Engine:
 
     def resolve(self, text: str) -> Address:
         """The mailbox a text means; AddressError with a short reason if none."""
-        return addresses.parse(text, self._lookup)
-
-    def _lookup(self, text: str) -> Address | None:
-        contacts = self._store.contacts
-        found = contacts.find(text)
-        if found is None and "#" in text and text.rpartition("#")[2].isdecimal():
-            found = contacts.by_serial(int(text.rpartition("#")[2]))
-        if found is None and text.isdecimal():
-            found = contacts.by_serial(int(text))
-        return found.address if found is not None else None
+        return self.people.resolve(text)
 
     async def add_contact(self, text: str, address: Address, *, beacon: int | None = None) -> None:
         """Remember who a text means."""
@@ -351,13 +357,11 @@ class Engine:
 
     def messages(self, folder: Folder, limit: int = 50, offset: int = 0, sort: str = "newest") -> MessagePage:
         """One page of a folder."""
-        return self._store.mail.messages(folder, limit, offset, sort)
+        return self.mailbox.page(folder, limit, offset, sort)
 
     async def message(self, message_id: bytes, *, mark_read: bool = True) -> Message:
         """A stored message; NotFound if there is none."""
-        if mark_read:
-            return await self._store.mail.set_read(message_id, True, self._ctx.now())
-        return self._store.mail.message_of(message_id)
+        return await self.mailbox.get(message_id, mark_read=mark_read)
 
     def attachments(self, message_id: bytes) -> Sequence[StoredAttachment]:
         """The attachments of a message; NotFound if there is no such message."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from qmail_core.codec import address
 from qmail_core.engine.context import Context
 from qmail_core.engine.jobs import Job
-from qmail_core.model import Address, Folder, Message, Recipient
+from qmail_core.model import Address, Folder, Message, MessagePage, Recipient
 from qmail_core.store.base import Incoming
 
 
@@ -18,16 +20,57 @@ class Mailbox:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
+        self._mail = ctx.store.mail
 
     def name_of(self, who: Address) -> str:
         """How the user knows an address: the contact's text, else the canonical form."""
         contact = self._ctx.store.contacts.by_address(who)
         return contact.text if contact is not None else address.render(who)
 
+    # ---------------------------------------------------------------------------------------------- reading, moving
+
+    def page(self, folder: Folder, limit: int, offset: int, sort: str) -> MessagePage:
+        """One page of a folder; bodies are cut to a preview."""
+        return self._mail.messages(folder, limit, offset, sort)
+
+    async def get(self, message_id: bytes, *, mark_read: bool = True) -> Message:
+        """A whole message; NotFound if there is none."""
+        if mark_read:
+            return await self._mail.set_read(message_id, True, self._ctx.now())
+        return self._mail.message_of(message_id)
+
+    def find(self, words: str, limit: int) -> Sequence[Message]:
+        """Messages outside the trash that have all these words, newest first; bodies are cut to a preview."""
+        return self._mail.find_mail(words, limit)
+
+    def counts(self) -> Mapping[Folder, tuple[int, int]]:
+        """(all, unread) of every folder."""
+        return self._mail.folder_counts()
+
+    async def set_read(self, message_id: bytes, is_read: bool) -> Message:
+        """Mark a message read or unread."""
+        return await self._mail.set_read(message_id, is_read, self._ctx.now())
+
+    async def set_star(self, message_id: bytes, starred: bool) -> Message:
+        """Star a message, or not."""
+        return await self._mail.flag_mail(message_id, self._ctx.now(), flagged=starred)
+
+    async def move(self, message_id: bytes, folder: Folder) -> Message:
+        """Move a message; to STARRED is to set the star."""
+        return await self._mail.move_mail(message_id, folder, self._ctx.now())
+
+    async def delete(self, message_id: bytes) -> None:
+        """Remove a message that lies in the trash, with its fetched attachments; UsageError elsewhere."""
+        for path in await self._mail.delete_mail(message_id, self._ctx.now()):
+            with contextlib.suppress(OSError):
+                os.remove(path)
+
+    # ---------------------------------------------------------------------------------------------- filing
+
     async def file_sent(self, job: Job) -> Message:
         """File a mail in Sent and count its recipients as contacts; a mail already filed is left alone."""
         now = self._ctx.now()
-        message = await self._ctx.store.mail.deliver(
+        message = await self._mail.deliver(
             Incoming(
                 guid=job.guid,
                 outgoing=True,
@@ -58,7 +101,7 @@ class Mailbox:
         attachments: Sequence[tuple[str, int]],
     ) -> Message:
         """File a mail that came over the network in the inbox, unread."""
-        return await self._ctx.store.mail.deliver(
+        return await self._mail.deliver(
             Incoming(
                 guid=guid,
                 outgoing=False,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from qmail_core.codec import consts as c
@@ -23,8 +24,8 @@ from qmail_core.engine.receipts import Receipts
 from qmail_core.engine.tasks import Report, Tasks
 from qmail_core.engine.wallet import Wallet
 from qmail_core.errors import Conflict, NodeError, QMailError, TellError, UsageError
-from qmail_core.model import Address, Profile, Receipt, ReceiptRecipient, Started, StripeLocation, Tell
-from qmail_core.store.base import Claim, Locker, OutgoingTell
+from qmail_core.model import Address, OutgoingTell, Profile, Receipt, ReceiptRecipient, Started, StripeLocation, Tell
+from qmail_core.store.base import Claim, Locker
 
 log = logging.getLogger("qmail.tell")
 
@@ -45,6 +46,7 @@ _SECOND_PATIENCE = 0.5  # seconds the other beacon is given once one has accepte
 RETRY_FIRST = 60
 RETRY_LAST = 3600
 RETRY_TIMES = 10
+_ALL = 1_000_000
 
 
 def tell_of(job: Job, receipt: Receipt, ctx: Context) -> Tell:
@@ -251,6 +253,27 @@ class Outgoing:
         pause += pause * self._ctx.entropy(1)[0] // 2550  # up to a tenth, so that many senders do not return at once
         await self._ctx.store.sends.queue_tell(guid, position, row.beacon_raida, error.message, now, now + pause)
         log.info("tell of %s to recipient %d queued: %s", guid.hex(), position, error.message)
+
+    def rows(self, status: str | None, limit: int) -> Sequence[OutgoingTell]:
+        """Tells that had to be tried again, newest first."""
+        return self._ctx.store.sends.outgoing_tells(status, limit)
+
+    def recipient(self, row: OutgoingTell) -> ReceiptRecipient:
+        """Whom a queue row is for."""
+        return self._receipts.get(row.guid).tell.recipients[row.position]
+
+    async def retry(self, tell_id: int) -> None:
+        """Try a tell that was given up again, from the beginning; NotFound if it is not one."""
+        row = next((row for row in self.rows("failed", _ALL) if row.id == tell_id), None)
+        if row is not None:
+            receipt = self._receipts.get(row.guid)
+            receipt.tell.recipients[row.position].attempts = 0
+            await self._receipts.save(receipt)
+        await self._ctx.store.sends.retry_tell(tell_id, self._ctx.now())
+
+    async def clear_sent(self) -> int:
+        """Forget tells that were delivered in the end; returns how many."""
+        return await self._ctx.store.sends.clear_sent_tells()
 
     async def retry_due(self) -> int:
         """Try the queue rows whose time has come; returns how many."""

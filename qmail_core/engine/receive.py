@@ -32,6 +32,7 @@ from qmail_core.model import (
     StripeLocation,
     Tell,
 )
+from qmail_core.store.base import ReceivedTell
 from qmail_core.transport.fanout import Run
 
 log = logging.getLogger("qmail.receive")
@@ -44,6 +45,13 @@ def _tells(reply: Reply) -> list[tuple[Tell, bytes]]:
     if reply.status == c.STATUS_POLL_TIMEOUT:
         return []
     return mail.parse_tells(reply.expect().payload)
+
+
+def _notification(kept: ReceivedTell) -> Notification:
+    tell, _ = mail.parse_record(memoryview(kept.record))
+    return Notification(
+        id=kept.id, tell=tell, received_at=kept.received_at, downloaded=kept.downloaded, payment=kept.payment
+    )
 
 
 class Receiver:
@@ -118,11 +126,11 @@ class Receiver:
 
     def notifications(self, since: int) -> tuple[Notification, ...]:
         """Tells that wait for their download."""
-        rows = []
-        for kept in self._ctx.store.mail.pending_tells(since):
-            tell, _ = mail.parse_record(memoryview(kept.record))
-            rows.append(Notification(id=kept.id, tell=tell, received_at=kept.received_at))
-        return tuple(rows)
+        return tuple(map(_notification, self._ctx.store.mail.pending_tells(since)))
+
+    def shown(self, limit: int, *, downloaded: bool) -> tuple[Notification, ...]:
+        """Tells the user has not dismissed, newest first."""
+        return tuple(map(_notification, self._ctx.store.mail.shown_tells(limit, downloaded=downloaded)))
 
     # ---------------------------------------------------------------------------------------------- mails
 

@@ -13,7 +13,18 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from qmail_core.model import Address, Coin, Folder, Message, MessagePage, Receipt, StoredAttachment
+from qmail_core.model import (
+    Address,
+    Coin,
+    Contact,
+    DraftCopy,
+    Folder,
+    Message,
+    MessagePage,
+    OutgoingTell,
+    Receipt,
+    StoredAttachment,
+)
 from qmail_core.store.mailbox import MailboxStore
 
 
@@ -59,21 +70,6 @@ class Claim(Struct, frozen=True):
     node: int | None = None  # upload: the server it pays; None: an inbox fee
 
 
-class OutgoingTell(Struct, frozen=True, kw_only=True):
-    """A tell that waits for another attempt."""
-
-    id: int
-    guid: bytes
-    position: int
-    beacon: int
-    status: str
-    retry_count: int
-    last_error: str
-    created_at: int
-    last_attempt: int
-    next_attempt: int
-
-
 class ReceivedTell(Struct, frozen=True):
     """A tell a beacon handed out."""
 
@@ -82,16 +78,7 @@ class ReceivedTell(Struct, frozen=True):
     record: bytes
     received_at: int
     downloaded: bool
-
-
-class Contact(Struct, frozen=True, kw_only=True):
-    """Somebody mail was or can be sent to."""
-
-    address: Address
-    text: str
-    beacon: int = 11
-    second: int = 14
-    inbox_fee: int = 10
+    payment: int = 0  # 0 unclaimed, 1 claimed, 2 failed, 3 refunded
 
 
 class Incoming(Struct, frozen=True, kw_only=True):
@@ -189,6 +176,18 @@ class SendStore(Protocol):
         ...
 
     def due_tells(self, now: int) -> list[OutgoingTell]: ...
+    def outgoing_tells(self, status: str | None, limit: int) -> list[OutgoingTell]:
+        """Queue rows, newest first."""
+        ...
+
+    async def retry_tell(self, tell_id: int, now: int) -> None:
+        """Make a failed row pending again, due now and with a fresh count; NotFound if it is not a failed one."""
+        ...
+
+    async def clear_sent_tells(self) -> int:
+        """Remove rows that were sent; returns how many."""
+        ...
+
     async def schedule_repair(self, guid: bytes, due: int) -> None: ...
     async def drop_repair(self, guid: bytes) -> None: ...
     def due_repairs(self, now: int) -> list[tuple[bytes, int]]:
@@ -208,6 +207,16 @@ class MessageStore(Protocol):
         """Tells not downloaded and received after `since`, oldest first."""
         ...
 
+    def shown_tells(self, limit: int, *, downloaded: bool) -> list[ReceivedTell]:
+        """Tells the user has not dismissed, newest first; with `downloaded` also those whose mail is here."""
+        ...
+
+    async def dismiss_tell(self, *, tell_id: int | None = None, guid: bytes | None = None) -> int:
+        """Stop showing a tell; returns its number. NotFound if it is not shown."""
+        ...
+
+    async def set_payment(self, guid: bytes, payment: int) -> None: ...
+
     async def set_home(self, address: Address) -> None:
         """Say whose engine this is."""
         ...
@@ -226,6 +235,28 @@ class MessageStore(Protocol):
 
     def messages(self, folder: Folder, limit: int, offset: int, sort: str) -> MessagePage: ...
     async def set_read(self, email_id: bytes, is_read: bool, now: int) -> Message: ...
+    async def flag_mail(self, email_id: bytes, now: int, **flags: bool) -> Message: ...
+    async def move_mail(self, email_id: bytes, folder: Folder, now: int) -> Message:
+        """Move to a folder; STARRED is a view, so moving there sets the star and leaves the message where it is."""
+        ...
+
+    async def delete_mail(self, email_id: bytes, now: int) -> list[str]:
+        """Remove a message that lies in the trash (UsageError elsewhere); returns files nobody needs any more."""
+        ...
+
+    def find_mail(self, words: str, limit: int) -> list[Message]:
+        """Messages outside the trash that have all these words, newest first."""
+        ...
+
+    def folder_counts(self) -> dict[Folder, tuple[int, int]]:
+        """(all, unread) of every folder."""
+        ...
+
+    async def save_draft(self, draft: DraftCopy, oid: bytes, now: int) -> Message:
+        """Add a draft, or replace the one of this id."""
+        ...
+
+    def draft(self, email_id: bytes) -> DraftCopy: ...
     def attachments(self, email_id: bytes) -> list[StoredAttachment]: ...
     def attachment(self, attachment_id: int) -> StoredAttachment: ...
     async def attachment_fetched(self, attachment_id: int, path: str) -> StoredAttachment: ...
@@ -240,8 +271,25 @@ class ContactStore(Protocol):
 
     def by_serial(self, serial: int) -> Contact | None: ...
     def by_address(self, address: Address) -> Contact | None: ...
+    def listed(self, limit: int, offset: int = 0, words: str = "") -> list[Contact]:
+        """Contacts by text; with `words`, those whose text or names contain them."""
+        ...
+
+    def popular(self, limit: int) -> list[Contact]:
+        """Favourites first, then those written to most, then most recently."""
+        ...
+
+    def count(self) -> int: ...
     async def add(self, contact: Contact, now: int) -> None:
-        """Add or change a contact; Conflict if its text already means another address."""
+        """Add or change a contact; Conflict if its text already means another address. Counts of sends stay."""
+        ...
+
+    async def favor(self, serial: int, favorite: bool, now: int) -> Contact:
+        """NotFound if nobody has that serial number."""
+        ...
+
+    async def remove(self, serial: int) -> None:
+        """NotFound if nobody has that serial number."""
         ...
 
     async def bump(self, addresses: Sequence[tuple[Address, str]], now: int) -> None:

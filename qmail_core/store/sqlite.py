@@ -10,15 +10,8 @@ from typing import Any
 import msgspec
 
 from qmail_core.errors import Conflict, NotFound
-from qmail_core.model import Address, Coin, Receipt
-from qmail_core.store.base import (
-    Claim,
-    Contact,
-    Locker,
-    LockerKind,
-    LockerState,
-    OutgoingTell,
-)
+from qmail_core.model import Address, Coin, Contact, OutgoingTell, Receipt
+from qmail_core.store.base import Claim, Locker, LockerKind, LockerState
 from qmail_core.store.database import Database
 from qmail_core.store.mail import SqliteMail, folder_beside
 
@@ -207,6 +200,13 @@ def _take(free: list[Locker], node: int | None) -> Locker | None:
     return free.pop(0) if free else None
 
 
+_OUTGOING = ", ".join(OutgoingTell.__struct_fields__)
+
+
+def _outgoing(row: Row) -> OutgoingTell:
+    return OutgoingTell(**dict(zip(OutgoingTell.__struct_fields__, row, strict=True)))
+
+
 class SqliteSends:
     """SendStore."""
 
@@ -293,13 +293,30 @@ class SqliteSends:
     def due_tells(self, now: int) -> list[OutgoingTell]:
         with self._db.read() as db:
             rows = db.execute(
-                "SELECT id, guid, position, beacon, status, retry_count, last_error, created_at, last_attempt,"
-                " next_attempt FROM outgoing_tell WHERE status='pending' AND next_attempt<=? ORDER BY next_attempt"
-                " LIMIT 100",
+                f"SELECT {_OUTGOING} FROM outgoing_tell WHERE status='pending' AND next_attempt<=?"
+                " ORDER BY next_attempt LIMIT 100",
                 (now,),
             ).fetchall()
-        names = OutgoingTell.__struct_fields__
-        return [OutgoingTell(**dict(zip(names, row, strict=True))) for row in rows]
+        return list(map(_outgoing, rows))
+
+    def outgoing_tells(self, status: str | None, limit: int) -> list[OutgoingTell]:
+        with self._db.read() as db:
+            rows = db.execute(
+                f"SELECT {_OUTGOING} FROM outgoing_tell WHERE ?1 IS NULL OR status=?1 ORDER BY id DESC LIMIT ?2",
+                (status, limit),
+            )
+            return list(map(_outgoing, rows))
+
+    async def retry_tell(self, tell_id: int, now: int) -> None:
+        def change(db: sqlite3.Connection) -> None:
+            reset = "UPDATE outgoing_tell SET status='pending', retry_count=0, next_attempt=?"
+            if not db.execute(f"{reset} WHERE id=? AND status='failed'", (now, tell_id)).rowcount:
+                raise NotFound("Tell not found or not in 'failed' status")
+
+        await self._db.write(change)
+
+    async def clear_sent_tells(self) -> int:
+        return await self._db.write(lambda db: db.execute("DELETE FROM outgoing_tell WHERE status='sent'").rowcount)
 
     async def schedule_repair(self, guid: bytes, due: int) -> None:
         await self._db.write(
@@ -317,22 +334,35 @@ class SqliteSends:
             return db.execute("SELECT guid, tries FROM repair WHERE due<=? ORDER BY due LIMIT 20", (now,)).fetchall()
 
 
+_CONTACT = (
+    "denomination, serial, address, beacon, second, inbox_fee, custom_sn, first_name, middle_name, last_name,"
+    " description, class_name, favorite, trust_level, user_notes, send_count, last_sent_at, created_at"
+)
+_EDITED = (
+    "address, beacon, second, inbox_fee, custom_sn, first_name, middle_name, last_name, description, class_name,"
+    " favorite, trust_level, user_notes"
+)
+
+
+def _contact(row: Row) -> Contact:
+    fields = dict(zip(Contact.__struct_fields__, (Address(row[0], row[1]), *row[2:]), strict=True))
+    fields["favorite"] = bool(fields["favorite"])
+    return Contact(**fields)
+
+
 class SqliteContacts:
     """ContactStore."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def _one(self, where: str, *args: Any) -> Contact | None:
+    def _rows(self, rest: str, *args: Any) -> list[Contact]:
         with self._db.read() as db:
-            row = db.execute(
-                f"SELECT denomination, serial, address, beacon, second, inbox_fee FROM contact WHERE {where}"
-                " ORDER BY send_count DESC LIMIT 1",
-                args,
-            ).fetchone()
-        if row is None:
-            return None
-        return Contact(address=Address(row[0], row[1]), text=row[2], beacon=row[3], second=row[4], inbox_fee=row[5])
+            return list(map(_contact, db.execute(f"SELECT {_CONTACT} FROM contact {rest}", args)))
+
+    def _one(self, where: str, *args: Any) -> Contact | None:
+        found = self._rows(f"WHERE {where} ORDER BY send_count DESC LIMIT 1", *args)
+        return found[0] if found else None
 
     def find(self, text: str) -> Contact | None:
         return self._one("lower(address)=lower(?)", text)
@@ -343,20 +373,55 @@ class SqliteContacts:
     def by_address(self, address: Address) -> Contact | None:
         return self._one("denomination=? AND serial=?", address.denomination, address.serial)
 
+    def listed(self, limit: int, offset: int = 0, words: str = "") -> list[Contact]:
+        pattern = "%" + words.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        return self._rows(
+            "WHERE lower(address || ' ' || first_name || ' ' || last_name || ' ' || description) LIKE ? ESCAPE '\\'"
+            " ORDER BY lower(address) LIMIT ? OFFSET ?",
+            pattern,
+            limit,
+            offset,
+        )
+
+    def popular(self, limit: int) -> list[Contact]:
+        return self._rows("ORDER BY favorite DESC, send_count DESC, last_sent_at DESC LIMIT ?", limit)
+
+    def count(self) -> int:
+        with self._db.read() as db:
+            return int(db.execute("SELECT count(*) FROM contact").fetchone()[0])
+
     async def add(self, contact: Contact, now: int) -> None:
         key = (contact.address.denomination, contact.address.serial)
-        row = (*key, contact.text, contact.beacon, contact.second, contact.inbox_fee, now)
+        edited = [getattr(contact, "text" if name == "address" else name) for name in _EDITED.split(", ")]
 
         def change(db: sqlite3.Connection) -> None:
             taken = "SELECT 1 FROM contact WHERE lower(address)=lower(?3) AND (denomination, serial)<>(?1, ?2)"
             if db.execute(taken, (*key, contact.text)).fetchone():
                 raise Conflict("that text already means another contact")
+            updates = ", ".join(f"{name}=excluded.{name}" for name in _EDITED.split(", "))
             db.execute(
-                "INSERT INTO contact (denomination, serial, address, beacon, second, inbox_fee, created_at)"
-                " VALUES (?,?,?,?,?,?,?) ON CONFLICT (denomination, serial) DO UPDATE SET address=excluded.address,"
-                " beacon=excluded.beacon, second=excluded.second, inbox_fee=excluded.inbox_fee",
-                row,
+                f"INSERT INTO contact (denomination, serial, {_EDITED}, created_at, updated_at)"
+                f" VALUES ({','.join('?' * (len(edited) + 4))}) ON CONFLICT (denomination, serial)"
+                f" DO UPDATE SET {updates}, updated_at=excluded.updated_at",
+                (*key, *edited, now, now),
             )
+
+        await self._db.write(change)
+
+    async def favor(self, serial: int, favorite: bool, now: int) -> Contact:
+        def change(db: sqlite3.Connection) -> Contact:
+            db.execute("UPDATE contact SET favorite=?, updated_at=? WHERE serial=?", (favorite, now, serial))
+            row = db.execute(f"SELECT {_CONTACT} FROM contact WHERE serial=?", (serial,)).fetchone()
+            if row is None:
+                raise NotFound("Contact not found")
+            return _contact(row)
+
+        return await self._db.write(change)
+
+    async def remove(self, serial: int) -> None:
+        def change(db: sqlite3.Connection) -> None:
+            if not db.execute("DELETE FROM contact WHERE serial=?", (serial,)).rowcount:
+                raise NotFound("Contact not found")
 
         await self._db.write(change)
 

@@ -174,9 +174,9 @@ def test_unknown_routes_and_methods_in_the_one_body(engine: FakeEngine) -> None:
     assert body["success"] is False
     assert body["error"] is True
     assert body["status"] == "fail"
-    refused = ask(engine, "DELETE", UPLOAD)
+    refused = ask(engine, "PATCH", UPLOAD)
     assert refused.status_code == 405
-    assert refused.headers["allow"] == "GET, HEAD, POST"
+    assert refused.headers["allow"] == "GET, HEAD, POST, PUT, DELETE"
     assert refused.json()["message"] == "Method not allowed"
 
 

@@ -12,10 +12,12 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
-from qmail_core.errors import Conflict, NotFound, StoreUnavailable
+from qmail_core.errors import Conflict, NotFound, StoreUnavailable, UsageError
 from qmail_core.model import (
     Address,
     Coin,
+    Contact,
+    DraftCopy,
     Folder,
     Kind,
     Message,
@@ -25,7 +27,7 @@ from qmail_core.model import (
     ReceiptTell,
     Recipient,
 )
-from qmail_core.store.base import Claim, Contact, Incoming, Locker, LockerKind, LockerState, MailStore
+from qmail_core.store.base import Claim, Incoming, Locker, LockerKind, LockerState, MailStore
 
 Promise = Callable[[MailStore], Awaitable[None]]
 SUITE: list[Promise] = []
@@ -431,13 +433,103 @@ async def a_fetched_attachment_has_a_path(store: MailStore) -> None:
     assert store.mail.attachment(first.id) == fetched
 
 
+@promise
+async def a_mail_moves_between_folders_and_leaves_by_the_trash(store: MailStore) -> None:
+    got = await store.mail.deliver(incoming(), oid())
+    assert (await store.mail.move_mail(got.id, Folder.ARCHIVE, 2)).folder == Folder.ARCHIVE
+    starred = await store.mail.move_mail(got.id, Folder.STARRED, 3)
+    assert (starred.folder, starred.is_starred) == (Folder.ARCHIVE, True)
+    assert store.mail.messages(Folder.STARRED, 10, 0, "newest").total == 1
+    with pytest.raises(UsageError, match="must be in trash"):
+        await store.mail.delete_mail(got.id, 4)
+    await store.mail.move_mail(got.id, Folder.TRASH, 5)
+    counts = store.mail.folder_counts()
+    assert (counts[Folder.TRASH], counts[Folder.STARRED], counts[Folder.INBOX]) == ((1, 1), (0, 0), (0, 0))
+    assert store.mail.messages(Folder.STARRED, 10, 0, "newest").messages == ()
+    await store.mail.delete_mail(got.id, 6)
+    with pytest.raises(NotFound):
+        await store.mail.delete_mail(got.id, 7)
+
+
+@promise
+async def words_find_mail_outside_the_trash(store: MailStore) -> None:
+    got = await store.mail.deliver(incoming(), oid())
+    (found,) = store.mail.find_mail(got.subject, 5)
+    assert (found.id, found.body) == (got.id, got.body[:200])
+    await store.mail.move_mail(got.id, Folder.TRASH, 5)
+    assert store.mail.find_mail(got.subject, 5) == []
+
+
+@promise
+async def a_draft_keeps_its_id_while_it_is_written(store: MailStore) -> None:
+    first = DraftCopy(id=GUID, subject="Plan", body="First", to="a@b, 42")
+    saved = await store.mail.save_draft(first, oid(), 1)
+    assert (saved.id, saved.folder, saved.is_read) == (GUID, Folder.DRAFTS, True)
+    assert store.mail.draft(GUID) == first
+    second = msgspec.structs.replace(first, body="Second", cc="c@d")
+    await store.mail.save_draft(second, oid(), 2)
+    assert store.mail.draft(GUID) == second
+    assert store.mail.messages(Folder.DRAFTS, 10, 0, "newest").total == 1
+    assert [message.body for message in store.mail.find_mail("second", 5)] == ["Second"]
+    with pytest.raises(NotFound):
+        store.mail.draft(OTHER)
+
+
+@promise
+async def dismissed_tells_are_not_shown(store: MailStore) -> None:
+    await store.mail.add_tells([(GUID, b"a"), (OTHER, b"b")], 1)
+    await store.mail.deliver(incoming(OTHER), oid())
+    assert [tell.guid for tell in store.mail.shown_tells(10, downloaded=False)] == [GUID]
+    assert len(store.mail.shown_tells(10, downloaded=True)) == 2
+    number = await store.mail.dismiss_tell(guid=GUID)
+    with pytest.raises(NotFound):
+        await store.mail.dismiss_tell(tell_id=number)
+    assert store.mail.shown_tells(10, downloaded=False) == []
+    assert [tell.guid for tell in store.mail.pending_tells(0)] == [GUID]
+    await store.mail.set_payment(GUID, 3)
+    assert store.mail.tell(GUID).payment == 3
+
+
+@promise
+async def a_failed_tell_is_retried_with_a_fresh_count(store: MailStore) -> None:
+    await store.sends.queue_tell(GUID, 0, 11, "down", 1, 100)
+    (row,) = store.sends.outgoing_tells(None, 10)
+    with pytest.raises(NotFound):
+        await store.sends.retry_tell(row.id, 5)
+    await store.sends.finish_tell(GUID, 0, "failed", "no", 2)
+    assert store.sends.outgoing_tells("pending", 10) == []
+    await store.sends.retry_tell(row.id, 5)
+    assert [due.id for due in store.sends.due_tells(5)] == [row.id]
+    await store.sends.finish_tell(GUID, 0, "sent", "", 6)
+    assert await store.sends.clear_sent_tells() == 1
+    assert store.sends.outgoing_tells(None, 10) == []
+
+
 # ------------------------------------------------------------------------------------------------------------------
 # Contacts
 
 
 @promise
+async def contacts_are_listed_favoured_and_removed(store: MailStore) -> None:
+    await store.contacts.add(Contact(address=ALICE, text="alice", first_name="Al", last_name="Percent%"), 1)
+    await store.contacts.add(Contact(address=BOB, text="bob"), 2)
+    await store.contacts.bump([(BOB, "bob")], 3)
+    assert [c.text for c in store.contacts.listed(10)] == ["alice", "bob"]
+    assert [c.text for c in store.contacts.listed(10, words="percent%")] == ["alice"]
+    assert store.contacts.listed(10, words="_") == store.contacts.listed(0) == []
+    assert [c.text for c in store.contacts.popular(10)] == ["bob", "alice"]
+    assert (await store.contacts.favor(42, True, 4)).favorite
+    assert [c.text for c in store.contacts.popular(10)] == ["alice", "bob"]
+    await store.contacts.remove(42)
+    assert store.contacts.count() == 1
+    for call in (store.contacts.remove(42), store.contacts.favor(42, True, 5)):
+        with pytest.raises(NotFound):
+            await call
+
+
+@promise
 async def contacts_are_found_without_regard_to_case(store: MailStore) -> None:
-    contact = Contact(address=ALICE, text="Alice@Example#42.Kilo", beacon=3, second=4, inbox_fee=7)
+    contact = Contact(address=ALICE, text="Alice@Example#42.Kilo", beacon=3, second=4, inbox_fee=7, created_at=1)
     await store.contacts.add(contact, 1)
     for text in (contact.text, contact.text.lower(), contact.text.upper()):
         assert store.contacts.find(text) == contact
@@ -445,7 +537,7 @@ async def contacts_are_found_without_regard_to_case(store: MailStore) -> None:
     assert store.contacts.by_serial(42) == store.contacts.by_address(ALICE) == contact
     assert store.contacts.by_serial(43) is None
     assert store.contacts.by_address(Address(2, 42)) is None
-    renamed = Contact(address=ALICE, text="al")
+    renamed = Contact(address=ALICE, text="al", created_at=1)
     await store.contacts.add(renamed, 2)
     assert store.contacts.find("AL") == renamed
     assert store.contacts.find(contact.text) is None

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from qmail_core.errors import NotFound
-from qmail_core.model import Address, Folder, Message, MessagePage, Recipient, StoredAttachment
+from qmail_core.errors import NotFound, UsageError
+from qmail_core.model import Address, DraftCopy, Folder, Message, MessagePage, Recipient, StoredAttachment
 from qmail_core.store.base import Incoming, ReceivedTell
 from qmail_core.store.mail import filing as changes
 from qmail_core.store.mail.journal import record
 from qmail_core.store.mail.mailboxes import MailboxPart, home_of
+from qmail_core.store.mail.messages import MessagePart
 from qmail_core.store.mail.rows import Row, marks
-from qmail_core.store.mailbox import HOME, Content, FiledAttachment, Filing
+from qmail_core.store.mailbox import HOME, Content, FiledAttachment, Filing, Query
 
 # the columns of a Message, in its order; `{text}` is the whole text or, in lists, the preview
 _COLUMNS = (
@@ -39,6 +40,14 @@ _ATTACHMENT = (
     " FROM attachment a JOIN message m ON m.id=a.message"
 )
 _RECIPIENTS = msgspec.json.Decoder(tuple[Recipient, ...])
+
+
+_TELL = "SELECT id, guid, record, received_at, downloaded, payment FROM tell"
+_MOST_TELLS = 1000
+
+
+def _received(row: Row) -> ReceivedTell:
+    return ReceivedTell(row[0], row[1], row[2], row[3], bool(row[4]), row[5])
 
 
 def _message(row: Row) -> Message:
@@ -83,7 +92,7 @@ def _number(db: sqlite3.Connection, email_id: bytes) -> int:
     return int(row[0])
 
 
-class NodePart(MailboxPart):
+class NodePart(MailboxPart, MessagePart):
     """MessageStore."""
 
     # ------------------------------------------------------------------ tells
@@ -101,21 +110,37 @@ class NodePart(MailboxPart):
 
     def tell(self, guid: bytes) -> ReceivedTell:
         with self._db.read() as db:
-            row = db.execute(
-                "SELECT id, guid, record, received_at, downloaded FROM tell WHERE guid=?", (guid,)
-            ).fetchone()
+            row = db.execute(f"{_TELL} WHERE guid=?", (guid,)).fetchone()
         if row is None:
             raise NotFound("No pending tell found for this file_guid. Pass sender_sn to download directly.")
-        return ReceivedTell(row[0], row[1], row[2], row[3], bool(row[4]))
+        return _received(row)
 
     def pending_tells(self, since: int) -> list[ReceivedTell]:
         with self._db.read() as db:
             rows = db.execute(
-                "SELECT id, guid, record, received_at, downloaded FROM tell WHERE NOT downloaded AND received_at>?"
-                " ORDER BY id LIMIT 1000",
-                (since,),
+                f"{_TELL} WHERE NOT downloaded AND received_at>? ORDER BY id LIMIT {_MOST_TELLS}", (since,)
             )
-            return [ReceivedTell(row[0], row[1], row[2], row[3], bool(row[4])) for row in rows]
+            return list(map(_received, rows))
+
+    def shown_tells(self, limit: int, *, downloaded: bool) -> list[ReceivedTell]:
+        with self._db.read() as db:
+            rows = db.execute(
+                f"{_TELL} WHERE NOT dismissed AND (? OR NOT downloaded) ORDER BY id DESC LIMIT ?", (downloaded, limit)
+            )
+            return list(map(_received, rows))
+
+    async def dismiss_tell(self, *, tell_id: int | None = None, guid: bytes | None = None) -> int:
+        def change(db: sqlite3.Connection) -> int:
+            row = db.execute("SELECT id FROM tell WHERE (id=? OR guid=?) AND NOT dismissed", (tell_id, guid)).fetchone()
+            if row is None:
+                raise NotFound("Notification not found")
+            db.execute("UPDATE tell SET dismissed=1 WHERE id=?", row)
+            return int(row[0])
+
+        return await self._db.write(change)
+
+    async def set_payment(self, guid: bytes, payment: int) -> None:
+        await self._db.write(lambda db: db.execute("UPDATE tell SET payment=? WHERE guid=?", (payment, guid)))
 
     # ------------------------------------------------------------------ messages
     async def set_home(self, address: Address) -> None:
@@ -162,6 +187,78 @@ class NodePart(MailboxPart):
 
         return await self._change(change)
 
+    async def flag_mail(self, email_id: bytes, now: int, **flags: bool) -> Message:
+        def change(db: sqlite3.Connection) -> Message:
+            changes.flag(db, HOME, [_number(db, email_id)], now, flags)
+            return _find(db, email_id)
+
+        return await self._change(change)
+
+    async def move_mail(self, email_id: bytes, folder: Folder, now: int) -> Message:
+        def change(db: sqlite3.Connection) -> Message:
+            number = _number(db, email_id)
+            if folder == Folder.STARRED:  # a view, not a place
+                changes.flag(db, HOME, [number], now, {"flagged": True})
+            elif _find(db, email_id).folder != folder:
+                changes.move(db, HOME, [number], home_of(db, HOME, folder).id, now)
+            return _find(db, email_id)
+
+        return await self._change(change)
+
+    async def delete_mail(self, email_id: bytes, now: int) -> list[str]:
+        def change(db: sqlite3.Connection) -> list[str]:
+            if _find(db, email_id).folder != Folder.TRASH:
+                raise UsageError("Email must be in trash before permanent deletion. Use DELETE ... first.")
+            return changes.remove(db, HOME, [_number(db, email_id)], now)
+
+        return await self._change(change)
+
+    def find_mail(self, words: str, limit: int) -> list[Message]:
+        page = self.search(HOME, Query(words=words), limit)
+        numbers = [message.id for message in page.messages]
+        with self._db.read() as db:
+            rows = db.execute(f"{_LIST} WHERE m.id IN ({marks(numbers)}) ORDER BY m.id DESC", numbers)
+            return list(map(_message, rows))
+
+    def folder_counts(self) -> dict[Folder, tuple[int, int]]:
+        counts = dict.fromkeys(Folder, (0, 0))
+        with self._db.read() as db:
+            for folder, total, unseen in db.execute(
+                "SELECT folder, sum(total), sum(unseen) FROM mailbox WHERE user=? GROUP BY folder", (HOME,)
+            ):
+                counts[Folder(folder)] = (total, unseen)
+            counts[Folder.STARRED] = db.execute(
+                f"SELECT count(*), coalesce(sum(NOT m.seen), 0) FROM message m JOIN mailbox b ON b.id=m.mailbox"
+                f" WHERE m.user={HOME} AND m.flagged AND b.folder<>{int(Folder.TRASH)}"
+            ).fetchone()
+        return counts
+
+    # ------------------------------------------------------------------ drafts
+    async def save_draft(self, draft: DraftCopy, oid: bytes, now: int) -> Message:
+        def change(db: sqlite3.Connection) -> Message:
+            filing = _draft(draft, home_of(db, HOME, Folder.DRAFTS).id, oid, now)
+            row = db.execute(
+                f"SELECT id FROM message WHERE user={HOME} AND email_id=? AND draft", (draft.id,)
+            ).fetchone()
+            if row is None:
+                changes.insert(db, HOME, filing, (), None)
+            else:
+                changes.replace_content(db, HOME, row[0], filing)
+            return _find(db, draft.id)
+
+        return await self._change(change)
+
+    def draft(self, email_id: bytes) -> DraftCopy:
+        with self._db.read() as db:
+            row = db.execute(
+                "SELECT c.subject, c.text, c.headers FROM message m JOIN content c ON c.message=m.id"
+                f" WHERE m.user={HOME} AND m.draft AND m.email_id=?",
+                (email_id,),
+            ).fetchone()
+        if row is None:
+            raise NotFound("Draft not found")
+        return DraftCopy(id=email_id, subject=row[0], body=row[1], **msgspec.json.decode(row[2]))
+
     # ------------------------------------------------------------------ attachments
     def attachments(self, email_id: bytes) -> list[StoredAttachment]:
         with self._db.read() as db:
@@ -186,6 +283,25 @@ def _find_attachment(db: sqlite3.Connection, attachment_id: int) -> StoredAttach
     if row is None:
         raise NotFound("Attachment not found")
     return _attachment(row)
+
+
+def _draft(draft: DraftCopy, mailbox: int, oid: bytes, now: int) -> Filing:
+    headers = {name: getattr(draft, name) for name in ("to", "cc", "bcc", "subsubject")}
+    people = ", ".join(text for text in (draft.to, draft.cc, draft.bcc) if text)
+    return Filing(
+        mailbox=mailbox,
+        oid=oid,
+        email_id=draft.id,
+        content=Content(
+            subject=draft.subject, recipients=people, text=draft.body, headers=msgspec.json.encode(headers)
+        ),
+        recipients=draft.recipients,
+        received_at=now,
+        sent_at=now,
+        size=len(draft.body.encode()),
+        seen=True,
+        draft=True,
+    )
 
 
 def _filing(db: sqlite3.Connection, message: Incoming, oid: bytes) -> Filing:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("qmail.http.access")
 
-_METHODS = ("GET", "HEAD", "POST")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 _PAGE = Path(__file__).parent / "page" / "index.html"
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 

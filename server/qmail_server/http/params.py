@@ -97,6 +97,14 @@ class Params:
         """Whether any of these was given a value that is not empty."""
         return any(any(self._values.get(name, ())) for name in names)
 
+    def given(self, name: str) -> bool:
+        """Whether this was given at all, be it empty."""
+        return name in self._values
+
+    def last(self, name: str) -> str:
+        """The last value, be it empty."""
+        return self._values[name][-1]
+
     def text(self, *names: str, default: str = "") -> str:
         """The last value of the first of these names that was given; an empty value counts as not given."""
         for name in names:

@@ -1,9 +1,10 @@
-"""The routes of the QMail node API. Every one answers GET and POST; the older flat names are aliases."""
+"""The routes of the QMail node API. Every one answers GET and its own verb alike; the older flat names are aliases."""
 
 from __future__ import annotations
 
 from qmail_server.http.errors import LEGACY_UPLOAD
-from qmail_server.http.qmail import db, legacy, local, net
+from qmail_server.http.qmail import legacy, local, net
+from qmail_server.http.qmail.db import attachments, contacts, drafts, messages, queue
 from qmail_server.http.respond import Route
 
 ROUTES = (
@@ -15,10 +16,31 @@ ROUTES = (
     Route("/api/qmail/net/beacon/peek", net.peek, effects=False),
     Route("/api/qmail/net/beacon/ping", net.ping),
     Route("/api/qmail/receipts", local.receipt, effects=False),
-    Route("/api/qmail/db/messages/list", db.list_messages, effects=False),
-    Route("/api/qmail/db/messages/get", db.get_message),
-    Route("/api/qmail/db/attachments/list", db.list_attachments, effects=False),
-    Route("/api/qmail/db/attachments/get", db.get_attachment, effects=False),
+    Route("/api/qmail/db/messages/list", messages.list_messages, effects=False),
+    Route("/api/qmail/db/messages/get", messages.get_message),
+    Route("/api/qmail/db/messages/search", messages.search_messages, effects=False),
+    Route("/api/qmail/db/messages/trash", messages.trash_message),
+    Route("/api/qmail/db/messages/delete", messages.delete_message),
+    Route("/api/qmail/db/messages/move", messages.move_message),
+    Route("/api/qmail/db/messages/set-star", messages.set_star),
+    Route("/api/qmail/db/messages/set-read", messages.set_read),
+    Route("/api/qmail/db/folders/list", messages.list_folders, effects=False),
+    Route("/api/qmail/db/folders/counts", messages.count_folders, effects=False),
+    Route("/api/qmail/db/contacts/list", contacts.list_contacts, effects=False),
+    Route("/api/qmail/db/contacts/create", contacts.create_contact),
+    Route("/api/qmail/db/contacts/delete", contacts.delete_contact),
+    Route("/api/qmail/db/contacts/list-popular", contacts.popular_contacts, effects=False),
+    Route("/api/qmail/db/contacts/favorite", contacts.favorite_contact),
+    Route("/api/qmail/db/drafts/list", drafts.list_drafts, effects=False),
+    Route("/api/qmail/db/drafts/create", drafts.create_draft),
+    Route("/api/qmail/db/drafts/update", drafts.update_draft),
+    Route("/api/qmail/db/attachments/list", attachments.list_attachments, effects=False),
+    Route("/api/qmail/db/attachments/get", attachments.get_attachment, effects=False),
+    Route("/api/qmail/db/tells/list-pending", queue.list_pending_tells, effects=False),
+    Route("/api/qmail/db/tells/retry", queue.retry_tell),
+    Route("/api/qmail/db/tells/clear-sent", queue.clear_sent_tells),
+    Route("/api/qmail/db/notifications/list", queue.list_notifications, effects=False),
+    Route("/api/qmail/db/notifications/dismiss", queue.dismiss_notification),
     Route("/api/qmail/local/identity/get", local.identity, effects=False),
     Route("/api/qmail/local/identity/whoami", local.whoami, effects=False),
     Route("/api/qmail/local/locker-pool/status", local.locker_pool, effects=False),
@@ -30,7 +52,32 @@ ROUTES = (
     Route("/api/qmail/upload", legacy.upload, dialect=LEGACY_UPLOAD),
     Route("/api/qmail/check", net.peek, effects=False),
     Route("/api/qmail/poll", net.ping),
+    Route("/api/qmail/send", net.upload_and_tell, sink=net.spool),
     Route("/api/qmail/download", net.download),
-    Route("/api/qmail/inbox", db.list_messages, effects=False),
-    Route("/api/qmail/read", db.get_message),
+    Route("/api/qmail/inbox", messages.list_messages, effects=False),
+    Route("/api/qmail/read", messages.get_message),
+    Route("/api/qmail/search", messages.search_messages, effects=False),
+    Route("/api/qmail/trash", messages.trash_message),
+    Route("/api/qmail/delete", messages.delete_message),
+    Route("/api/qmail/delete-permanent", messages.delete_message),
+    Route("/api/qmail/move", messages.move_message),
+    Route("/api/qmail/star", messages.set_star),
+    Route("/api/qmail/mark-read", messages.set_read),
+    Route("/api/qmail/folders", messages.list_folders, effects=False),
+    Route("/api/qmail/counts", messages.count_folders, effects=False),
+    Route("/api/qmail/contacts/add", contacts.create_contact),
+    Route("/api/qmail/contacts/list", contacts.list_contacts, effects=False),
+    Route("/api/qmail/contacts/delete", contacts.delete_contact),
+    Route("/api/qmail/drafts", drafts.list_drafts, effects=False),
+    Route("/api/qmail/draft", drafts.create_draft),
+    Route("/api/qmail/draft/update", drafts.update_draft),
+    Route("/api/qmail/attachments", attachments.list_attachments, effects=False),
+    Route("/api/qmail/attachment/download", attachments.get_attachment, effects=False),
+    Route("/api/qmail/pending-tells", queue.list_pending_tells, effects=False),
+    Route("/api/qmail/pending-tells/retry", queue.retry_tell),
+    Route("/api/qmail/pending-tells/sent", queue.clear_sent_tells),
+    Route("/api/qmail/notifications", queue.list_notifications, effects=False),
+    Route("/api/qmail/notifications/dismiss", queue.dismiss_notification),
+    Route("/api/qmail/identity", local.identity, effects=False),
+    Route("/api/qmail/whoami", local.whoami, effects=False),
 )

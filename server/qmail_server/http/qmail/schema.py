@@ -447,8 +447,8 @@ def ping(items: list[NotificationItem], polled: Polled, debug: BeaconDebug, requ
     )
 
 
-def email_item(message: Message, recipient_text: str) -> EmailItem:
-    """One row of a folder; `recipient_text` is the first recipient of a message we wrote."""
+def email_item(message: Message) -> EmailItem:
+    """One row of a folder; for a message we wrote, with its first recipient."""
     item = EmailItem(
         email_id=message.id.hex(),
         subject=message.subject,
@@ -468,7 +468,7 @@ def email_item(message: Message, recipient_text: str) -> EmailItem:
     if message.folder in _WITH_RECIPIENTS and message.recipients:
         first = message.recipients[0].address
         item.recipient_sn = first.serial
-        item.recipient_address = recipient_text
+        item.recipient_address = message.recipients[0].text
         item.recipient_denomination = value_of(first)
         item.recipient_denomination_code = first.denomination
         item.recipient_count = len(message.recipients)

@@ -1,0 +1,1 @@
+"""The `db` bucket: everything that is answered from the local store alone."""
