@@ -510,3 +510,17 @@ class Contact(Struct, frozen=True, kw_only=True):
     send_count: int = 0
     last_sent_at: int = 0
     created_at: int = 0
+
+
+class JournalEntry(Struct, frozen=True, kw_only=True):
+    """One change as listeners are told of it."""
+
+    id: int
+    at: int
+    user: int
+    command: str  # EXISTS, EXPUNGE, FETCH, CREATE, RENAME, DROP, TELL
+    mailbox: bytes | None = None
+    message: bytes | None = None
+    uid: int | None = None
+    modseq: int | None = None
+    detail: bytes = b"{}"  # JSON

@@ -19,6 +19,7 @@ from qmail_core.codec import address as addresses
 from qmail_core.config import EngineConfig
 from qmail_core.engine.context import Context
 from qmail_core.engine.drafts import Drafts
+from qmail_core.engine.events import Events
 from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.outgoing import Outgoing
 from qmail_core.engine.paths import Paths
@@ -94,6 +95,7 @@ class Engine:
         self._tasks = Tasks(clock, entropy)
         self._paths = Paths(home, config.roots, config.drives)
         self._wallet = Wallet(ctx)
+        self.events = Events(ctx)
         self.people = People(ctx)
         self.mailbox = self._mailbox = Mailbox(ctx)
         self.drafts = Drafts(ctx, self.people)

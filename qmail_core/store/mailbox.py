@@ -13,7 +13,7 @@ from typing import Protocol
 from msgspec import Struct
 from typing_extensions import Buffer
 
-from qmail_core.model import Folder
+from qmail_core.model import Folder, JournalEntry
 
 HOME = 1  # the user that is the engine's own identity
 PREVIEW = 200  # characters of text kept beside a message for lists
@@ -118,20 +118,6 @@ class Filing(Struct, frozen=True, kw_only=True):
     inbox_fee: int = 0
     attachments: tuple[FiledAttachment, ...] = ()
     pieces: tuple[Buffer, ...] = ()  # the raw message, cut so that equal parts of many messages are equal pieces
-
-
-class JournalEntry(Struct, frozen=True, kw_only=True):
-    """One change as listeners are told of it."""
-
-    id: int
-    at: int
-    user: int
-    command: str  # EXISTS, EXPUNGE, FETCH, CREATE, RENAME, DROP, TELL
-    mailbox: bytes | None = None
-    message: bytes | None = None
-    uid: int | None = None
-    modseq: int | None = None
-    detail: bytes = b"{}"  # JSON
 
 
 class Query(Struct, frozen=True, kw_only=True):
@@ -269,7 +255,10 @@ class MailboxStore(Protocol):
         ...
 
     # ------------------------------------------------------------------ journal
-    def journal(self, user: int, after: int, limit: int) -> list[JournalEntry]: ...
+    def journal(self, user: int | None, after: int, limit: int) -> list[JournalEntry]:
+        """Entries behind number `after`, oldest first; user None is all users."""
+        ...
+
     def last_entry(self) -> int:
         """Number of the newest journal entry, 0 if there is none."""
         ...

@@ -6,8 +6,8 @@ import sqlite3
 
 import msgspec
 
+from qmail_core.model import JournalEntry
 from qmail_core.store.database import Database
-from qmail_core.store.mailbox import JournalEntry
 
 _FIELDS = JournalEntry.__struct_fields__
 
@@ -35,11 +35,11 @@ class JournalPart:
 
     _db: Database
 
-    def journal(self, user: int, after: int, limit: int) -> list[JournalEntry]:
+    def journal(self, user: int | None, after: int, limit: int) -> list[JournalEntry]:
+        mine, args = ("user=? AND", (user, after, limit)) if user is not None else ("", (after, limit))
         with self._db.read() as db:
             rows = db.execute(
-                f"SELECT {', '.join(_FIELDS)} FROM journal WHERE user=? AND id>? ORDER BY id LIMIT ?",
-                (user, after, limit),
+                f"SELECT {', '.join(_FIELDS)} FROM journal WHERE {mine} id>? ORDER BY id LIMIT ?", args
             ).fetchall()
         return [JournalEntry(**dict(zip(_FIELDS, row, strict=True))) for row in rows]
 
