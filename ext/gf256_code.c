@@ -110,10 +110,40 @@ int gf256_overlap(int n, size_t len, const uint8_t *const *stripe, const uint8_t
     return met;
 }
 
+/*
+ * An order of n inputs, for sums that allow any: the triangular numbers, which visit every residue of a power of two.
+ * Stripes mostly lie at equal distances, and a load that walks over them has the hardware prefetch, at that distance,
+ * what lies behind the last one. Here no distance comes twice: 7+1, 1 MiB 94 -> 114 GB/s, 16 MiB 58 -> 92.
+ */
+static void mixed_order(int n, uint8_t *order)
+{
+    int power_of_two = 1, count = 0;
+    while (power_of_two < n) power_of_two *= 2;
+    for (int step = 0, at = 0; count < n; at = (at + ++step) % power_of_two)
+        if (at < n)
+            order[count++] = (uint8_t)at;
+}
+
+/* dst = XOR of n sources */
+static void sum(int n, size_t len, const uint8_t *const *src, uint8_t *dst, int stream)
+{
+    uint8_t order[GF256_STRIPES];
+    const uint8_t *mixed[GF256_STRIPES];
+    if ((size_t)n * len > 32 << 10) { /* less is in the first cache, where nothing is prefetched and 10 ns matter */
+        mixed_order(n, order);
+        for (int i = 0; i < n; i++) mixed[i] = src[order[i]];
+        src = mixed;
+    }
+    gf256_active()->xor_all(n, len, src, dst, stream);
+}
+
 /* parity of `len` columns, on this thread */
 static void divide(const gf256_code *code, size_t len, const uint8_t *const *data, uint8_t *const *parity, int stream)
 {
-    gf256_active()->lfsr(code->k, code->m, len, data, parity, code->g, stream);
+    if (code->m == 1)
+        sum(code->k, len, data, parity[0], stream);
+    else
+        gf256_active()->lfsr(code->k, code->m, len, data, parity, code->g, stream);
 }
 
 typedef struct {
@@ -181,16 +211,22 @@ void gf256_split(const gf256_code *code, size_t size, size_t len, const uint8_t 
     gf256_columns(split_columns, &task, len, size, code->threads);
 }
 
-/* dst = matrix * src, matrix[r * cols + c]: regrouped into passes of up to GF256_ROWS outputs, column by column */
+/*
+ * dst = matrix * src, matrix[r * cols + c]: regrouped into passes of up to GF256_ROWS outputs, column by column, and
+ * the columns in mixed order
+ */
 static void multiply(int rows, int cols, const uint8_t *matrix, size_t len, const uint8_t *const *src,
                      uint8_t *const *dst, int stream)
 {
-    uint8_t cell[GF256_ROWS * GF256_STRIPES];
+    uint8_t cell[GF256_ROWS * GF256_STRIPES], order[GF256_STRIPES];
+    const uint8_t *mixed[GF256_STRIPES];
+    mixed_order(cols, order);
+    for (int c = 0; c < cols; c++) mixed[c] = src[order[c]];
     for (int row = 0; row < rows; row += GF256_ROWS) {
         const int group = rows - row < GF256_ROWS ? rows - row : GF256_ROWS;
         for (int c = 0; c < cols; c++)
-            for (int r = 0; r < group; r++) cell[c * group + r] = matrix[(row + r) * cols + c];
-        gf256_active()->dense(group, cols, len, src, dst + row, cell, stream);
+            for (int r = 0; r < group; r++) cell[c * group + r] = matrix[(row + r) * cols + order[c]];
+        gf256_active()->dense(group, cols, len, mixed, dst + row, cell, stream);
     }
 }
 
@@ -216,7 +252,7 @@ static void repair_columns(void *argument, size_t from, size_t to)
         for (int i = 0; i < task->left; i++) src[i] = task->src[i] + o;
         for (int i = 0; i < task->gone; i++) dst[i] = task->dst[i] + o;
         if (task->way == SUM)
-            gf256_active()->xor_all(task->left, part, src, dst[0], task->stream);
+            sum(task->left, part, src, dst[0], task->stream);
         else if (task->way == DIVIDE)
             divide(task->code, part, src, dst, task->stream);
         else
