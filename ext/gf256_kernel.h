@@ -37,20 +37,15 @@
 #define GF_PREFETCH(p) __builtin_prefetch((const void *)(p))
 #endif
 
-/* Bytes touched by a call up to which all is in the first, second, third cache. They need not be exact. */
-#define GF_L1 ((size_t)48 << 10)
-#define GF_L2 ((size_t)1 << 20)
-#define GF_L3 ((size_t)12 << 20)
-
 /*
  * How many bytes ahead of the tile the inputs are asked for. With 20 and more streams the hardware prefetcher gives up,
  * so this decides the speed beyond the second-level cache. Measured: 256 is too short for 256-byte tiles, 1024 pollutes
  * the first level. From the second level the hardware is fast enough, and asking ahead is in its way (10+4, 64 KiB: 91
  * GB/s with it, 124 without): there it asks for the line that is read anyhow, which costs nothing.
  */
-static inline size_t K(distance)(size_t touched)
+static inline size_t K(distance)(gf256_place place)
 {
-    return touched > GF_L1 && touched <= GF_L2 ? 0 : 512;
+    return place == GF256_L2 ? 0 : 512;
 }
 
 #ifndef V_LOADN
@@ -100,18 +95,18 @@ GF_INLINE void K(ask)(const int W, const uint8_t *p, size_t ahead)
  * Columns in front of the first aligned vector, for streaming stores into all of `count` outputs; -1 if they are not
  * wanted, or no such column is common to all outputs.
  */
-static inline ptrdiff_t K(lead)(int count, size_t len, uint8_t *const *dst, int stream)
+static inline ptrdiff_t K(lead)(int count, size_t len, uint8_t *const *dst, gf256_place place)
 {
 #ifdef V_STREAM
     const uintptr_t at = (uintptr_t)dst[0];
-    if (!stream || len < VB)
+    if (place != GF256_STREAM || len < VB)
         return -1;
     for (int i = 1; i < count; i++)
         if (((uintptr_t)dst[i] ^ at) % VB)
             return -1;
     return (ptrdiff_t)((0 - at) % VB);
 #else
-    (void)count, (void)len, (void)dst, (void)stream;
+    (void)count, (void)len, (void)dst, (void)place;
     return -1;
 #endif
 }
@@ -139,7 +134,7 @@ static inline ptrdiff_t K(lead)(int count, size_t len, uint8_t *const *dst, int 
 #ifdef V_MASKED
 #define GF_SWEEP(WIDE, TILE, count, dst)                                         \
     do {                                                                         \
-        const ptrdiff_t lead = K(lead)(count, len, dst, stream);                 \
+        const ptrdiff_t lead = K(lead)(count, len, dst, place);                  \
         size_t o = 0;                                                            \
         GF_STREAM(WIDE, TILE)                                                    \
         for (; o + (size_t)(WIDE) * VB <= len; o += (size_t)(WIDE) * VB)         \
@@ -159,7 +154,7 @@ static inline ptrdiff_t K(lead)(int count, size_t len, uint8_t *const *dst, int 
 #else
 #define GF_SWEEP(WIDE, TILE, count, dst)                                         \
     do {                                                                         \
-        const ptrdiff_t lead = K(lead)(count, len, dst, stream);                 \
+        const ptrdiff_t lead = K(lead)(count, len, dst, place);                  \
         size_t o = 0;                                                            \
         GF_STREAM(WIDE, TILE)                                                    \
         if (len >= (size_t)(WIDE) * VB)                                          \
@@ -198,7 +193,7 @@ GF_INLINE void K(xor_tile)(const int W, size_t o, size_t part, const int nt, int
     GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst + o + w * VB, a[w], w, part, nt);
 }
 
-static void K(xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *dst, int stream)
+static void K(xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *dst, gf256_place place)
 {
 #define TILE(W, o, part, nt) K(xor_tile)(W, o, part, nt, n, src, dst)
     /*
@@ -206,8 +201,7 @@ static void K(xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *ds
      * spacings of the inputs (7 of 9.3 KiB, 9.5 KiB apart) wide tiles run at 110 GB/s, narrow ones at 150. Elsewhere
      * wide tiles are as fast or faster.
      */
-    const size_t touched = ((size_t)n + 1) * len;
-    if (VB == 64 && touched > 48 << 10 && touched <= 1 << 20)
+    if (VB == 64 && place == GF256_L2)
         GF_SWEEP(1, TILE, 1, &dst);
     else
         GF_SWEEP(4, TILE, 1, &dst);
@@ -254,9 +248,9 @@ GF_INLINE void K(lfsr_pair)(const int M, const int W, size_t part, const uint8_t
  * one. With turns of 2 no load sees the same distance twice: 20+5, 64 MiB 27 -> 37 GB/s; 10+4, 64 KiB 95 -> 130. In
  * the third cache that prefetch is right often enough to be worth 4 %.
  */
-static inline int K(turns)(int k, size_t touched)
+static inline int K(turns)(int k, gf256_place place)
 {
-    return touched > GF_L2 && touched <= GF_L3 ? k : 2;
+    return place == GF256_L3 ? k : 2;
 }
 
 GF_INLINE void K(lfsr_tile)(const int M, const int W, size_t o, size_t part, const int nt, int k,
@@ -313,10 +307,10 @@ GF_INLINE void K(lfsr_tile)(const int M, const int W, size_t o, size_t part, con
 
 #define GF_LFSR(M)                                                                                                     \
     static void K(lfsr_##M)(int k, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g,       \
-                            int stream)                                                                                \
+                            gf256_place place)                                                                         \
     {                                                                                                                  \
-        const size_t touched = (size_t)(k + M) * len, ahead = K(distance)(touched);                                    \
-        const int turns = K(turns)(k, touched);                                                                        \
+        const size_t ahead = K(distance)(place);                                                                       \
+        const int turns = K(turns)(k, place);                                                                          \
         GF_SWEEP(W_LFSR(M), GF_LFSR_TILE_##M, M, dst);                                                                 \
     }
 #define GF_LFSR_TILE_2(W, o, part, nt) K(lfsr_tile)(2, W, o, part, nt, k, src, dst, g, ahead, turns)
@@ -376,27 +370,27 @@ GF_INLINE void K(lfsr_ring)(const int W, size_t o, size_t part, const int nt, in
 }
 
 static void K(lfsr_any)(int k, int m, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g,
-                        int stream)
+                        gf256_place place)
 {
 #define TILE(W, o, part, nt) K(lfsr_ring)(W, o, part, nt, k, m, src, dst, g, ahead)
-    const size_t ahead = K(distance)((size_t)(k + m) * len);
+    const size_t ahead = K(distance)(place);
     GF_SWEEP(2, TILE, m, dst);
 #undef TILE
 }
 
 static void K(lfsr)(int k, int m, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g,
-                    int stream)
+                    gf256_place place)
 {
     switch (m) {
-    case 1: K(xor_all)(k, len, src, dst[0], stream); break;
-    case 2: K(lfsr_2)(k, len, src, dst, g, stream); break;
-    case 3: K(lfsr_3)(k, len, src, dst, g, stream); break;
-    case 4: K(lfsr_4)(k, len, src, dst, g, stream); break;
-    case 5: K(lfsr_5)(k, len, src, dst, g, stream); break;
-    case 6: K(lfsr_6)(k, len, src, dst, g, stream); break;
-    case 7: K(lfsr_7)(k, len, src, dst, g, stream); break;
-    case 8: K(lfsr_8)(k, len, src, dst, g, stream); break;
-    default: K(lfsr_any)(k, m, len, src, dst, g, stream);
+    case 1: K(xor_all)(k, len, src, dst[0], place); break;
+    case 2: K(lfsr_2)(k, len, src, dst, g, place); break;
+    case 3: K(lfsr_3)(k, len, src, dst, g, place); break;
+    case 4: K(lfsr_4)(k, len, src, dst, g, place); break;
+    case 5: K(lfsr_5)(k, len, src, dst, g, place); break;
+    case 6: K(lfsr_6)(k, len, src, dst, g, place); break;
+    case 7: K(lfsr_7)(k, len, src, dst, g, place); break;
+    case 8: K(lfsr_8)(k, len, src, dst, g, place); break;
+    default: K(lfsr_any)(k, m, len, src, dst, g, place);
     }
 }
 
@@ -442,9 +436,9 @@ GF_INLINE void K(dense_tile)(const int R, const int W, size_t o, size_t part, co
 
 #define GF_DENSE(R)                                                                                                    \
     static void K(dense_##R)(int cols, size_t len, const uint8_t *const *src, uint8_t *const *dst,                     \
-                             const uint8_t *cell, int stream)                                                          \
+                             const uint8_t *cell, gf256_place place)                                                   \
     {                                                                                                                  \
-        const size_t ahead = K(distance)((size_t)(cols + R) * len);                                                    \
+        const size_t ahead = K(distance)(place);                                                                       \
         GF_SWEEP(W_DENSE(R), GF_DENSE_TILE_##R, R, dst);                                                               \
     }
 #define GF_DENSE_TILE_1(W, o, part, nt) K(dense_tile)(1, W, o, part, nt, cols, src, dst, cell, ahead)
@@ -465,17 +459,17 @@ GF_DENSE(7)
 GF_DENSE(8)
 
 static void K(dense)(int rows, int cols, size_t len, const uint8_t *const *src, uint8_t *const *dst,
-                     const uint8_t *cell, int stream)
+                     const uint8_t *cell, gf256_place place)
 {
     switch (rows) {
-    case 1: K(dense_1)(cols, len, src, dst, cell, stream); break;
-    case 2: K(dense_2)(cols, len, src, dst, cell, stream); break;
-    case 3: K(dense_3)(cols, len, src, dst, cell, stream); break;
-    case 4: K(dense_4)(cols, len, src, dst, cell, stream); break;
-    case 5: K(dense_5)(cols, len, src, dst, cell, stream); break;
-    case 6: K(dense_6)(cols, len, src, dst, cell, stream); break;
-    case 7: K(dense_7)(cols, len, src, dst, cell, stream); break;
-    case 8: K(dense_8)(cols, len, src, dst, cell, stream); break;
+    case 1: K(dense_1)(cols, len, src, dst, cell, place); break;
+    case 2: K(dense_2)(cols, len, src, dst, cell, place); break;
+    case 3: K(dense_3)(cols, len, src, dst, cell, place); break;
+    case 4: K(dense_4)(cols, len, src, dst, cell, place); break;
+    case 5: K(dense_5)(cols, len, src, dst, cell, place); break;
+    case 6: K(dense_6)(cols, len, src, dst, cell, place); break;
+    case 7: K(dense_7)(cols, len, src, dst, cell, place); break;
+    case 8: K(dense_8)(cols, len, src, dst, cell, place); break;
     }
 }
 
