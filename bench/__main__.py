@@ -1,7 +1,8 @@
 """Run a bench by name: `python -m bench NAME [--json]`, `python -m bench --list`, `python -m bench report [JSON ...]`.
 
 Each bench module says at its head what it measures and against what. The JSON form is the same for all:
-{"bench", "machine", "rows": [{"what", "value", "unit", "peer", "ratio", "goal", "holds"}]}.
+{"bench", "machine", "rows": [{"what", "value", "unit", "peer", "ratio", "goal", "holds"}]}. A row may have more fields:
+"roof" is our share of what no code can exceed, "limit" names the roof that explains why a goal does not hold.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def show(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         ratio = f"{row['ratio']:8.2f}x {row['peer']}" if row.get("ratio") else ""
         goal = "" if row.get("goal") is None else f"  goal {row['goal']}  {'holds' if row['holds'] else 'MISSED'}"
-        print(f"{row['what']:<44} {row['value']:>12.3f} {row['unit']:<6} {ratio}{goal}")
+        roof = f"  {row['roof']:.2f} of roof" if "roof" in row else ""
+        limit = f", at the {row['limit']}" if "limit" in row else ""
+        print(f"{row['what']:<44} {row['value']:>12.3f} {row['unit']:<6} {ratio}{roof}{goal}{limit}")
 
 
 def main() -> int:

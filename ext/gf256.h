@@ -33,20 +33,23 @@ typedef struct gf256_tables {
 extern gf256_tables gf256_table;
 
 /*
- * ---- kernels: one set per instruction level ----
- * stream: the outputs will not be read soon, so stores may bypass the cache
+ * Where the stripes of a call are if its caller has just touched them, by the bytes of all of them. Kernels read ahead
+ * differently for each. With GF256_STREAM nothing would be left of the outputs in any cache, so stores may bypass it.
  */
+typedef enum { GF256_L1, GF256_L2, GF256_L3, GF256_FAR, GF256_STREAM } gf256_place;
+
+/* ---- kernels: one set per instruction level ---- */
 
 typedef struct gf256_kernels {
     const char *name;
     /* dst = XOR of n sources, n >= 1 */
-    void (*xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *dst, int stream);
+    void (*xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *dst, gf256_place place);
     /* m parities of k sources by polynomial division; g[j] is the coefficient of x^j, g[j] == g[m-j], g[0] == 1 */
     void (*lfsr)(int k, int m, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g,
-                 int stream);
+                 gf256_place place);
     /* dst[r] = sum over c of cell[c * rows + r] * src[c]; rows <= GF256_ROWS */
     void (*dense)(int rows, int cols, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *cell,
-                  int stream);
+                  gf256_place place);
     /* dst[r] ^= cell[r] * (was ^ now), any number of rows */
     void (*update)(int rows, size_t len, const uint8_t *was, const uint8_t *now, uint8_t *const *dst,
                    const uint8_t *cell);
@@ -66,8 +69,8 @@ void gf256_init(void);                  /* fill tables, look at the CPU, choose 
 int gf256_levels(const char **names);   /* levels this CPU can run, slowest first; names has GF256_LEVELS slots */
 int gf256_use(const char *name);        /* 0, or -1 if this CPU cannot run that level */
 const gf256_kernels *gf256_active(void);
-int gf256_streams(size_t size);         /* 1 if a call that touches so many bytes leaves nothing of them in the cache */
-size_t gf256_stream_above(size_t size); /* set that limit, the last-level cache by default; returns the old one */
+gf256_place gf256_place_of(size_t size);
+size_t gf256_stream_above(size_t size); /* set from where on to stream: the last cache by default; returns the old */
 
 /* ---- threads ---- */
 

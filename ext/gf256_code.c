@@ -110,17 +110,48 @@ int gf256_overlap(int n, size_t len, const uint8_t *const *stripe, const uint8_t
     return met;
 }
 
-/* parity of `len` columns, on this thread */
-static void divide(const gf256_code *code, size_t len, const uint8_t *const *data, uint8_t *const *parity, int stream)
+/*
+ * An order of n inputs, for sums that allow any: the triangular numbers, which visit every residue of a power of two.
+ * Stripes mostly lie at equal distances, and a load that walks over them has the hardware prefetch, at that distance,
+ * what lies behind the last one. Here no distance comes twice: 7+1, 1 MiB 94 -> 114 GB/s, 16 MiB 58 -> 92.
+ */
+static void mixed_order(int n, uint8_t *order)
 {
-    gf256_active()->lfsr(code->k, code->m, len, data, parity, code->g, stream);
+    int power_of_two = 1, count = 0;
+    while (power_of_two < n) power_of_two *= 2;
+    for (int step = 0, at = 0; count < n; at = (at + ++step) % power_of_two)
+        if (at < n)
+            order[count++] = (uint8_t)at;
+}
+
+/* dst = XOR of n sources */
+static void sum(int n, size_t len, const uint8_t *const *src, uint8_t *dst, gf256_place place)
+{
+    uint8_t order[GF256_STRIPES];
+    const uint8_t *mixed[GF256_STRIPES];
+    if (place != GF256_L1) { /* there nothing is prefetched, and 10 ns matter */
+        mixed_order(n, order);
+        for (int i = 0; i < n; i++) mixed[i] = src[order[i]];
+        src = mixed;
+    }
+    gf256_active()->xor_all(n, len, src, dst, place);
+}
+
+/* parity of `len` columns, on this thread */
+static void divide(const gf256_code *code, size_t len, const uint8_t *const *data, uint8_t *const *parity,
+                   gf256_place place)
+{
+    if (code->m == 1)
+        sum(code->k, len, data, parity[0], place);
+    else
+        gf256_active()->lfsr(code->k, code->m, len, data, parity, code->g, place);
 }
 
 typedef struct {
     const gf256_code *code;
     const uint8_t *const *data;
     uint8_t *const *parity;
-    int stream;
+    gf256_place place;
 } encode_task;
 
 static void encode_columns(void *argument, size_t from, size_t to)
@@ -131,14 +162,14 @@ static void encode_columns(void *argument, size_t from, size_t to)
     uint8_t *parity[GF256_STRIPES];
     for (int i = 0; i < k; i++) data[i] = task->data[i] + from;
     for (int j = 0; j < m; j++) parity[j] = task->parity[j] + from;
-    divide(task->code, to - from, data, parity, task->stream);
+    divide(task->code, to - from, data, parity, task->place);
 }
 
 void gf256_encode(const gf256_code *code, size_t len, const uint8_t *const *data, uint8_t *const *parity)
 {
-    encode_task task = {code, data, parity, gf256_streams(len * (size_t)code->n)};
+    encode_task task = {code, data, parity, gf256_place_of(len * (size_t)code->n)};
     if (code->threads == 1) /* shortest way for short stripes */
-        divide(code, len, data, parity, task.stream);
+        divide(code, len, data, parity, task.place);
     else
         gf256_columns(encode_columns, &task, len, len * (size_t)code->k, code->threads);
 }
@@ -171,7 +202,7 @@ static void split_columns(void *argument, size_t from, size_t to)
             data[i] = stripe;
         }
         for (int j = 0; j < m; j++) parity[j] = task->stripe[k + j] + o;
-        divide(code, part, data, parity, 0);
+        divide(code, part, data, parity, GF256_L2);
     }
 }
 
@@ -181,23 +212,30 @@ void gf256_split(const gf256_code *code, size_t size, size_t len, const uint8_t 
     gf256_columns(split_columns, &task, len, size, code->threads);
 }
 
-/* dst = matrix * src, matrix[r * cols + c]: regrouped into passes of up to GF256_ROWS outputs, column by column */
+/*
+ * dst = matrix * src, matrix[r * cols + c]: regrouped into passes of up to GF256_ROWS outputs, column by column, and
+ * the columns in mixed order
+ */
 static void multiply(int rows, int cols, const uint8_t *matrix, size_t len, const uint8_t *const *src,
-                     uint8_t *const *dst, int stream)
+                     uint8_t *const *dst, gf256_place place)
 {
-    uint8_t cell[GF256_ROWS * GF256_STRIPES];
+    uint8_t cell[GF256_ROWS * GF256_STRIPES], order[GF256_STRIPES];
+    const uint8_t *mixed[GF256_STRIPES];
+    mixed_order(cols, order);
+    for (int c = 0; c < cols; c++) mixed[c] = src[order[c]];
     for (int row = 0; row < rows; row += GF256_ROWS) {
         const int group = rows - row < GF256_ROWS ? rows - row : GF256_ROWS;
         for (int c = 0; c < cols; c++)
-            for (int r = 0; r < group; r++) cell[c * group + r] = matrix[(row + r) * cols + c];
-        gf256_active()->dense(group, cols, len, src, dst + row, cell, stream);
+            for (int r = 0; r < group; r++) cell[c * group + r] = matrix[(row + r) * cols + order[c]];
+        gf256_active()->dense(group, cols, len, mixed, dst + row, cell, place);
     }
 }
 
 typedef struct {
     const gf256_code *code;
     enum { SUM, DIVIDE, MULTIPLY } way;
-    int gone, left, stream;
+    int gone, left;
+    gf256_place place;
     const uint8_t *src[GF256_STRIPES]; /* the stripes that are left, in order */
     uint8_t *dst[GF256_STRIPES];       /* those that are to be filled */
     uint8_t matrix[127 * 128];         /* gone rows and k columns: gone <= m, so at most 127 * 128 */
@@ -216,11 +254,11 @@ static void repair_columns(void *argument, size_t from, size_t to)
         for (int i = 0; i < task->left; i++) src[i] = task->src[i] + o;
         for (int i = 0; i < task->gone; i++) dst[i] = task->dst[i] + o;
         if (task->way == SUM)
-            gf256_active()->xor_all(task->left, part, src, dst[0], task->stream);
+            sum(task->left, part, src, dst[0], task->place);
         else if (task->way == DIVIDE)
-            divide(task->code, part, src, dst, task->stream);
+            divide(task->code, part, src, dst, task->place);
         else
-            multiply(task->gone, k, task->matrix, part, src, dst, task->stream);
+            multiply(task->gone, k, task->matrix, part, src, dst, task->place);
     }
 }
 
@@ -243,7 +281,7 @@ void gf256_reconstruct(const gf256_code *code, size_t len, uint8_t *const *strip
     task.code = code;
     task.gone = gone;
     task.left = left;
-    task.stream = gf256_streams(len * (size_t)n);
+    task.place = gf256_place_of(len * (size_t)n);
     if (gone == 1 && m % 2) {
         task.way = SUM;
     } else if (gone == m && have[k - 1] == k - 1) { /* all data are here: the division is cheaper than the matrix */
@@ -278,7 +316,7 @@ static void verify_columns(void *argument, size_t from, size_t to)
     for (size_t o = from; o < to && LOAD_RELAXED(task->agrees); o += step) {
         const size_t part = to - o < step ? to - o : step;
         for (int i = 0; i < k; i++) data[i] = task->stripe[i] + o;
-        divide(task->code, part, data, parity, 0);
+        divide(task->code, part, data, parity, GF256_FAR); /* wherever: asking ahead costs little */
         for (int j = 0; j < m; j++)
             if (memcmp(parity[j], task->stripe[k + j] + o, part)) {
                 STORE_RELAXED(task->agrees, 0);
@@ -409,7 +447,7 @@ static void remainder_of(const gf256_code *code, size_t o, size_t part, const ui
 {
     const uint8_t *data[GF256_STRIPES];
     for (int i = 0; i < code->k; i++) data[i] = stripe[i] ? stripe[i] + o : zeros;
-    divide(code, part, data, rem, 0);
+    divide(code, part, data, rem, GF256_FAR);
     for (int j = 0; j < code->m; j++) {
         if (!stripe[code->k + j])
             continue;
@@ -446,7 +484,7 @@ int gf256_locate(const gf256_code *code, size_t len, const uint8_t *const *strip
         remainder_of(code, o, part, stripe, work->zeros, rem);
         if (next_dirty(m, rem, 0, part) == part)
             continue;
-        multiply(rows, m, work->blind, part, seen, syn, 0);
+        multiply(rows, m, work->blind, part, seen, syn, GF256_L1);
         for (size_t column = 0; (column = next_dirty(rows, syn, column, part)) < part; column++) {
             syndromes(spare, m, work->base, seen, column, t);
             const int count = explain(code, spare, t, missing, named);
@@ -466,7 +504,7 @@ int gf256_locate(const gf256_code *code, size_t len, const uint8_t *const *strip
                 continue;
             for (int i = 0; i < n; i++) hidden[i] = missing[i] || (found <= spare / 2 && wrong[i]);
             rows = blind_rows(code, hidden, work->blind);
-            multiply(rows, m, work->blind, part, seen, syn, 0);
+            multiply(rows, m, work->blind, part, seen, syn, GF256_L1);
         }
     }
     return found;

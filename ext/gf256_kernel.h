@@ -40,9 +40,13 @@
 /*
  * How many bytes ahead of the tile the inputs are asked for. With 20 and more streams the hardware prefetcher gives up,
  * so this decides the speed beyond the second-level cache. Measured: 256 is too short for 256-byte tiles, 1024 pollutes
- * the first level.
+ * the first level. From the second level the hardware is fast enough, and asking ahead is in its way (10+4, 64 KiB: 91
+ * GB/s with it, 124 without): there it asks for the line that is read anyhow, which costs nothing.
  */
-#define GF_AHEAD 512
+static inline size_t K(distance)(gf256_place place)
+{
+    return place == GF256_L2 ? 0 : 512;
+}
 
 #ifndef V_LOADN
 GF_INLINE vec K(loadn)(const uint8_t *p, size_t n)
@@ -78,12 +82,12 @@ GF_INLINE void K(storen)(uint8_t *p, vec v, size_t n)
             V_STORE(p, v);            \
     } while (0)
 
-GF_INLINE void K(ahead)(const int W, const uint8_t *p)
+GF_INLINE void K(ask)(const int W, const uint8_t *p, size_t ahead)
 {
     GF_UNROLL for (int line = 0; line < W * VB; line += 64)
     {
         /* as an integer: the address may lie behind the buffer, where a prefetch is harmless but a pointer is not */
-        GF_PREFETCH((uintptr_t)p + GF_AHEAD + (uintptr_t)line);
+        GF_PREFETCH((uintptr_t)p + ahead + (uintptr_t)line);
     }
 }
 
@@ -91,18 +95,18 @@ GF_INLINE void K(ahead)(const int W, const uint8_t *p)
  * Columns in front of the first aligned vector, for streaming stores into all of `count` outputs; -1 if they are not
  * wanted, or no such column is common to all outputs.
  */
-static inline ptrdiff_t K(lead)(int count, size_t len, uint8_t *const *dst, int stream)
+static inline ptrdiff_t K(lead)(int count, size_t len, uint8_t *const *dst, gf256_place place)
 {
 #ifdef V_STREAM
     const uintptr_t at = (uintptr_t)dst[0];
-    if (!stream || len < VB)
+    if (place != GF256_STREAM || len < VB)
         return -1;
     for (int i = 1; i < count; i++)
         if (((uintptr_t)dst[i] ^ at) % VB)
             return -1;
     return (ptrdiff_t)((0 - at) % VB);
 #else
-    (void)count, (void)len, (void)dst, (void)stream;
+    (void)count, (void)len, (void)dst, (void)place;
     return -1;
 #endif
 }
@@ -113,13 +117,14 @@ static inline ptrdiff_t K(lead)(int count, size_t len, uint8_t *const *dst, int 
  * tile that fits, overlapping at the end, and only fewer columns than a vector holds are a partial one.
  */
 #ifdef V_STREAM
+#define GF_NARROW(W) ((W) > 2 ? 2 : (W)) /* beyond all caches: 20+5, 64 MiB 30 GB/s with 4 vectors, 32 with 2 */
 #define GF_STREAM(WIDE, TILE)                                                    \
     if (lead >= 0) {                                                             \
         o = (size_t)lead;                                                        \
         if (o)                                                                   \
             TILE(1, 0, o, 0);                                                    \
-        for (; o + (size_t)(WIDE) * VB <= len; o += (size_t)(WIDE) * VB)         \
-            TILE(WIDE, o, 0, 1);                                                 \
+        for (; o + (size_t)GF_NARROW(WIDE) * VB <= len; o += (size_t)GF_NARROW(WIDE) * VB) \
+            TILE(GF_NARROW(WIDE), o, 0, 1);                                      \
         V_FENCE();                                                               \
     }
 #else
@@ -129,7 +134,7 @@ static inline ptrdiff_t K(lead)(int count, size_t len, uint8_t *const *dst, int 
 #ifdef V_MASKED
 #define GF_SWEEP(WIDE, TILE, count, dst)                                         \
     do {                                                                         \
-        const ptrdiff_t lead = K(lead)(count, len, dst, stream);                 \
+        const ptrdiff_t lead = K(lead)(count, len, dst, place);                  \
         size_t o = 0;                                                            \
         GF_STREAM(WIDE, TILE)                                                    \
         for (; o + (size_t)(WIDE) * VB <= len; o += (size_t)(WIDE) * VB)         \
@@ -149,7 +154,7 @@ static inline ptrdiff_t K(lead)(int count, size_t len, uint8_t *const *dst, int 
 #else
 #define GF_SWEEP(WIDE, TILE, count, dst)                                         \
     do {                                                                         \
-        const ptrdiff_t lead = K(lead)(count, len, dst, stream);                 \
+        const ptrdiff_t lead = K(lead)(count, len, dst, place);                  \
         size_t o = 0;                                                            \
         GF_STREAM(WIDE, TILE)                                                    \
         if (len >= (size_t)(WIDE) * VB)                                          \
@@ -188,7 +193,7 @@ GF_INLINE void K(xor_tile)(const int W, size_t o, size_t part, const int nt, int
     GF_UNROLL for (int w = 0; w < W; w++) GF_PUT(dst + o + w * VB, a[w], w, part, nt);
 }
 
-static void K(xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *dst, int stream)
+static void K(xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *dst, gf256_place place)
 {
 #define TILE(W, o, part, nt) K(xor_tile)(W, o, part, nt, n, src, dst)
     /*
@@ -196,8 +201,7 @@ static void K(xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *ds
      * spacings of the inputs (7 of 9.3 KiB, 9.5 KiB apart) wide tiles run at 110 GB/s, narrow ones at 150. Elsewhere
      * wide tiles are as fast or faster.
      */
-    const size_t touched = ((size_t)n + 1) * len;
-    if (VB == 64 && touched > 48 << 10 && touched <= 1 << 20)
+    if (VB == 64 && place == GF256_L2)
         GF_SWEEP(1, TILE, 1, &dst);
     else
         GF_SWEEP(4, TILE, 1, &dst);
@@ -211,8 +215,49 @@ static void K(xor_all)(int n, size_t len, const uint8_t *const *src, uint8_t *ds
  */
 #define GF_Q(q, j) ((q)[(j) <= M / 2 ? (j) : M - (j)])
 
+#if V_PAIRS
+/* one step with two inputs: every new state is the XOR of three values, one instruction each */
+GF_INLINE void K(lfsr_pair)(const int M, const int W, size_t part, const uint8_t *p, const uint8_t *next, size_t ahead,
+                            const vfactor *c, vec *f, vec (*s)[4])
+{
+    K(ask)(W, p, ahead);
+    K(ask)(W, next, ahead);
+    GF_UNROLL for (int w = 0; w < W; w++)
+    {
+        vec q[5], q2[5];
+        vterm x = V_TERM(f[w]);
+        GF_UNROLL for (int j = 1; j <= M / 2; j++) q[j] = V_MUL(c[j], x);
+        vec f2 = V_XOR3(GF_GET(p + w * VB, w, part), s[M - 2][w], GF_Q(q, M - 1));
+        vec in = GF_GET(next + w * VB, w, part);
+        vterm x2 = V_TERM(f2);
+        GF_UNROLL for (int j = 1; j <= M / 2; j++) q2[j] = V_MUL(c[j], x2);
+        vec was = f[w];
+        f[w] = M == 2 ? V_XOR3(in, was, GF_Q(q2, 1))
+                      : V_XOR3(V_XOR(in, s[M > 2 ? M - 3 : 0][w]), GF_Q(q, M - 2), GF_Q(q2, M - 1));
+        GF_UNROLL for (int j = M - 2; j >= 2; j--) s[j][w] = V_XOR3(s[j - 2][w], GF_Q(q, j - 1), GF_Q(q2, j));
+        if (M > 2)
+            s[1][w] = V_XOR(was, GF_Q(q2, 1));
+        s[0][w] = f2;
+    }
+}
+#endif
+
+/*
+ * The loop over pairs exists in copies that take turns. Stripes mostly lie at equal distances, and a load instruction
+ * that walks over them has the hardware prefetch, at that distance, what lies behind the last one. Two copies with turns
+ * of two pairs never see one distance twice in a row: 17+3, 64 KiB 105 -> 130 GB/s; 20+5, 64 MiB 27 -> 37. Up to
+ * GF_FEW inputs four copies take a pair each and never walk at all: 10+4, 64 KiB 88 -> 126. In the third cache alone
+ * that prefetch is right often enough to be worth 4 %, and one copy does it all.
+ */
+#define GF_FEW 10
+static inline int K(turns)(int k, gf256_place place)
+{
+    return place == GF256_L3 ? k : k <= GF_FEW ? 1 : 2;
+}
+
 GF_INLINE void K(lfsr_tile)(const int M, const int W, size_t o, size_t part, const int nt, int k,
-                            const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g)
+                            const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g, size_t ahead,
+                            const int turns)
 {
     vfactor c[5];
     vec s[8][4];
@@ -221,37 +266,28 @@ GF_INLINE void K(lfsr_tile)(const int M, const int W, size_t o, size_t part, con
 
     /* f is carried with the next input already added, which takes that XOR off the path from product to product */
     vec f[4];
-    K(ahead)(W, src[0] + o);
+    K(ask)(W, src[0] + o, ahead);
     GF_UNROLL for (int w = 0; w < W; w++) f[w] = GF_GET(src[0] + o + w * VB, w, part);
     int i = 0;
 #if V_PAIRS
-    /* two inputs at once: every new state is the XOR of three values, one instruction each */
-    for (; i + 3 <= k; i += 2) {
-        const uint8_t *p = src[i + 1] + o, *next = src[i + 2] + o;
-        K(ahead)(W, p);
-        K(ahead)(W, next);
-        GF_UNROLL for (int w = 0; w < W; w++)
-        {
-            vec q[5], q2[5];
-            vterm x = V_TERM(f[w]);
-            GF_UNROLL for (int j = 1; j <= M / 2; j++) q[j] = V_MUL(c[j], x);
-            vec f2 = V_XOR3(GF_GET(p + w * VB, w, part), s[M - 2][w], GF_Q(q, M - 1));
-            vec in = GF_GET(next + w * VB, w, part);
-            vterm x2 = V_TERM(f2);
-            GF_UNROLL for (int j = 1; j <= M / 2; j++) q2[j] = V_MUL(c[j], x2);
-            vec was = f[w];
-            f[w] = M == 2 ? V_XOR3(in, was, GF_Q(q2, 1))
-                          : V_XOR3(V_XOR(in, s[M > 2 ? M - 3 : 0][w]), GF_Q(q, M - 2), GF_Q(q2, M - 1));
-            GF_UNROLL for (int j = M - 2; j >= 2; j--) s[j][w] = V_XOR3(s[j - 2][w], GF_Q(q, j - 1), GF_Q(q2, j));
-            if (M > 2)
-                s[1][w] = V_XOR(was, GF_Q(q2, 1));
-            s[0][w] = f2;
-        }
+#define GF_TURN                                           \
+    for (int t = 0; t < turns && i + 3 <= k; t++, i += 2) \
+        K(lfsr_pair)(M, W, part, src[i + 1] + o, src[i + 2] + o, ahead, c, f, s);
+    while (i + 3 <= k) {
+        GF_TURN
+        GF_TURN
+        if (k > GF_FEW)
+            continue;
+        GF_TURN
+        GF_TURN
     }
+#undef GF_TURN
+#else
+    (void)turns;
 #endif
     for (; i + 2 <= k; i++) {
         const uint8_t *next = src[i + 1] + o;
-        K(ahead)(W, next);
+        K(ask)(W, next, ahead);
         GF_UNROLL for (int w = 0; w < W; w++)
         {
             vec q[5], was = f[w];
@@ -279,17 +315,19 @@ GF_INLINE void K(lfsr_tile)(const int M, const int W, size_t o, size_t part, con
 
 #define GF_LFSR(M)                                                                                                     \
     static void K(lfsr_##M)(int k, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g,       \
-                            int stream)                                                                                \
+                            gf256_place place)                                                                         \
     {                                                                                                                  \
+        const size_t ahead = K(distance)(place);                                                                       \
+        const int turns = K(turns)(k, place);                                                                          \
         GF_SWEEP(W_LFSR(M), GF_LFSR_TILE_##M, M, dst);                                                                 \
     }
-#define GF_LFSR_TILE_2(W, o, part, nt) K(lfsr_tile)(2, W, o, part, nt, k, src, dst, g)
-#define GF_LFSR_TILE_3(W, o, part, nt) K(lfsr_tile)(3, W, o, part, nt, k, src, dst, g)
-#define GF_LFSR_TILE_4(W, o, part, nt) K(lfsr_tile)(4, W, o, part, nt, k, src, dst, g)
-#define GF_LFSR_TILE_5(W, o, part, nt) K(lfsr_tile)(5, W, o, part, nt, k, src, dst, g)
-#define GF_LFSR_TILE_6(W, o, part, nt) K(lfsr_tile)(6, W, o, part, nt, k, src, dst, g)
-#define GF_LFSR_TILE_7(W, o, part, nt) K(lfsr_tile)(7, W, o, part, nt, k, src, dst, g)
-#define GF_LFSR_TILE_8(W, o, part, nt) K(lfsr_tile)(8, W, o, part, nt, k, src, dst, g)
+#define GF_LFSR_TILE_2(W, o, part, nt) K(lfsr_tile)(2, W, o, part, nt, k, src, dst, g, ahead, turns)
+#define GF_LFSR_TILE_3(W, o, part, nt) K(lfsr_tile)(3, W, o, part, nt, k, src, dst, g, ahead, turns)
+#define GF_LFSR_TILE_4(W, o, part, nt) K(lfsr_tile)(4, W, o, part, nt, k, src, dst, g, ahead, turns)
+#define GF_LFSR_TILE_5(W, o, part, nt) K(lfsr_tile)(5, W, o, part, nt, k, src, dst, g, ahead, turns)
+#define GF_LFSR_TILE_6(W, o, part, nt) K(lfsr_tile)(6, W, o, part, nt, k, src, dst, g, ahead, turns)
+#define GF_LFSR_TILE_7(W, o, part, nt) K(lfsr_tile)(7, W, o, part, nt, k, src, dst, g, ahead, turns)
+#define GF_LFSR_TILE_8(W, o, part, nt) K(lfsr_tile)(8, W, o, part, nt, k, src, dst, g, ahead, turns)
 GF_LFSR(2)
 GF_LFSR(3)
 GF_LFSR(4)
@@ -303,7 +341,7 @@ GF_LFSR(8)
  * s[0], every other slot keeps its place and only gains g f, so nothing is ever moved.
  */
 GF_INLINE void K(lfsr_ring)(const int W, size_t o, size_t part, const int nt, int k, int m, const uint8_t *const *src,
-                            uint8_t *const *dst, const uint8_t *g)
+                            uint8_t *const *dst, const uint8_t *g, size_t ahead)
 {
     vec s[GF256_STRIPES][2];
     for (int j = 0; j < m; j++) GF_UNROLL for (int w = 0; w < W; w++) s[j][w] = V_ZERO;
@@ -311,7 +349,7 @@ GF_INLINE void K(lfsr_ring)(const int W, size_t o, size_t part, const int nt, in
     for (int i = 0; i < k; i++) {
         const uint8_t *p = src[i] + o;
         vterm x[2];
-        K(ahead)(W, p);
+        K(ask)(W, p, ahead);
         GF_UNROLL for (int w = 0; w < W; w++)
         {
             vec f = V_XOR(GF_GET(p + w * VB, w, part), s[top][w]);
@@ -340,33 +378,34 @@ GF_INLINE void K(lfsr_ring)(const int W, size_t o, size_t part, const int nt, in
 }
 
 static void K(lfsr_any)(int k, int m, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g,
-                        int stream)
+                        gf256_place place)
 {
-#define TILE(W, o, part, nt) K(lfsr_ring)(W, o, part, nt, k, m, src, dst, g)
+#define TILE(W, o, part, nt) K(lfsr_ring)(W, o, part, nt, k, m, src, dst, g, ahead)
+    const size_t ahead = K(distance)(place);
     GF_SWEEP(2, TILE, m, dst);
 #undef TILE
 }
 
 static void K(lfsr)(int k, int m, size_t len, const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g,
-                    int stream)
+                    gf256_place place)
 {
     switch (m) {
-    case 1: K(xor_all)(k, len, src, dst[0], stream); break;
-    case 2: K(lfsr_2)(k, len, src, dst, g, stream); break;
-    case 3: K(lfsr_3)(k, len, src, dst, g, stream); break;
-    case 4: K(lfsr_4)(k, len, src, dst, g, stream); break;
-    case 5: K(lfsr_5)(k, len, src, dst, g, stream); break;
-    case 6: K(lfsr_6)(k, len, src, dst, g, stream); break;
-    case 7: K(lfsr_7)(k, len, src, dst, g, stream); break;
-    case 8: K(lfsr_8)(k, len, src, dst, g, stream); break;
-    default: K(lfsr_any)(k, m, len, src, dst, g, stream);
+    case 1: K(xor_all)(k, len, src, dst[0], place); break;
+    case 2: K(lfsr_2)(k, len, src, dst, g, place); break;
+    case 3: K(lfsr_3)(k, len, src, dst, g, place); break;
+    case 4: K(lfsr_4)(k, len, src, dst, g, place); break;
+    case 5: K(lfsr_5)(k, len, src, dst, g, place); break;
+    case 6: K(lfsr_6)(k, len, src, dst, g, place); break;
+    case 7: K(lfsr_7)(k, len, src, dst, g, place); break;
+    case 8: K(lfsr_8)(k, len, src, dst, g, place); break;
+    default: K(lfsr_any)(k, m, len, src, dst, g, place);
     }
 }
 
 /* ---- dense: any matrix, up to GF256_ROWS outputs held in registers ---- */
 
 GF_INLINE void K(dense_tile)(const int R, const int W, size_t o, size_t part, const int nt, int cols,
-                             const uint8_t *const *src, uint8_t *const *dst, const uint8_t *cell)
+                             const uint8_t *const *src, uint8_t *const *dst, const uint8_t *cell, size_t ahead)
 {
     vec a[8][4];
     GF_UNROLL for (int r = 0; r < R; r++) GF_UNROLL for (int w = 0; w < W; w++) a[r][w] = V_ZERO;
@@ -375,8 +414,8 @@ GF_INLINE void K(dense_tile)(const int R, const int W, size_t o, size_t part, co
     for (; i + 2 <= cols; i += 2, cell += 2 * R) {
         const uint8_t *p = src[i] + o, *p2 = src[i + 1] + o;
         vterm x[4], x2[4];
-        K(ahead)(W, p);
-        K(ahead)(W, p2);
+        K(ask)(W, p, ahead);
+        K(ask)(W, p2, ahead);
         GF_UNROLL for (int w = 0; w < W; w++) x[w] = V_TERM(GF_GET(p + w * VB, w, part));
         GF_UNROLL for (int w = 0; w < W; w++) x2[w] = V_TERM(GF_GET(p2 + w * VB, w, part));
         GF_UNROLL for (int r = 0; r < R; r++)
@@ -389,7 +428,7 @@ GF_INLINE void K(dense_tile)(const int R, const int W, size_t o, size_t part, co
     for (; i < cols; i++, cell += R) {
         const uint8_t *p = src[i] + o;
         vterm x[4];
-        K(ahead)(W, p);
+        K(ask)(W, p, ahead);
         GF_UNROLL for (int w = 0; w < W; w++) x[w] = V_TERM(GF_GET(p + w * VB, w, part));
         GF_UNROLL for (int r = 0; r < R; r++)
         {
@@ -405,18 +444,19 @@ GF_INLINE void K(dense_tile)(const int R, const int W, size_t o, size_t part, co
 
 #define GF_DENSE(R)                                                                                                    \
     static void K(dense_##R)(int cols, size_t len, const uint8_t *const *src, uint8_t *const *dst,                     \
-                             const uint8_t *cell, int stream)                                                          \
+                             const uint8_t *cell, gf256_place place)                                                   \
     {                                                                                                                  \
+        const size_t ahead = K(distance)(place);                                                                       \
         GF_SWEEP(W_DENSE(R), GF_DENSE_TILE_##R, R, dst);                                                               \
     }
-#define GF_DENSE_TILE_1(W, o, part, nt) K(dense_tile)(1, W, o, part, nt, cols, src, dst, cell)
-#define GF_DENSE_TILE_2(W, o, part, nt) K(dense_tile)(2, W, o, part, nt, cols, src, dst, cell)
-#define GF_DENSE_TILE_3(W, o, part, nt) K(dense_tile)(3, W, o, part, nt, cols, src, dst, cell)
-#define GF_DENSE_TILE_4(W, o, part, nt) K(dense_tile)(4, W, o, part, nt, cols, src, dst, cell)
-#define GF_DENSE_TILE_5(W, o, part, nt) K(dense_tile)(5, W, o, part, nt, cols, src, dst, cell)
-#define GF_DENSE_TILE_6(W, o, part, nt) K(dense_tile)(6, W, o, part, nt, cols, src, dst, cell)
-#define GF_DENSE_TILE_7(W, o, part, nt) K(dense_tile)(7, W, o, part, nt, cols, src, dst, cell)
-#define GF_DENSE_TILE_8(W, o, part, nt) K(dense_tile)(8, W, o, part, nt, cols, src, dst, cell)
+#define GF_DENSE_TILE_1(W, o, part, nt) K(dense_tile)(1, W, o, part, nt, cols, src, dst, cell, ahead)
+#define GF_DENSE_TILE_2(W, o, part, nt) K(dense_tile)(2, W, o, part, nt, cols, src, dst, cell, ahead)
+#define GF_DENSE_TILE_3(W, o, part, nt) K(dense_tile)(3, W, o, part, nt, cols, src, dst, cell, ahead)
+#define GF_DENSE_TILE_4(W, o, part, nt) K(dense_tile)(4, W, o, part, nt, cols, src, dst, cell, ahead)
+#define GF_DENSE_TILE_5(W, o, part, nt) K(dense_tile)(5, W, o, part, nt, cols, src, dst, cell, ahead)
+#define GF_DENSE_TILE_6(W, o, part, nt) K(dense_tile)(6, W, o, part, nt, cols, src, dst, cell, ahead)
+#define GF_DENSE_TILE_7(W, o, part, nt) K(dense_tile)(7, W, o, part, nt, cols, src, dst, cell, ahead)
+#define GF_DENSE_TILE_8(W, o, part, nt) K(dense_tile)(8, W, o, part, nt, cols, src, dst, cell, ahead)
 GF_DENSE(1)
 GF_DENSE(2)
 GF_DENSE(3)
@@ -427,17 +467,17 @@ GF_DENSE(7)
 GF_DENSE(8)
 
 static void K(dense)(int rows, int cols, size_t len, const uint8_t *const *src, uint8_t *const *dst,
-                     const uint8_t *cell, int stream)
+                     const uint8_t *cell, gf256_place place)
 {
     switch (rows) {
-    case 1: K(dense_1)(cols, len, src, dst, cell, stream); break;
-    case 2: K(dense_2)(cols, len, src, dst, cell, stream); break;
-    case 3: K(dense_3)(cols, len, src, dst, cell, stream); break;
-    case 4: K(dense_4)(cols, len, src, dst, cell, stream); break;
-    case 5: K(dense_5)(cols, len, src, dst, cell, stream); break;
-    case 6: K(dense_6)(cols, len, src, dst, cell, stream); break;
-    case 7: K(dense_7)(cols, len, src, dst, cell, stream); break;
-    case 8: K(dense_8)(cols, len, src, dst, cell, stream); break;
+    case 1: K(dense_1)(cols, len, src, dst, cell, place); break;
+    case 2: K(dense_2)(cols, len, src, dst, cell, place); break;
+    case 3: K(dense_3)(cols, len, src, dst, cell, place); break;
+    case 4: K(dense_4)(cols, len, src, dst, cell, place); break;
+    case 5: K(dense_5)(cols, len, src, dst, cell, place); break;
+    case 6: K(dense_6)(cols, len, src, dst, cell, place); break;
+    case 7: K(dense_7)(cols, len, src, dst, cell, place); break;
+    case 8: K(dense_8)(cols, len, src, dst, cell, place); break;
     }
 }
 

@@ -700,6 +700,26 @@ def test_streaming_stores_give_the_same_bytes(level: str, lead: int, skew: int) 
                 assert not np.any(space[at + size : after] != 0xEE)  # nothing outside was touched
 
 
+# ---- stripes in each of the caches ----
+
+
+@pytest.mark.parametrize(("k", "m"), [(10, 4), (9, 2), (11, 3), (20, 5), (7, 1)])
+@pytest.mark.parametrize("total", [40_000, 400_000, 3_000_000, 14_000_000])
+def test_every_place_of_the_stripes_gives_the_same_bytes(level: str, k: int, m: int, total: int) -> None:
+    """Kernels order their work by the bytes of all stripes; encode() works in blocks of the second cache."""
+    code = ReedSolomon(k, m)
+    each = total // (k + m)
+    want = code.encode(random.Random(total).randbytes(k * each))
+    stripes = [*map(bytearray, want[:k]), *(bytearray(each) for _ in range(m))]
+    code.encode_into(stripes)
+    assert stripes == want
+    lost = [0, k - 1, k + m - 1][:m]
+    for i in lost:
+        stripes[i][:] = bytes(each)
+    code.reconstruct_into(stripes, lost)
+    assert stripes == want
+
+
 # ---- threads ----
 
 SHARED = 9 << 20  # bytes of data that two threads share
