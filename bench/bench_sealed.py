@@ -15,7 +15,8 @@ from collections.abc import Iterator
 
 from bench.measure import Row, Timing, row, timings, want
 from qmail_core import _framing
-from qmail_core.codec.erasure import Reader, Shards, Writer
+from qmail_core.codec.erasure import Reader, Writer
+from qmail_core.codec.stripes import Shards
 from qmail_core.model import Profile, Striping
 
 CODES = ((20, 5), (10, 4), (4, 1))

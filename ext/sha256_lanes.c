@@ -1,7 +1,8 @@
-/* Sixteen SHA-256 states in sixteen lanes of AVX-512, and one more by the SHA instructions in the gaps.
+/* Sixteen SHA-256 states in sixteen lanes of AVX-512, and one or two more by the SHA instructions in the gaps.
  *
- * Rule: between two blocks of the chained message lie four rounds of the lanes, few enough instructions that the
- * processor sees beyond them and keeps the chain, which is bound by latency, going all the time.
+ * Rule: a chain is bound by latency, so a quarter of its block goes between every few rounds of the lanes, near enough
+ * that the processor sees the next one and keeps the chain going. On Zen 5 a block of a single chain costs 133 cycles
+ * alone and 150 along with the lanes; one of two chains 84 and 110.
  */
 #include "sha256_lanes.h"
 #include "sha256_ni.h"
@@ -39,54 +40,74 @@ WIDE static QM_INLINE __m512i xor3(__m512i a, __m512i b, __m512i c) { return _mm
 #define SUM(x, i, j, k) xor3(_mm512_ror_epi32(x, i), _mm512_ror_epi32(x, j), _mm512_ror_epi32(x, k))
 #define MIX(x, i, j, k) xor3(_mm512_ror_epi32(x, i), _mm512_ror_epi32(x, j), _mm512_srli_epi32(x, k))
 #define ADD(x, y) _mm512_add_epi32(x, y)
+/* Keeps the compiler from reordering a sum: what comes last must be added last, or a round waits for more additions
+ * (measured: 960 cycles a block instead of 770). */
+#define KEEP(x) __asm__("" : "+v"(x));
 /* FIPS 180-4 6.2.2; the state words rotate by renaming. Words of the schedule are replaced by those of 16 rounds on. */
 #define ROUND(a, b, c, d, e, f, g, h, j) { \
     const int i = 8 * (half & 1) + j; \
-    const __m512i wk = ADD(w[i], _mm512_set1_epi32((int)qm_sha256_k[8 * half + j])); \
-    const __m512i t = ADD(ADD(h, wk), ADD(SUM(e, 6, 11, 25), _mm512_ternarylogic_epi32(e, f, g, 0xca))); \
+    __m512i t = ADD(h, ADD(w[i], _mm512_set1_epi32((int)qm_sha256_k[8 * half + j]))), m; \
+    KEEP(t) \
+    t = ADD(t, _mm512_ternarylogic_epi32(e, f, g, 0xca)); \
+    KEEP(t) \
+    t = ADD(t, SUM(e, 6, 11, 25)); \
+    m = ADD(_mm512_ternarylogic_epi32(a, b, c, 0xe8), SUM(a, 2, 13, 22)); \
+    KEEP(t) \
+    KEEP(m) \
     d = ADD(d, t); \
-    h = ADD(t, ADD(SUM(a, 2, 13, 22), _mm512_ternarylogic_epi32(a, b, c, 0xe8))); \
+    h = ADD(t, m); \
     if (half < 6) \
-        w[i] = ADD(ADD(w[i], MIX(w[(i + 1) & 15], 7, 18, 3)), ADD(w[(i + 9) & 15], MIX(w[(i + 14) & 15], 17, 19, 10))); }
+        w[i] = ADD(ADD(w[i], MIX(w[(i + 1) & 15], 7, 18, 3)), ADD(w[(i + 9) & 15], MIX(w[(i + 14) & 15], 17, 19, 10))); \
+    CHAIN_STEP }
 #define STEPS 72 /* of the lanes per block: 8 to load it, 64 rounds */
-#define CHAIN_STEP { \
-    due += share; \
-    if (due >= STEPS) { \
+#define CHAIN_STEP \
+    if (chains && (due += share) >= STEPS) { \
         due -= STEPS; \
-        if (phase == 0) { if (chained) { qm_ni_first(&work, text); text += 64; chained--; phase = 4; } } \
-        else { qm_ni_next(&work, phase); phase = (phase + 4) & 15; } } }
+        if (phase) { \
+            qm_ni_next(&x, phase); \
+            if (chains > 1) qm_ni_next(&y, phase); \
+            phase = (phase + 4) & 15; \
+        } else if (chained) { \
+            qm_ni_first(&x, a); \
+            if (chains > 1) qm_ni_first(&y, b); \
+            a += 64; \
+            b += 64; \
+            chained--; \
+            phase = 4; \
+        } }
 
-WIDE void qm_lanes_blocks(qm_lanes state, const uint8_t *const lane[QM_LANES], size_t count, uint32_t chain[8],
-                          const uint8_t *text, size_t chained)
+WIDE static QM_INLINE void lanes(qm_lanes state, const uint8_t *const lane[QM_LANES], size_t count, const int chains,
+                                 uint32_t *first, const uint8_t *a, uint32_t *second, const uint8_t *b, size_t chained)
 {
-    qm_ni_work work;
+    qm_ni_work x, y;
     int phase = 0; /* of the chained block under way: its next round of four, or 0 between blocks */
     const __m512i swap = _mm512_broadcast_i32x4(_mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3));
-    __m512i v[8], w[16], x[16];
+    __m512i v[8], w[16], z[16];
     unsigned due = 0;
 
-    work.now = work.before = qm_ni_open(chain);
+    if (chains) x.now = x.before = qm_ni_open(first);
+    if (chains > 1) y.now = y.before = qm_ni_open(second);
     for (int i = 0; i < 8; i++) v[i] = _mm512_loadu_si512(state[i]);
     for (size_t n = 0; n < count; n++) {
         /* quarters of chained blocks per block of the lanes */
-        const unsigned share = (unsigned)((4 * chained + (count - n) - 1) / (count - n));
-        __m512i a = v[0], b = v[1], c = v[2], d = v[3], e = v[4], f = v[5], g = v[6], h = v[7];
+        const unsigned share = chains ? (unsigned)((4 * chained + (count - n) - 1) / (count - n)) : 0;
+        __m512i s0 = v[0], s1 = v[1], s2 = v[2], s3 = v[3], s4 = v[4], s5 = v[5], s6 = v[6], s7 = v[7];
 
         /* word j of the blocks of all lanes into w[j]: a 16 x 16 transposition */
-        for (int i = 0; i < 16; i++) x[i] = _mm512_shuffle_epi8(_mm512_loadu_si512(lane[i] + 64 * n), swap);
-        for (int i = 0; i < 16; i += 4) { /* x[i + c]: word 4q + c of lanes i .. i + 3 in 128-bit part q */
-            const __m512i p = _mm512_unpacklo_epi32(x[i], x[i + 1]), q = _mm512_unpackhi_epi32(x[i], x[i + 1]);
-            const __m512i r = _mm512_unpacklo_epi32(x[i + 2], x[i + 3]), t = _mm512_unpackhi_epi32(x[i + 2], x[i + 3]);
-            x[i] = _mm512_unpacklo_epi64(p, r);
-            x[i + 1] = _mm512_unpackhi_epi64(p, r);
-            x[i + 2] = _mm512_unpacklo_epi64(q, t);
-            x[i + 3] = _mm512_unpackhi_epi64(q, t);
+        for (int i = 0; i < 16; i++) z[i] = _mm512_shuffle_epi8(_mm512_loadu_si512(lane[i] + 64 * n), swap);
+        for (int i = 0; i < 16; i += 4) { /* z[i + c]: word 4q + c of lanes i .. i + 3 in 128-bit part q */
+            const __m512i p = _mm512_unpacklo_epi32(z[i], z[i + 1]), q = _mm512_unpackhi_epi32(z[i], z[i + 1]);
+            const __m512i r = _mm512_unpacklo_epi32(z[i + 2], z[i + 3]), t = _mm512_unpackhi_epi32(z[i + 2], z[i + 3]);
+            z[i] = _mm512_unpacklo_epi64(p, r);
+            z[i + 1] = _mm512_unpackhi_epi64(p, r);
+            z[i + 2] = _mm512_unpacklo_epi64(q, t);
+            z[i + 3] = _mm512_unpackhi_epi64(q, t);
             CHAIN_STEP
         }
         for (int i = 0; i < 4; i++) {
-            const __m512i p = _mm512_shuffle_i32x4(x[i], x[4 + i], 0x88), q = _mm512_shuffle_i32x4(x[i], x[4 + i], 0xdd);
-            const __m512i r = _mm512_shuffle_i32x4(x[8 + i], x[12 + i], 0x88);
-            const __m512i t = _mm512_shuffle_i32x4(x[8 + i], x[12 + i], 0xdd);
+            const __m512i p = _mm512_shuffle_i32x4(z[i], z[4 + i], 0x88), q = _mm512_shuffle_i32x4(z[i], z[4 + i], 0xdd);
+            const __m512i r = _mm512_shuffle_i32x4(z[8 + i], z[12 + i], 0x88);
+            const __m512i t = _mm512_shuffle_i32x4(z[8 + i], z[12 + i], 0xdd);
             w[i] = _mm512_shuffle_i32x4(p, r, 0x88);
             w[4 + i] = _mm512_shuffle_i32x4(q, t, 0x88);
             w[8 + i] = _mm512_shuffle_i32x4(p, r, 0xdd);
@@ -94,22 +115,34 @@ WIDE void qm_lanes_blocks(qm_lanes state, const uint8_t *const lane[QM_LANES], s
             CHAIN_STEP
         }
         for (int half = 0; half < 8; half++) {
-            ROUND(a, b, c, d, e, f, g, h, 0) CHAIN_STEP
-            ROUND(h, a, b, c, d, e, f, g, 1) CHAIN_STEP
-            ROUND(g, h, a, b, c, d, e, f, 2) CHAIN_STEP
-            ROUND(f, g, h, a, b, c, d, e, 3) CHAIN_STEP
-            ROUND(e, f, g, h, a, b, c, d, 4) CHAIN_STEP
-            ROUND(d, e, f, g, h, a, b, c, 5) CHAIN_STEP
-            ROUND(c, d, e, f, g, h, a, b, 6) CHAIN_STEP
-            ROUND(b, c, d, e, f, g, h, a, 7) CHAIN_STEP
+            ROUND(s0, s1, s2, s3, s4, s5, s6, s7, 0)
+            ROUND(s7, s0, s1, s2, s3, s4, s5, s6, 1)
+            ROUND(s6, s7, s0, s1, s2, s3, s4, s5, 2)
+            ROUND(s5, s6, s7, s0, s1, s2, s3, s4, 3)
+            ROUND(s4, s5, s6, s7, s0, s1, s2, s3, 4)
+            ROUND(s3, s4, s5, s6, s7, s0, s1, s2, 5)
+            ROUND(s2, s3, s4, s5, s6, s7, s0, s1, 6)
+            ROUND(s1, s2, s3, s4, s5, s6, s7, s0, 7)
         }
-        v[0] = ADD(v[0], a); v[1] = ADD(v[1], b); v[2] = ADD(v[2], c); v[3] = ADD(v[3], d);
-        v[4] = ADD(v[4], e); v[5] = ADD(v[5], f); v[6] = ADD(v[6], g); v[7] = ADD(v[7], h);
+        v[0] = ADD(v[0], s0); v[1] = ADD(v[1], s1); v[2] = ADD(v[2], s2); v[3] = ADD(v[3], s3);
+        v[4] = ADD(v[4], s4); v[5] = ADD(v[5], s5); v[6] = ADD(v[6], s6); v[7] = ADD(v[7], s7);
     }
     for (int i = 0; i < 8; i++) _mm512_storeu_si512(state[i], v[i]);
-    for (; phase; phase = (phase + 4) & 15) qm_ni_next(&work, phase);
-    for (; chained; chained--, text += 64) work.now = qm_ni_block(work.now, text);
-    qm_ni_close(work.now, chain);
+    if (!chains) return;
+    for (; phase; phase = (phase + 4) & 15) {
+        qm_ni_next(&x, phase);
+        if (chains > 1) qm_ni_next(&y, phase);
+    }
+    qm_ni_close(x.now, first);
+    if (chains > 1) qm_ni_close(y.now, second);
+}
+
+WIDE void qm_lanes_blocks(qm_lanes state, const uint8_t *const lane[QM_LANES], size_t count, uint32_t *first,
+                          const uint8_t *a, uint32_t *second, const uint8_t *b, size_t chained)
+{
+    if (!chained) lanes(state, lane, count, 0, NULL, NULL, NULL, NULL, 0);
+    else if (!second) lanes(state, lane, count, 1, first, a, NULL, NULL, chained);
+    else lanes(state, lane, count, 2, first, a, second, b, chained);
 }
 
 #else
@@ -121,10 +154,10 @@ void qm_pair_blocks(uint32_t first[8], const uint8_t *a, uint32_t second[8], con
     (void)first; (void)a; (void)second; (void)b; (void)count;
 }
 
-void qm_lanes_blocks(qm_lanes state, const uint8_t *const lane[QM_LANES], size_t count, uint32_t chain[8],
-                     const uint8_t *text, size_t chained)
+void qm_lanes_blocks(qm_lanes state, const uint8_t *const lane[QM_LANES], size_t count, uint32_t *first,
+                     const uint8_t *a, uint32_t *second, const uint8_t *b, size_t chained)
 {
-    (void)state; (void)lane; (void)count; (void)chain; (void)text; (void)chained;
+    (void)state; (void)lane; (void)count; (void)first; (void)a; (void)second; (void)b; (void)chained;
 }
 
 #endif
