@@ -59,7 +59,7 @@ WIDE static QM_INLINE __m512i xor3(__m512i a, __m512i b, __m512i c) { return _mm
     if (half < 6) \
         w[i] = ADD(ADD(w[i], MIX(w[(i + 1) & 15], 7, 18, 3)), ADD(w[(i + 9) & 15], MIX(w[(i + 14) & 15], 17, 19, 10))); \
     CHAIN_STEP }
-#define STEPS 72 /* of the lanes per block: 8 to load it, 64 rounds */
+#define STEPS 70 /* of the lanes per block: 6 to load it, 64 rounds */
 #define CHAIN_STEP \
     if (chains && (due += share) >= STEPS) { \
         due -= STEPS; \
@@ -76,7 +76,58 @@ WIDE static QM_INLINE __m512i xor3(__m512i a, __m512i b, __m512i c) { return _mm
             phase = 4; \
         } }
 
-WIDE static QM_INLINE void lanes(qm_lanes state, const uint8_t *const lane[QM_LANES], size_t count, const int chains,
+/* Word i of z[j] trades places with word j of z[i], in each 128-bit part. */
+WIDE static QM_INLINE void transpose_words(__m512i z[4])
+{
+    const __m512i p = _mm512_unpacklo_epi32(z[0], z[1]), q = _mm512_unpackhi_epi32(z[0], z[1]);
+    const __m512i r = _mm512_unpacklo_epi32(z[2], z[3]), t = _mm512_unpackhi_epi32(z[2], z[3]);
+
+    z[0] = _mm512_unpacklo_epi64(p, r);
+    z[1] = _mm512_unpackhi_epi64(p, r);
+    z[2] = _mm512_unpacklo_epi64(q, t);
+    z[3] = _mm512_unpackhi_epi64(q, t);
+}
+
+WIDE static QM_INLINE __m512i two_states(const uint32_t *low, const uint32_t *high)
+{
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)low)),
+                              _mm256_loadu_si256((const __m256i *)high), 1);
+}
+
+/* v[i]: word i of all states. Single words stored and then loaded as vectors would cost hundreds of cycles. */
+WIDE static QM_INLINE void open_states(uint32_t *const state[QM_LANES], __m512i v[8])
+{
+    __m512i z[8];
+
+    for (int i = 0; i < 8; i++) z[i] = two_states(state[i / 4 * 8 + i % 4], state[i / 4 * 8 + i % 4 + 4]);
+    transpose_words(z);
+    transpose_words(z + 4);
+    for (int i = 0; i < 4; i++) {
+        v[i] = _mm512_shuffle_i32x4(z[i], z[4 + i], 0x88);
+        v[4 + i] = _mm512_shuffle_i32x4(z[i], z[4 + i], 0xdd);
+    }
+}
+
+WIDE static QM_INLINE void close_states(const __m512i v[8], uint32_t *const state[QM_LANES])
+{
+    __m512i z[8];
+
+    for (int i = 0; i < 4; i++) {
+        z[i] = _mm512_shuffle_i32x4(v[i], v[4 + i], 0x44);
+        z[4 + i] = _mm512_shuffle_i32x4(v[i], v[4 + i], 0xee);
+    }
+    transpose_words(z);
+    transpose_words(z + 4);
+    for (int i = 0; i < 8; i++) {
+        uint32_t *const a = state[i / 4 * 8 + i % 4], *const b = state[i / 4 * 8 + i % 4 + 4];
+        _mm_storeu_si128((__m128i *)a, _mm512_castsi512_si128(z[i]));
+        _mm_storeu_si128((__m128i *)b, _mm512_extracti32x4_epi32(z[i], 1));
+        _mm_storeu_si128((__m128i *)(a + 4), _mm512_extracti32x4_epi32(z[i], 2));
+        _mm_storeu_si128((__m128i *)(b + 4), _mm512_extracti32x4_epi32(z[i], 3));
+    }
+}
+
+WIDE static QM_INLINE void lanes(uint32_t *const state[QM_LANES], const uint8_t *const lane[QM_LANES], size_t count, const int chains,
                                  uint32_t *first, const uint8_t *a, uint32_t *second, const uint8_t *b, size_t chained)
 {
     qm_ni_work x, y;
@@ -87,7 +138,7 @@ WIDE static QM_INLINE void lanes(qm_lanes state, const uint8_t *const lane[QM_LA
 
     if (chains) x.now = x.before = qm_ni_open(first);
     if (chains > 1) y.now = y.before = qm_ni_open(second);
-    for (int i = 0; i < 8; i++) v[i] = _mm512_loadu_si512(state[i]);
+    open_states(state, v);
     for (size_t n = 0; n < count; n++) {
         /* quarters of chained blocks per block of the lanes */
         const unsigned share = chains ? (unsigned)((4 * chained + (count - n) - 1) / (count - n)) : 0;
@@ -96,12 +147,7 @@ WIDE static QM_INLINE void lanes(qm_lanes state, const uint8_t *const lane[QM_LA
         /* word j of the blocks of all lanes into w[j]: a 16 x 16 transposition */
         for (int i = 0; i < 16; i++) z[i] = _mm512_shuffle_epi8(_mm512_loadu_si512(lane[i] + 64 * n), swap);
         for (int i = 0; i < 16; i += 4) { /* z[i + c]: word 4q + c of lanes i .. i + 3 in 128-bit part q */
-            const __m512i p = _mm512_unpacklo_epi32(z[i], z[i + 1]), q = _mm512_unpackhi_epi32(z[i], z[i + 1]);
-            const __m512i r = _mm512_unpacklo_epi32(z[i + 2], z[i + 3]), t = _mm512_unpackhi_epi32(z[i + 2], z[i + 3]);
-            z[i] = _mm512_unpacklo_epi64(p, r);
-            z[i + 1] = _mm512_unpackhi_epi64(p, r);
-            z[i + 2] = _mm512_unpacklo_epi64(q, t);
-            z[i + 3] = _mm512_unpackhi_epi64(q, t);
+            transpose_words(z + i);
             CHAIN_STEP
         }
         for (int i = 0; i < 4; i++) {
@@ -112,7 +158,7 @@ WIDE static QM_INLINE void lanes(qm_lanes state, const uint8_t *const lane[QM_LA
             w[4 + i] = _mm512_shuffle_i32x4(q, t, 0x88);
             w[8 + i] = _mm512_shuffle_i32x4(p, r, 0xdd);
             w[12 + i] = _mm512_shuffle_i32x4(q, t, 0xdd);
-            CHAIN_STEP
+            if (i % 2) CHAIN_STEP
         }
         for (int half = 0; half < 8; half++) {
             ROUND(s0, s1, s2, s3, s4, s5, s6, s7, 0)
@@ -127,7 +173,7 @@ WIDE static QM_INLINE void lanes(qm_lanes state, const uint8_t *const lane[QM_LA
         v[0] = ADD(v[0], s0); v[1] = ADD(v[1], s1); v[2] = ADD(v[2], s2); v[3] = ADD(v[3], s3);
         v[4] = ADD(v[4], s4); v[5] = ADD(v[5], s5); v[6] = ADD(v[6], s6); v[7] = ADD(v[7], s7);
     }
-    for (int i = 0; i < 8; i++) _mm512_storeu_si512(state[i], v[i]);
+    close_states(v, state);
     if (!chains) return;
     for (; phase; phase = (phase + 4) & 15) {
         qm_ni_next(&x, phase);
@@ -137,7 +183,7 @@ WIDE static QM_INLINE void lanes(qm_lanes state, const uint8_t *const lane[QM_LA
     if (chains > 1) qm_ni_close(y.now, second);
 }
 
-WIDE void qm_lanes_blocks(qm_lanes state, const uint8_t *const lane[QM_LANES], size_t count, uint32_t *first,
+WIDE void qm_lanes_blocks(uint32_t *const state[QM_LANES], const uint8_t *const lane[QM_LANES], size_t count, uint32_t *first,
                           const uint8_t *a, uint32_t *second, const uint8_t *b, size_t chained)
 {
     if (!chained) lanes(state, lane, count, 0, NULL, NULL, NULL, NULL, 0);
@@ -154,7 +200,7 @@ void qm_pair_blocks(uint32_t first[8], const uint8_t *a, uint32_t second[8], con
     (void)first; (void)a; (void)second; (void)b; (void)count;
 }
 
-void qm_lanes_blocks(qm_lanes state, const uint8_t *const lane[QM_LANES], size_t count, uint32_t *first,
+void qm_lanes_blocks(uint32_t *const state[QM_LANES], const uint8_t *const lane[QM_LANES], size_t count, uint32_t *first,
                      const uint8_t *a, uint32_t *second, const uint8_t *b, size_t chained)
 {
     (void)state; (void)lane; (void)count; (void)first; (void)a; (void)second; (void)b; (void)chained;

@@ -90,51 +90,44 @@ static size_t share_of(qm_stream *s, size_t texts, size_t rest, size_t *step, qm
 /* `part` blocks for each lane, of the streams behind the texts. */
 static void in_lanes(qm_stream *s, size_t texts, size_t count, size_t part)
 {
-    qm_lanes state;
     qm_stream *now[QM_LANES], *const end = s + count, *next = s + texts;
     size_t piece[QM_LANES], start = 0; /* of `next`, on the line of all */
-    int fresh[QM_LANES];
+    uint32_t spare[8] = {0};
 
-    memset(state, 0, sizeof state);
     for (size_t i = 0; i < QM_LANES; i++) {
         for (; next < end && start + next->left <= i * part; next++) start += next->left;
         now[i] = next;
         piece[i] = next < end ? start + next->left - i * part : 0;
-        fresh[i] = 1;
     }
     for (size_t rest = part, step; rest; rest -= step) {
         const uint8_t *lane[QM_LANES];
+        uint32_t *state[QM_LANES];
         qm_stream *a, *b;
         size_t blocks;
 
         step = rest;
         for (size_t i = 0; i < QM_LANES; i++) {
-            if (now[i] < end && fresh[i])
-                for (size_t word = 0; word < 8; word++) state[word][i] = now[i]->state[word];
-            lane[i] = now[i] < end ? now[i]->at : now[0]->at; /* the first lane is never idle */
-            if (now[i] < end) step = least(step, piece[i]);
-            fresh[i] = 0;
+            const int idle = now[i] == end;
+            state[i] = idle ? spare : now[i]->state;
+            lane[i] = idle ? now[0]->at : now[i]->at; /* the first lane is never idle */
+            if (!idle) step = least(step, piece[i]);
         }
         blocks = share_of(s, texts, rest, &step, &a, &b);
         qm_lanes_blocks(state, lane, step, a ? a->state : NULL, a ? a->at : NULL, b ? b->state : NULL, b ? b->at : NULL,
                         blocks);
         if (a) advance(a, blocks);
         if (b) advance(b, blocks);
-        for (size_t i = 0; i < QM_LANES; i++) { /* all are put down before any is taken up */
+        for (size_t i = 0; i < QM_LANES; i++) {
             if (now[i] == end) continue;
             advance(now[i], step);
             piece[i] -= step;
-            if (piece[i] && rest > step) continue;
-            for (size_t word = 0; word < 8; word++) now[i]->state[word] = state[word][i];
         }
         for (size_t i = 0; i < QM_LANES; i++) {
             if (now[i] == end || piece[i] || rest == step) continue;
             do now[i]++; while (now[i] < end && !now[i]->left);
-            piece[i] = now[i] < end ? now[i]->left : 0;
-            fresh[i] = 1;
+            if (now[i] < end) piece[i] = now[i]->left;
         }
     }
-    qm_wipe(state, sizeof state);
 }
 
 void qm_many_blocks(qm_stream *streams, size_t texts, size_t count)
