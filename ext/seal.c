@@ -70,7 +70,8 @@ void qm_seal_text(const qm_shards *shards, size_t k, const uint8_t key[32], cons
 
 void qm_seal_key(const qm_shards *shards, size_t text, const uint8_t key[32], const uint8_t digest[32])
 {
-    for (size_t i = 0; i < 32; i++) shards->at[(text + i) / shards->size][(text + i) % shards->size] = key[i] ^ digest[i];
+    for (size_t i = 0, at = text; i < 32; i++, at++)
+        shards->at[at / shards->size][at % shards->size] = key[i] ^ digest[i];
 }
 
 /* ---- hashing */
@@ -185,7 +186,8 @@ int qm_unseal(const qm_shards *shards, const uint8_t digest[32], uint8_t *plain,
     uint8_t key[32], found[QM_CANARY];
     int good;
 
-    for (size_t i = 0; i < 32; i++) key[i] = digest[i] ^ shards->at[(text + i) / shards->size][(text + i) % shards->size];
+    for (size_t i = 0, at = text; i < 32; i++, at++)
+        key[i] = digest[i] ^ shards->at[at / shards->size][at % shards->size];
     qm_aes_expand(&schedule, key, 32);
     crypt_out(shards, &schedule, 0, plain, size);
     crypt_out(shards, &schedule, size, found, QM_CANARY);

@@ -57,7 +57,8 @@ WIDE static QM_INLINE __m512i xor3(__m512i a, __m512i b, __m512i c) { return _mm
     d = ADD(d, t); \
     h = ADD(t, m); \
     if (half < 6) \
-        w[i] = ADD(ADD(w[i], MIX(w[(i + 1) & 15], 7, 18, 3)), ADD(w[(i + 9) & 15], MIX(w[(i + 14) & 15], 17, 19, 10))); \
+        w[i] = ADD(ADD(w[i], MIX(w[(i + 1) & 15], 7, 18, 3)), \
+                   ADD(w[(i + 9) & 15], MIX(w[(i + 14) & 15], 17, 19, 10))); \
     CHAIN_STEP }
 #define STEPS 70 /* of the lanes per block: 6 to load it, 64 rounds */
 #define CHAIN_STEP \
@@ -127,8 +128,9 @@ WIDE static QM_INLINE void close_states(const __m512i v[8], uint32_t *const stat
     }
 }
 
-WIDE static QM_INLINE void lanes(uint32_t *const state[QM_LANES], const uint8_t *const lane[QM_LANES], size_t count, const int chains,
-                                 uint32_t *first, const uint8_t *a, uint32_t *second, const uint8_t *b, size_t chained)
+WIDE static QM_INLINE void lanes(uint32_t *const state[QM_LANES], const uint8_t *const lane[QM_LANES], size_t count,
+                                 const int chains, uint32_t *first, const uint8_t *a, uint32_t *second,
+                                 const uint8_t *b, size_t chained)
 {
     qm_ni_work x, y;
     int phase = 0; /* of the chained block under way: its next round of four, or 0 between blocks */
@@ -151,7 +153,8 @@ WIDE static QM_INLINE void lanes(uint32_t *const state[QM_LANES], const uint8_t 
             CHAIN_STEP
         }
         for (int i = 0; i < 4; i++) {
-            const __m512i p = _mm512_shuffle_i32x4(z[i], z[4 + i], 0x88), q = _mm512_shuffle_i32x4(z[i], z[4 + i], 0xdd);
+            const __m512i p = _mm512_shuffle_i32x4(z[i], z[4 + i], 0x88);
+            const __m512i q = _mm512_shuffle_i32x4(z[i], z[4 + i], 0xdd);
             const __m512i r = _mm512_shuffle_i32x4(z[8 + i], z[12 + i], 0x88);
             const __m512i t = _mm512_shuffle_i32x4(z[8 + i], z[12 + i], 0xdd);
             w[i] = _mm512_shuffle_i32x4(p, r, 0x88);
@@ -183,8 +186,8 @@ WIDE static QM_INLINE void lanes(uint32_t *const state[QM_LANES], const uint8_t 
     if (chains > 1) qm_ni_close(y.now, second);
 }
 
-WIDE void qm_lanes_blocks(uint32_t *const state[QM_LANES], const uint8_t *const lane[QM_LANES], size_t count, uint32_t *first,
-                          const uint8_t *a, uint32_t *second, const uint8_t *b, size_t chained)
+WIDE void qm_lanes_blocks(uint32_t *const state[QM_LANES], const uint8_t *const lane[QM_LANES], size_t count,
+                          uint32_t *first, const uint8_t *a, uint32_t *second, const uint8_t *b, size_t chained)
 {
     if (!chained) lanes(state, lane, count, 0, NULL, NULL, NULL, NULL, 0);
     else if (!second) lanes(state, lane, count, 1, first, a, NULL, NULL, chained);
@@ -200,8 +203,8 @@ void qm_pair_blocks(uint32_t first[8], const uint8_t *a, uint32_t second[8], con
     (void)first; (void)a; (void)second; (void)b; (void)count;
 }
 
-void qm_lanes_blocks(uint32_t *const state[QM_LANES], const uint8_t *const lane[QM_LANES], size_t count, uint32_t *first,
-                     const uint8_t *a, uint32_t *second, const uint8_t *b, size_t chained)
+void qm_lanes_blocks(uint32_t *const state[QM_LANES], const uint8_t *const lane[QM_LANES], size_t count,
+                     uint32_t *first, const uint8_t *a, uint32_t *second, const uint8_t *b, size_t chained)
 {
     (void)state; (void)lane; (void)count; (void)first; (void)a; (void)second; (void)b; (void)chained;
 }

@@ -1,9 +1,9 @@
 /* Which of many SHA-256 messages is hashed when, and HMAC of many.
  *
- * Rule: no lane and no chain idles while there is a message it could take. Cutting a message between two blocks is free,
- * so the lanes are filled by McNaughton's rule: lay all messages end to end and cut the line into sixteen equal parts;
- * one cut in two is begun in the one lane before the other lane comes to it, since none is longer than a part. Chains
- * take what has most left.
+ * Rule: no lane and no chain idles while there is a message it could take. To cut a message between two blocks costs
+ * next to nothing, so the lanes are filled by McNaughton's rule: lay all messages end to end and cut the line into
+ * sixteen equal parts; one cut in two is begun in the one lane before the other lane comes to it, since none is longer
+ * than a part. Chains take what has most left.
  */
 #include "sha256_many.h"
 #include "sha256.h"
@@ -69,7 +69,8 @@ static void in_pairs(qm_stream *s, size_t count)
     }
 }
 
-/* What of the texts goes with `*step` blocks of the lanes, of which `rest` are to come; fewer if a text is cut before. */
+/* Blocks of the texts that go with `*step` blocks of the lanes, of which `rest` are to come; both fewer if a text is
+ * interrupted before. */
 static size_t share_of(qm_stream *s, size_t texts, size_t rest, size_t *step, qm_stream **a, qm_stream **b)
 {
     size_t total = 0, pairs, run, blocks;

@@ -11,7 +11,7 @@ typedef struct qm_stream {
     const uint8_t *at;                 /* the next block */
     size_t run;                        /* how many blocks lie together from there */
     size_t left;                       /* how many there are to go in all */
-    void (*more)(struct qm_stream *);  /* called when run is 0 and left is not: sets at and run, or hashes some itself */
+    void (*more)(struct qm_stream *);  /* called when run is 0 and left is not: sets at and run, or hashes by itself */
     const void *from;                  /* these two are for `more` alone */
     size_t place;
 } qm_stream;

@@ -30,6 +30,7 @@ from qmail_core.model import Profile, Striping
 
 MAGIC = b"QMS1"
 HEADER_SIZE = 64
+HEADER_INDEX = 8  # where the header has the stripe's number, all in which the headers of an object differ
 SHARD_PLAIN = 65_536  # plaintext bytes per data shard of a full segment
 PAGE_SEGMENTS = 3  # whole records per page, so that header and records stay below the wire's page size
 CANARY = b"qmail-sealed-ok\n"
@@ -203,15 +204,17 @@ class Writer:
         kept, self._kept = self._kept, None
         out = kept or self._buffers(page)
         if page == 0:
+            header = layout.header(0, self.root)
             for stripe, buffer in enumerate(out):
-                buffer[:HEADER_SIZE] = layout.header(stripe, self.root)
+                buffer[:HEADER_SIZE] = header
+                buffer[HEADER_INDEX] = stripe
         for segment, start, end in self._records(page):
             if kept is None:
                 self._refill(segment, self._plain(segment, read), [buffer[start:end] for buffer in out])
             lower = merkle.levels(self._leaves[segment])
-            upper = merkle.path(self._top, segment)
+            upper, position = merkle.path(self._top, segment), start - layout.path_size
             for stripe, buffer in enumerate(out):
-                buffer[start - layout.path_size : start] = merkle.path(lower, stripe) + upper
+                buffer[position:start] = merkle.path(lower, stripe) + upper
         return out
 
     def _buffers(self, page: int) -> list[memoryview]:
@@ -339,11 +342,17 @@ class Reader:
         layout, k = self.layout, self.striping.k
         outcome: Outcome = {}
         views: dict[int, memoryview] = {}
+        size, header = layout.page_size(page), bytearray(layout.header(0, self.root) if page == 0 else b"")
         for stripe in sorted(found):
-            try:
-                views[stripe] = self._framed(stripe, page, found[stripe])
-            except ErasureError as error:
-                outcome[stripe] = error
+            view = memoryview(found[stripe])
+            if header:
+                header[HEADER_INDEX] = stripe
+            if len(view) != size:
+                outcome[stripe] = ErasureError(f"stripe {stripe} page {page} has {len(view)} bytes, not {size}")
+            elif view[: len(header)] != header:
+                outcome[stripe] = ErasureError(f"stripe {stripe} has a foreign header")
+            else:
+                views[stripe] = view
         shards: dict[int, Shards] = {stripe: Shards() for stripe in views}
         position, spans = HEADER_SIZE if page == 0 else 0, []
         for segment in layout.page_segments(page) if views else ():
@@ -366,15 +375,6 @@ class Reader:
             good.texts = texts
             outcome.setdefault(stripe, good)
         return outcome
-
-    def _framed(self, stripe: int, page: int, data: Buffer) -> memoryview:
-        """A page whose size and header are right; ErasureError otherwise."""
-        layout, view = self.layout, memoryview(data)
-        if len(view) != layout.page_size(page):
-            raise ErasureError(f"stripe {stripe} page {page} has {len(view)} bytes, not {layout.page_size(page)}")
-        if page == 0 and bytes(view[:HEADER_SIZE]) != layout.header(stripe, self.root):
-            raise ErasureError(f"stripe {stripe} has a foreign header")
-        return view
 
     def _digests(
         self, segments: Sequence[int], rows: Sequence[list[memoryview]], whole: bool
