@@ -169,13 +169,14 @@ class Writer:
 
     def scan_page(self, page: int, read: Read) -> None:
         """One page row's part of the first pass; `finish_scan` follows when all pages are done."""
+        out = self._buffers(page)  # in one piece: what is freed in pieces goes back to the system, to be mapped again
         if self.pages == 1:
-            self._kept = self._buffers(page)
+            self._kept = out
         crc, rows = 0, {}
         for segment, start, end in self._records(page):
             plain = self._plain(segment, read)
             crc = crc32(plain, crc)
-            row = [buffer[start:end] for buffer in self._kept or ()] or cut(end - start, self.striping.n)
+            row = [buffer[start:end] for buffer in out]
             if self.striping.profile == Profile.SEALED:
                 rows[segment] = row
                 self._seal(segment, plain, row)
