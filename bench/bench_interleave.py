@@ -2,6 +2,9 @@
 
 What is measured: 256 KiB of seeded data through the Python interface, one thread, including the new objects it returns.
 The peer is the same function of Python integers; it is measured for three of the thirty stripe counts, being slow.
+
+The goal is for processors with AVX-512 or a fast PEXT. What is left for others, old AMD with AVX2 among them, is the
+portable level: on a Zen 5 core 0.4 GB/s for 2 stripes, 1 GB/s from 9 on, 1.5 to 2 GB/s with 24 and more.
 """
 
 from __future__ import annotations

@@ -58,6 +58,18 @@ cdef extern from "sha256_lanes.h" nogil:
     enum:
         QM_MANY_NONE, QM_MANY_PAIRS, QM_MANY_LANES
 
+cdef extern from "sha256_many.h" nogil:
+    ctypedef struct qm_stream:
+        pass
+    ctypedef struct qm_hmac_job:
+        const uint8_t *key
+        const uint8_t *data
+        size_t size
+        uint8_t *mac
+    int qm_many_select(int limit)
+    bint qm_many_helps()
+    void qm_hmac_many(const qm_hmac_job *jobs, size_t count)
+
 cdef extern from "seal.h" nogil:
     enum:
         QM_SHARDS, QM_CANARY
@@ -65,12 +77,16 @@ cdef extern from "seal.h" nogil:
         uint8_t **at
         size_t count
         size_t size
-    int qm_seal_select(int limit)
+    ctypedef struct qm_segment:
+        qm_shards shards
+        size_t text, columns, blocks
+        uint32_t leaf[QM_SHARDS][8]
+        uint8_t digest[32]
     void qm_seal_text(const qm_shards *shards, size_t k, const uint8_t *key, const uint8_t *plain, size_t size,
                       const uint8_t *canary)
     void qm_seal_key(const qm_shards *shards, size_t text, const uint8_t *key, const uint8_t *digest)
-    size_t qm_seal_digest(const qm_shards *shards, size_t text, size_t columns, uint8_t *digest, uint32_t (*leaf)[8])
-    void qm_leaf_digests(const qm_shards *shards, size_t blocks, uint32_t (*leaf)[8], uint8_t (*digest)[32])
+    void qm_seal_digests(qm_segment *segments, size_t count, qm_stream *streams)
+    void qm_leaf_digests(qm_segment *segment, qm_stream *streams, uint8_t (*digest)[32])
     int qm_unseal(const qm_shards *shards, const uint8_t *digest, uint8_t *plain, size_t size, const uint8_t *canary)
     void qm_tree_node(const uint8_t *left, const uint8_t *right, uint8_t *out)
 
@@ -84,7 +100,7 @@ cdef extern from "interleave.h" nogil:
 _PATHS = {
     "aes": {"openssl": QM_AES_NONE, "aesni": QM_AES_NI, "vaes256": QM_AES_VAES256, "vaes512": QM_AES_VAES512},
     "sha": {"portable": 0, "shani": 1},
-    "leaves": {"single": QM_MANY_NONE, "pairs": QM_MANY_PAIRS, "lanes": QM_MANY_LANES},
+    "many": {"single": QM_MANY_NONE, "pairs": QM_MANY_PAIRS, "lanes": QM_MANY_LANES},
     "bits": {"portable": QM_BITS_PORTABLE, "bmi2": QM_BITS_BMI2, "avx512": QM_BITS_AVX512},
     "crc": {"portable": QM_CRC_PORTABLE, "pclmul": QM_CRC_CLMUL, "vpclmul": QM_CRC_VCLMUL},
 }
@@ -102,8 +118,8 @@ cdef bint aes_native = False
 def _select(kernel, path):
     """Choose the implementation of one kernel, for tests and benchmarks; no other thread may be in this module.
 
-    kernel   "aes", "sha", "leaves", "bits" or "crc"
-    path     aes: openssl, aesni, vaes256, vaes512; sha: portable, shani; leaves: single, pairs, lanes;
+    kernel   "aes", "sha", "many", "bits" or "crc"
+    path     aes: openssl, aesni, vaes256, vaes512; sha: portable, shani; many: single, pairs, lanes;
              bits: portable, bmi2, avx512; crc: portable, pclmul, vpclmul
     returns  True if that is now in use, False if the processor lacks it (then the next best one is)
     raises   KeyError for other words
@@ -116,8 +132,8 @@ def _select(kernel, path):
         aes_native = got != QM_AES_NONE
     elif kernel == "sha":
         got = qm_sha256_select(want)
-    elif kernel == "leaves":
-        got = qm_seal_select(want)
+    elif kernel == "many":
+        got = qm_many_select(want)
     elif kernel == "crc":
         got = qm_crc32_select(want)
     else:
@@ -127,7 +143,7 @@ def _select(kernel, path):
 
 _select("aes", "openssl" if os.environ.get("QMAIL_AES") == "openssl" else "vaes512")
 _select("sha", "shani")
-_select("leaves", "lanes")
+_select("many", "lanes")
 _select("bits", "avx512")
 _select("crc", "vpclmul")
 has_aes = bool(aes_native)     # what was chosen at import; False means OpenSSL does the ciphers
@@ -140,10 +156,10 @@ cdef struct Held:
     Py_ssize_t room, count
 
 
-cdef int hold(Held *held, object source, const uint8_t **data, Py_ssize_t *size) except -1:
+cdef int hold(Held *held, object source, const uint8_t **data, Py_ssize_t *size, bint writable=False) except -1:
     """Find the memory of `source`. Bytes cost nothing: the caller's tuple keeps them; others get a view."""
     cdef Py_buffer *view
-    if PyBytes_CheckExact(source):
+    if not writable and PyBytes_CheckExact(source):
         data[0] = <const uint8_t *>PyBytes_AS_STRING(source)
         size[0] = PyBytes_GET_SIZE(source)
         return 0
@@ -152,7 +168,7 @@ cdef int hold(Held *held, object source, const uint8_t **data, Py_ssize_t *size)
         if held.views == NULL:
             raise MemoryError
     view = held.views + held.count
-    PyObject_GetBuffer(source, view, PyBUF_SIMPLE)
+    PyObject_GetBuffer(source, view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
     held.count += 1
     data[0] = <const uint8_t *>view.buf
     size[0] = view.len
@@ -457,7 +473,7 @@ cdef inline void copy_part(uint8_t *to, size_t start, size_t end, const uint8_t 
         memcpy(to + (a - start), part + (a - at), b - a)
 
 
-cdef void write_frame(const Layout *what, const Frame *f, bint encrypt) noexcept nogil:
+cdef void write_frame(const Layout *what, const Frame *f, bint encrypt, bint authenticate) noexcept nogil:
     """Header, then the body in one pass: each chunk is gathered, encrypted in place and hashed while it is hot."""
     cdef uint8_t challenge[16]
     cdef uint8_t counter[16]
@@ -466,7 +482,6 @@ cdef void write_frame(const Layout *what, const Frame *f, bint encrypt) noexcept
     cdef uint8_t *body = f.out + what.header
     cdef size_t at = 0, end
     cdef bint cipher = encrypt and what.enc != 0
-    cdef bint authenticate = encrypt and what.enc == 4
     write_header(what, f)
     memcpy(challenge, f.entropy + what.nonce, 12)
     qm_put_be32(challenge + 12, qm_crc32(0, challenge, 12))
@@ -492,6 +507,19 @@ cdef void write_frame(const Layout *what, const Frame *f, bint encrypt) noexcept
         qm_wipe(&schedule, sizeof(schedule))
     body[f.body - 2] = TRAILER
     body[f.body - 1] = TRAILER
+
+
+cdef void write_frames(const Layout *what, const Frame *frames, Py_ssize_t n, qm_hmac_job *jobs) noexcept nogil:
+    """All frames; `jobs` is room for authenticating them together, or NULL to do it one after the other."""
+    cdef const Frame *f
+    cdef Py_ssize_t i
+    for i in range(n):
+        f = frames + i
+        write_frame(what, f, True, what.enc == 4 and jobs == NULL)
+        if jobs != NULL:
+            jobs[i] = qm_hmac_job(f.key, f.out + what.header, f.plain, f.out + what.header + f.plain)
+    if jobs != NULL:
+        qm_hmac_many(jobs, n)
 
 
 cdef object seal_by_openssl(const Layout *what, const Frame *f, bytearray frame):
@@ -548,6 +576,7 @@ def pack_many(int group, int command, int enc, raidas, keys, selectors, heads, t
     cdef const uint8_t *random
     cdef Frame *frames
     cdef Frame *f
+    cdef qm_hmac_job *jobs = NULL
     cdef int raida
     cdef list out = []
     plan(&what, group, command, enc, page)
@@ -555,9 +584,11 @@ def pack_many(int group, int command, int enc, raidas, keys, selectors, heads, t
         raise ValueError("raidas, keys, selectors, heads and tails must have one entry per frame, "
                          f"got {n}, {len(k)}, {len(s)}, {len(h)} and {len(t)}")
     frames = <Frame *>PyMem_Malloc((n + 1) * sizeof(Frame))
-    if frames == NULL:
-        raise MemoryError
+    if enc == 4 and n > 1 and qm_many_helps():
+        jobs = <qm_hmac_job *>PyMem_Malloc(n * sizeof(qm_hmac_job)) # if there is no room: one after the other
     try:
+        if frames == NULL:
+            raise MemoryError
         hold(&held, entropy, &random, &size)
         if size != n * (what.nonce + 12):
             raise ValueError(f"entropy must be {what.nonce + 12} bytes per frame, {n * (what.nonce + 12)} in all, "
@@ -593,19 +624,18 @@ def pack_many(int group, int command, int enc, raidas, keys, selectors, heads, t
             out.append(frame)
         if not aes_native:
             for i in range(n):
-                write_frame(&what, frames + i, False)
+                write_frame(&what, frames + i, False, False)
                 if enc != 0:
                     seal_by_openssl(&what, frames + i, out[i])
         elif total > PACK_INLINE_MAX:
             with nogil:
-                for i in range(n):
-                    write_frame(&what, frames + i, True)
+                write_frames(&what, frames, n, jobs)
         else:
-            for i in range(n):
-                write_frame(&what, frames + i, True)
+            write_frames(&what, frames, n, jobs)
     finally:
         let_go(&held)
         PyMem_Free(frames)
+        PyMem_Free(jobs)
     return out
 
 
@@ -750,29 +780,12 @@ cdef int take_shards(Held *held, tuple sources, qm_shards *out, bint writable) e
         raise ValueError(f"there must be 1..{QM_SHARDS} shards, got {count}")
     out.count = count
     for i in range(count):
-        if writable:
-            hold_writable(held, sources[i], &p, &size)
-        else:
-            hold(held, sources[i], &p, &size)
+        hold(held, sources[i], &p, &size, writable)
         out.at[i] = <uint8_t *>p
         if i == 0:
             out.size = size
         elif <size_t>size != out.size:
             raise ValueError(f"shard {i} has {size} bytes, the first has {out.size}")
-    return 0
-
-
-cdef int hold_writable(Held *held, object target, const uint8_t **data, Py_ssize_t *size) except -1:
-    cdef Py_buffer *view
-    if held.views == NULL:
-        held.views = <Py_buffer *>PyMem_Malloc(held.room * sizeof(Py_buffer))
-        if held.views == NULL:
-            raise MemoryError
-    view = held.views + held.count
-    PyObject_GetBuffer(target, view, PyBUF_WRITABLE)
-    held.count += 1
-    data[0] = <const uint8_t *>view.buf
-    size[0] = view.len
     return 0
 
 
@@ -867,41 +880,56 @@ def seal_key(shards, Py_ssize_t text, key, digest):
         let_go(&held)
 
 
-def text_digest(shards, Py_ssize_t k, Py_ssize_t text, Py_ssize_t columns):
-    """Hash the text of a segment and, in the gaps of that, as much of all leaves as is final already.
+def text_digests(rows, Py_ssize_t k, texts, columns):
+    """Hash the texts of segments and, in the gaps of that, as much of all leaves as is final already.
 
-    shards   at least k buffers of one size, data first
+    rows     per segment at least k buffers of one size, data first
     k        how many of them hold the text
-    text     bytes of the text, which starts shard 0 and runs on through the others
-    columns  how many bytes at the start of each shard may be hashed into its leaf; 0 for none
-    returns  (SHA-256 of the text, state of the leaves for `leaf_digests`)
+    texts    per segment the bytes of its text, which starts shard 0 and runs on through the others
+    columns  per segment how many bytes at the start of each shard may be hashed into its leaf; 0 for none
+    returns  per segment (SHA-256 of the text, state of the leaves for `leaf_digests`)
     raises   ValueError for wrong sizes
-    cost     one pass at about the speed of SHA-256 alone; releases the GIL
+    cost     one pass; two texts take little longer than one: a text is a chain that two can share the processor with;
+             releases the GIL
     source   docs/erasure.md, Sealing and Integrity
     """
-    cdef tuple sources = tuple(shards)
-    cdef Held held = Held(NULL, len(sources), 0)
-    cdef qm_shards s
-    cdef uint32_t leaf[QM_SHARDS][8]
-    cdef uint8_t digest[32]
-    cdef size_t blocks
+    cdef list sources = [tuple(row) for row in rows]
+    cdef Py_ssize_t n = len(sources), i, total = sum(map(len, sources)), text, column
+    cdef Held held = Held(NULL, total, 0)
+    cdef qm_segment *segments = <qm_segment *>PyMem_Malloc((n + 1) * sizeof(qm_segment))
+    cdef qm_stream *streams = <qm_stream *>PyMem_Malloc((n + total + 1) * sizeof(qm_stream))
+    cdef qm_segment *s
     try:
-        take_shards(&held, sources, &s, False)
-        check_text(&s, k, text, 0)
-        if columns < 0 or <size_t>columns > s.size:
-            raise ValueError(f"columns must be 0..{s.size}, got {columns}")
+        if segments == NULL or streams == NULL:
+            raise MemoryError
+        i = 0
+        for row, text, column in zip(sources, texts, columns, strict=True):
+            s = segments + i
+            take_shards(&held, row, &s.shards, False)
+            check_text(&s.shards, k, text, 0)
+            if column < 0 or <size_t>column > s.shards.size:
+                raise ValueError(f"columns must be 0..{s.shards.size}, got {column}")
+            s.text, s.columns = text, column
+            i += 1
         with nogil:
-            blocks = qm_seal_digest(&s, text, columns, digest, leaf)
-        return digest[:32], (blocks, PyBytes_FromStringAndSize(<char *>leaf, 32 * s.count) if blocks else b"")
+            qm_seal_digests(segments, n, streams)
+        out = []
+        for i in range(n):
+            s = segments + i
+            state = PyBytes_FromStringAndSize(<char *>s.leaf, 32 * s.shards.count) if s.blocks else b""
+            out.append((s.digest[:32], (s.blocks, state)))
+        return out
     finally:
         let_go(&held)
+        PyMem_Free(segments)
+        PyMem_Free(streams)
 
 
 def leaf_digests(shards, state=(0, b"")):
     """SHA-256(0x00 || shard) of every shard.
 
     shards   1..255 buffers of one size
-    state    from `text_digest` of the same shards
+    state    from `text_digests` of the same shards
     returns  32 bytes for each
     raises   ValueError for a wrong count, different sizes, or the state of something else
     cost     one pass, sixteen shards at a time where the processor can; releases the GIL
@@ -909,22 +937,23 @@ def leaf_digests(shards, state=(0, b"")):
     """
     cdef tuple sources = tuple(shards)
     cdef Held held = Held(NULL, len(sources) + 1, 0)
-    cdef qm_shards s
-    cdef uint32_t leaf[QM_SHARDS][8]
+    cdef qm_segment s
+    cdef qm_stream streams[QM_SHARDS]
     cdef uint8_t digest[QM_SHARDS][32]
     cdef const uint8_t *before
     cdef Py_ssize_t blocks = state[0]
     cdef Py_ssize_t i
     try:
-        take_shards(&held, sources, &s, False)
-        if blocks < 0 or <size_t>blocks > (s.size + 1) // 64:
-            raise ValueError(f"the state is {blocks} blocks into shards of {s.size} bytes")
+        take_shards(&held, sources, &s.shards, False)
+        if blocks < 0 or <size_t>blocks > (s.shards.size + 1) // 64:
+            raise ValueError(f"the state is {blocks} blocks into shards of {s.shards.size} bytes")
+        s.blocks = blocks
         if blocks:
-            take(&held, state[1], 32 * s.count, "the state of the leaves", &before)
-            memcpy(leaf, before, 32 * s.count)
+            take(&held, state[1], 32 * s.shards.count, "the state of the leaves", &before)
+            memcpy(s.leaf, before, 32 * s.shards.count)
         with nogil:
-            qm_leaf_digests(&s, blocks, leaf, digest)
-        return [digest[i][:32] for i in range(<Py_ssize_t>s.count)]
+            qm_leaf_digests(&s, streams, digest)
+        return [digest[i][:32] for i in range(<Py_ssize_t>s.shards.count)]
     finally:
         let_go(&held)
 
@@ -934,11 +963,11 @@ def unseal(rows, sizes, digests, canary):
 
     rows     per segment its k data shards
     sizes    per segment its plaintext bytes
-    digests  per segment the SHA-256 of its text, or None to have it computed
+    digests  per segment the SHA-256 of its text
     canary   16 bytes
     returns  the plaintext of all segments, one after the other
     raises   ValueError for wrong sizes, or if a canary is not there: some byte of that segment was wrong
-    cost     one pass if the digests are known, two otherwise; releases the GIL
+    cost     one pass; releases the GIL
     source   docs/erasure.md, Sealing
     """
     cdef tuple row
@@ -946,7 +975,6 @@ def unseal(rows, sizes, digests, canary):
     cdef qm_shards s
     cdef const uint8_t *mark
     cdef const uint8_t *d
-    cdef uint8_t computed[32]
     cdef uint8_t *out
     cdef Py_ssize_t size
     cdef int bad = 0
@@ -961,12 +989,7 @@ def unseal(rows, sizes, digests, canary):
             check_text(&s, s.count, size, QM_CANARY + 32)
             if size < 0 or out + size > <uint8_t *>PyBytes_AS_STRING(plain) + PyBytes_GET_SIZE(plain):
                 raise ValueError(f"a segment of {size} bytes has no place")
-            if digest is not None:
-                take(&held, digest, 32, "digest", &d)
-            else:
-                d = computed
-                with nogil:
-                    qm_seal_digest(&s, size + QM_CANARY, 0, computed, NULL)
+            take(&held, digest, 32, "digest", &d)
             if aes_native:
                 with nogil:
                     bad = qm_unseal(&s, d, out, size, mark)

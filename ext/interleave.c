@@ -35,6 +35,23 @@ FORCE_INLINE void transpose_bits(uint64_t x[8])
     }
 }
 
+/* Byte j of word i trades places with byte i of word j. */
+#ifdef QM_X86
+FORCE_INLINE void transpose_bytes(uint64_t x[8])
+{
+    __m128i v[8];
+    for (int i = 0; i < 4; i++)
+        v[i] = _mm_unpacklo_epi8(_mm_cvtsi64_si128((long long)x[2 * i]), _mm_cvtsi64_si128((long long)x[2 * i + 1]));
+    for (int i = 0; i < 4; i += 2) {
+        v[4 + i] = _mm_unpacklo_epi16(v[i], v[i + 1]);
+        v[5 + i] = _mm_unpackhi_epi16(v[i], v[i + 1]);
+    }
+    for (int i = 0; i < 2; i++) {
+        _mm_storeu_si128((__m128i *)(x + 4 * i), _mm_unpacklo_epi32(v[4 + i], v[6 + i]));
+        _mm_storeu_si128((__m128i *)(x + 4 * i + 2), _mm_unpackhi_epi32(v[4 + i], v[6 + i]));
+    }
+}
+#else
 FORCE_INLINE void swap_bytes(uint64_t *a, uint64_t *b, int shift, uint64_t mask)
 {
     const uint64_t t = (*a >> shift ^ *b) & mask;
@@ -42,7 +59,6 @@ FORCE_INLINE void swap_bytes(uint64_t *a, uint64_t *b, int shift, uint64_t mask)
     *a ^= t << shift;
 }
 
-/* Byte j of word i trades places with byte i of word j. */
 FORCE_INLINE void transpose_bytes(uint64_t x[8])
 {
     for (int i = 0; i < 4; i++) swap_bytes(x + i, x + i + 4, 32, 0x00000000ffffffffULL);
@@ -50,11 +66,16 @@ FORCE_INLINE void transpose_bytes(uint64_t x[8])
         for (int j = i; j < i + 2; j++) swap_bytes(x + j, x + j + 2, 16, 0x0000ffff0000ffffULL);
     for (int i = 0; i < 8; i += 2) swap_bytes(x + i, x + i + 1, 8, 0x00ff00ff00ff00ffULL);
 }
+#endif
 
 /* Cut the d bytes of group g into rows; bits at and above column d are left over from the next row and never used. */
 FORCE_INLINE void cut_portable(const uint8_t *src, unsigned d, words x, int g)
 {
     uint64_t a = 0, b = 0, c = 0, e = 0;
+    if (d == 8) {
+        x[0][g] = qm_get_le64(src);
+        return;
+    }
     for (unsigned r = 0; r < 8; r++) {
         const uint64_t row = qm_get_le64(src + (r * d >> 3)) >> (r * d & 7);
         a |= (row & 255) << 8 * r;
@@ -75,6 +96,10 @@ FORCE_INLINE void glue_portable(const words x, int g, unsigned d, uint8_t *dst)
 {
     uint64_t acc = 0;
     unsigned have = 0;
+    if (d == 8) {
+        qm_put_le64(dst, x[0][g]);
+        return;
+    }
     for (unsigned r = 0; r < 8; r++) {
         uint64_t row = x[0][g] >> 8 * r & 255;
         if (d > 8) row |= (x[1][g] >> 8 * r & 255) << 8;
@@ -108,9 +133,8 @@ FORCE_INLINE void split8(const uint8_t *block, unsigned d, uint8_t *const *strip
 FORCE_INLINE void join8(const uint8_t *const *stripes, size_t at, unsigned d, uint8_t *block, glue_fn *glue)
 {
     words x;
-    memset(x, 0, sizeof x[0] * ((d + 7) / 8));
     for (unsigned q = 0; 8 * q < d; q++) {
-        for (unsigned c = 8 * q; c < 8 * q + 8 && c < d; c++) x[q][c % 8] = qm_get_le64(stripes[c] + at);
+        for (unsigned c = 8 * q; c < 8 * q + 8; c++) x[q][c % 8] = c < d ? qm_get_le64(stripes[c] + at) : 0;
         transpose_bytes(x[q]);
         transpose_bits(x[q]);
     }
@@ -130,11 +154,12 @@ static void join_portable(const uint8_t *const *stripes, size_t at, unsigned d, 
 #ifdef QM_X86
 
 #define BMI2 QM_TARGET("avx2,bmi,bmi2")
+#define LANES8 0x0101010101010101ULL
 #define LANES16 0x0001000100010001ULL
 
-/* d <= 8: the bits of one stripe in each of d words of the block are few masks, all d of them used in turn: a step is
+/* d <= 5: the bits of one stripe in each of d words of the block are few masks, all d of them used in turn: a step is
  * d * d extractions, and needs no transposition. Bit 64 i + b of the step is of stripe c if b % d == (c - 64 i) % d. */
-#define FEW 8
+#define FEW 5
 
 static struct { uint64_t mask[FEW]; unsigned count[FEW], step; } few[FEW + 1]; /* by d; step is -64 % d */
 
@@ -181,45 +206,88 @@ BMI2 FORCE_INLINE void join_few(const uint8_t *const *stripes, size_t at, unsign
     for (unsigned i = 0; i < d; i++) qm_put_le64(block + 8 * i, out[i]);
 }
 
+/* Up to 8: eight rows of d bits are one word with gaps. */
+BMI2 FORCE_INLINE void cut_narrow(const uint8_t *src, unsigned d, words x, int g)
+{
+    x[0][g] = _pdep_u64(qm_get_le64(src), LANES8 * ((1u << d) - 1));
+}
+
+BMI2 FORCE_INLINE void glue_narrow(const words x, int g, unsigned d, uint8_t *dst)
+{
+    qm_put_le64(dst, _pext_u64(x[0][g], LANES8 * ((1u << d) - 1)));
+}
+
 /* 9 <= d <= 16: two halves of four 16-bit rows; the second starts in the middle of a byte when d is odd. */
 BMI2 FORCE_INLINE void cut_middle(const uint8_t *src, unsigned d, words x, int g)
 {
-    const uint64_t low = LANES16 * 0xff, rows = LANES16 * ((1u << d) - 1);
+    const uint64_t rows = LANES16 * ((1u << d) - 1);
     const uint64_t a = _pdep_u64(qm_get_le64(src), rows);
     const uint64_t b = _pdep_u64(qm_get_le64(src + (d >> 1)) >> (d & 1) * 4, rows);
-    x[0][g] = _pext_u64(a, low) | _pext_u64(b, low) << 32;
-    x[1][g] = _pext_u64(a, ~low) | _pext_u64(b, ~low) << 32;
+    const __m128i v = _mm_set_epi64x((long long)b, (long long)a);
+    const __m128i bytes = _mm_packus_epi16(_mm_and_si128(v, _mm_set1_epi16(255)), _mm_srli_epi16(v, 8));
+    x[0][g] = (uint64_t)_mm_cvtsi128_si64(bytes);
+    x[1][g] = (uint64_t)_mm_extract_epi64(bytes, 1);
 }
 
 BMI2 FORCE_INLINE void glue_middle(const words x, int g, unsigned d, uint8_t *dst)
 {
-    const uint64_t low = LANES16 * 0xff, rows = LANES16 * ((1u << d) - 1);
-    const uint64_t a = _pext_u64(_pdep_u64(x[0][g], low) | _pdep_u64(x[1][g], ~low), rows);
-    const uint64_t b = _pext_u64(_pdep_u64(x[0][g] >> 32, low) | _pdep_u64(x[1][g] >> 32, ~low), rows);
+    const uint64_t rows = LANES16 * ((1u << d) - 1);
+    const __m128i v = _mm_unpacklo_epi8(_mm_cvtsi64_si128((long long)x[0][g]), _mm_cvtsi64_si128((long long)x[1][g]));
+    const uint64_t a = _pext_u64((uint64_t)_mm_cvtsi128_si64(v), rows);
+    const uint64_t b = _pext_u64((uint64_t)_mm_extract_epi64(v, 1), rows);
     qm_put_le64(dst, a);
     qm_put_le64(dst + (d >> 1), d & 1 ? b << 4 | a >> (4 * d - 4) : b);
 }
 
-/* The loops above are short; with d a constant they unroll. */
-#define EACH_FEW(call) \
-    switch (d) { \
-    case 2: call(2); return; case 3: call(3); return; case 4: call(4); return; case 5: call(5); return; \
-    case 6: call(6); return; case 7: call(7); return; case 8: call(8); return; }
-#define SPLIT_FEW(n) split_few(block, n, stripes, at)
-#define JOIN_FEW(n) join_few(stripes, at, n, block)
+/* 17 <= d: rows of 32 bits, then pairs of rows of 2 * d bits, then halves of 4 * d bits; the second half starts in the
+ * middle of a byte when d is odd. */
+BMI2 FORCE_INLINE void glue_wide(const words x, int g, unsigned d, uint8_t *dst)
+{
+    const __m128i ab = _mm_unpacklo_epi8(_mm_cvtsi64_si128((long long)x[0][g]), _mm_cvtsi64_si128((long long)x[1][g]));
+    const __m128i ce = _mm_unpacklo_epi8(_mm_cvtsi64_si128((long long)x[2][g]),
+                                         _mm_cvtsi64_si128(d > 24 ? (long long)x[3][g] : 0));
+    const __m256i rows = _mm256_set_m128i(_mm_unpackhi_epi16(ab, ce), _mm_unpacklo_epi16(ab, ce));
+    const __m256i pairs = _mm256_or_si256(_mm256_and_si256(rows, _mm256_set1_epi64x(0xffffffff)),
+                                          _mm256_sll_epi64(_mm256_srli_epi64(rows, 32), _mm_cvtsi32_si128((int)d)));
+    uint64_t p[4], half, rest;
 
+    _mm256_storeu_si256((__m256i *)p, pairs);
+    qm_put_le64(dst, p[0] | p[1] << 2 * d);
+    rest = p[1] >> (64 - 2 * d);
+    qm_put_le64(dst + 8, rest);
+    half = p[2] | p[3] << 2 * d;
+    dst += d >> 1;
+    if (d & 1) {
+        qm_put_le64(dst, half << 4 | rest >> (4 * d - 68));
+        qm_put_le64(dst + 8, p[3] >> (64 - 2 * d) << 4 | half >> 60);
+    } else {
+        qm_put_le64(dst, half);
+        qm_put_le64(dst + 8, p[3] >> (64 - 2 * d));
+    }
+}
+
+/* The loops of split_few and join_few are short; with d a constant they unroll. The way back is worth it for 2 and 3
+ * only: with more stripes d * d deposits take longer than the transposition. */
 BMI2 static void split_bmi2(const uint8_t *block, unsigned d, uint8_t *const *stripes, size_t at)
 {
-    EACH_FEW(SPLIT_FEW)
-    if (d <= 16) split8(block, d, stripes, at, cut_middle);
+    switch (d) {
+    case 2: split_few(block, 2, stripes, at); return;
+    case 3: split_few(block, 3, stripes, at); return;
+    case 4: split_few(block, 4, stripes, at); return;
+    case 5: split_few(block, 5, stripes, at); return;
+    }
+    if (d <= 8) split8(block, d, stripes, at, cut_narrow);
+    else if (d <= 16) split8(block, d, stripes, at, cut_middle);
     else split8(block, d, stripes, at, cut_portable);
 }
 
 BMI2 static void join_bmi2(const uint8_t *const *stripes, size_t at, unsigned d, uint8_t *block)
 {
-    EACH_FEW(JOIN_FEW)
-    if (d <= 16) join8(stripes, at, d, block, glue_middle);
-    else join8(stripes, at, d, block, glue_portable);
+    if (d == 2) join_few(stripes, at, 2, block);
+    else if (d == 3) join_few(stripes, at, 3, block);
+    else if (d <= 8) join8(stripes, at, d, block, glue_narrow);
+    else if (d <= 16) join8(stripes, at, d, block, glue_middle);
+    else join8(stripes, at, d, block, glue_wide);
 }
 
 #else

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "sha256_many.h"
+
 #define QM_SHARDS 255
 #define QM_CANARY 16
 
@@ -17,9 +19,15 @@ typedef struct {
     size_t count, size; /* all shards have `size` bytes */
 } qm_shards;
 
-/* How leaves are hashed: QM_MANY_NONE, one after the other, or the better of what the processor has that is not above
- * `limit` (sha256_lanes.h); returns it. */
-int qm_seal_select(int limit);
+/* What there is to hash of one segment. */
+typedef struct {
+    qm_shards shards;
+    size_t text;                    /* bytes; a text starts shard 0 */
+    size_t columns;                 /* bytes at the start of each shard that may be hashed into its leaf */
+    size_t blocks;                  /* of each leaf (0x00 || shard) that are hashed: all that are whole in `columns` */
+    uint32_t leaf[QM_SHARDS][8], text_state[8];
+    uint8_t digest[32];             /* SHA-256 of the text */
+} qm_segment;
 
 /* Encrypt plain || canary into the first k shards and zero the rest of them. */
 void qm_seal_text(const qm_shards *shards, size_t k, const uint8_t key[32], const uint8_t *plain, size_t size,
@@ -28,12 +36,12 @@ void qm_seal_text(const qm_shards *shards, size_t k, const uint8_t key[32], cons
 /* Write key XOR digest behind a text of `text` bytes. */
 void qm_seal_key(const qm_shards *shards, size_t text, const uint8_t key[32], const uint8_t digest[32]);
 
-/* SHA-256 of the first `text` bytes. On the way, hash whole blocks of every leaf (0x00 || shard) that lie in the first
- * `columns` of the shards, into 8 words per shard; returns how many blocks of each, 0 if there was no gain in it. */
-size_t qm_seal_digest(const qm_shards *shards, size_t text, size_t columns, uint8_t digest[32], uint32_t (*leaf)[8]);
+/* Digests of the texts of all segments, and on the way what `columns` allow of their leaves. There must be room for a
+ * stream for each segment and each shard. */
+void qm_seal_digests(qm_segment *segments, size_t count, qm_stream *streams);
 
-/* Complete the leaf digests from `blocks` blocks on; `leaf` holds the states so far and is not read if blocks is 0. */
-void qm_leaf_digests(const qm_shards *shards, size_t blocks, uint32_t (*leaf)[8], uint8_t (*digest)[32]);
+/* Complete the leaf digests from `blocks` and `leaf` on; there must be room for a stream for each shard. */
+void qm_leaf_digests(qm_segment *segment, qm_stream *streams, uint8_t (*digest)[32]);
 
 /* Undo qm_seal_text into `plain`, the key being what stands behind the text XOR the text's digest. Returns 0, or -1 if
  * the canary is not there; `plain` is then cleared. */

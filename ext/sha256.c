@@ -84,17 +84,22 @@ int qm_sha256_select(int limit)
     return use_ni;
 }
 
-static void blocks(uint32_t state[8], const uint8_t *data, size_t count)
+void qm_sha256_blocks(uint32_t state[8], const uint8_t *data, size_t count)
 {
     if (use_ni) blocks_ni(state, data, count);
     else blocks_portable(state, data, count);
 }
 
-void qm_sha256_init(qm_sha256 *h)
+void qm_sha256_start(uint32_t state[8])
 {
     static const uint32_t start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                                       0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-    memcpy(h->state, start, sizeof start);
+    memcpy(state, start, sizeof start);
+}
+
+void qm_sha256_init(qm_sha256 *h)
+{
+    qm_sha256_start(h->state);
     h->length = 0;
 }
 
@@ -108,12 +113,12 @@ void qm_sha256_update(qm_sha256 *h, const uint8_t *data, size_t len)
         size_t take = 64 - have < len ? 64 - have : len;
         memcpy(h->block + have, data, take);
         if (have + take < 64) return;
-        blocks(h->state, h->block, 1);
+        qm_sha256_blocks(h->state, h->block, 1);
         data += take;
         len -= take;
     }
     if (len >= 64) {
-        blocks(h->state, data, len / 64);
+        qm_sha256_blocks(h->state, data, len / 64);
         data += len / 64 * 64;
         len %= 64;
     }
@@ -128,12 +133,12 @@ void qm_sha256_final(qm_sha256 *h, uint8_t digest[32])
     h->block[have++] = 0x80;
     if (have > 56) {
         memset(h->block + have, 0, 64 - have);
-        blocks(h->state, h->block, 1);
+        qm_sha256_blocks(h->state, h->block, 1);
         have = 0;
     }
     memset(h->block + have, 0, 56 - have);
     qm_put_be64(h->block + 56, bits);
-    blocks(h->state, h->block, 1);
+    qm_sha256_blocks(h->state, h->block, 1);
     for (int i = 0; i < 8; i++) qm_put_be32(digest + 4 * i, h->state[i]);
 }
 

@@ -18,6 +18,10 @@ typedef struct {
 /* Pick the implementation: 0 portable C, 1 SHA instructions if present. Returns what was picked. */
 int qm_sha256_select(int limit);
 
+/* The state before the first block, and `count` blocks of 64 bytes into a state. */
+void qm_sha256_start(uint32_t state[8]);
+void qm_sha256_blocks(uint32_t state[8], const uint8_t *data, size_t count);
+
 void qm_sha256_init(qm_sha256 *h);
 void qm_sha256_update(qm_sha256 *h, const uint8_t *data, size_t len);
 void qm_sha256_final(qm_sha256 *h, uint8_t digest[32]);

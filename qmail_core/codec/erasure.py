@@ -1,14 +1,13 @@
-"""Objects <-> stripes: the three striping profiles behind one pair of classes.
+"""Objects <-> stripes: the profiles `rs` and `sealed`, and the choice between all three.
 
 A Writer turns an object into n stripes page by page; a Reader turns pages back into the object. An object of any size
-passes in bounded memory: one page row holds at most three segments (profiles `rs` and `sealed`) or one block
-(`interop`). Nothing here does I/O: a Writer asks a callable for plaintext, randomness is the `seed` argument.
+passes in bounded memory: one page row holds at most three segments. Nothing here does I/O: a Writer asks a callable for
+plaintext, randomness is the `seed` argument. The profile `interop` has the same interface in codec/interop.py.
 
 `rs`, `sealed`   a stripe is a 64-byte header and then one record per segment: digest path, shard. A page is up to
                  three whole records (page 0 with the header before them), so pages can be read and checked alone.
                  `sealed` puts each segment through an all-or-nothing transform first (Resch and Plank, FAST 2011):
                  fewer than k stripes reveal nothing.
-`interop`        QMail wire part D: bit interleave over k data stripes and one XOR parity, no framing at all.
 
 Wrong bytes never leave a Reader of `rs` or `sealed`: every shard is checked against the object's digest root, and
 every sealed segment against its canary. docs/erasure.md gives the layout.
@@ -17,35 +16,26 @@ every sealed segment against its canary. docs/erasure.md gives the layout.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 from typing_extensions import Buffer
 
 from qmail_core import _framing
-from qmail_core._framing import crc32 as crc32  # for the engine as well, which imports no kernel
-from qmail_core._gf256 import ReedSolomon
-from qmail_core.codec import consts as c
 from qmail_core.codec import merkle
+from qmail_core.codec.interop import InteropReader, InteropWriter
+from qmail_core.codec.stripes import Outcome, Read, Shards, code, crc32, cut
 from qmail_core.errors import ErasureError, LocalProtocolError
 from qmail_core.model import Profile, Striping
 
 MAGIC = b"QMS1"
 HEADER_SIZE = 64
+HEADER_INDEX = 8  # where the header has the stripe's number, all in which the headers of an object differ
 SHARD_PLAIN = 65_536  # plaintext bytes per data shard of a full segment
 PAGE_SEGMENTS = 3  # whole records per page, so that header and records stay below the wire's page size
 CANARY = b"qmail-sealed-ok\n"
 KEY_SIZE = 32
 SEED_SIZE = 32
-INTEROP_DATA = range(2, 32)  # data stripes of the `interop` profile; a tell lists at most 32 servers
-
-Read = Callable[[int, int], Buffer]  # (offset, size) -> exactly size bytes of the object
-
-
-@lru_cache(maxsize=64)
-def _code(k: int, m: int) -> ReedSolomon:
-    return ReedSolomon(k, m)
 
 
 class Layout(Struct, frozen=True):
@@ -156,7 +146,7 @@ class Writer:
         self.crc32 = 0
         self.root = b""
         self._seed = seed
-        self._code = _code(striping.k, striping.m)
+        self._code = code(striping.k, striping.m)
         self._leaves: list[list[bytes]] = [[]] * self.layout.segments
         self._texts: list[bytes] = [b""] * self.layout.segments  # digests that the keys are hidden with
         self._crcs = [0] * self.pages
@@ -179,16 +169,21 @@ class Writer:
 
     def scan_page(self, page: int, read: Read) -> None:
         """One page row's part of the first pass; `finish_scan` follows when all pages are done."""
-        layout, n = self.layout, self.striping.n
+        out = self._buffers(page)  # in one piece: what is freed in pieces goes back to the system, to be mapped again
         if self.pages == 1:
-            self._kept = self._buffers(page)
-        scratch = _cut(layout.shard_size(layout.page_segments(page)[0]), n) if self._kept is None else []
-        crc = 0
+            self._kept = out
+        crc, rows = 0, {}
         for segment, start, end in self._records(page):
             plain = self._plain(segment, read)
             crc = crc32(plain, crc)
-            shards = [buffer[start:end] for buffer in self._kept or ()] or [s[: end - start] for s in scratch]
-            self._leaves[segment], self._texts[segment] = self._fill(segment, plain, shards)
+            row = [buffer[start:end] for buffer in out]
+            if self.striping.profile == Profile.SEALED:
+                rows[segment] = row
+                self._seal(segment, plain, row)
+            else:
+                self._leaves[segment] = self._fill_clear(plain, row)
+        if rows:
+            self._finish_seals(rows)
         self._crcs[page] = crc
 
     def finish_scan(self) -> None:
@@ -210,20 +205,22 @@ class Writer:
         kept, self._kept = self._kept, None
         out = kept or self._buffers(page)
         if page == 0:
+            header = layout.header(0, self.root)
             for stripe, buffer in enumerate(out):
-                buffer[:HEADER_SIZE] = layout.header(stripe, self.root)
+                buffer[:HEADER_SIZE] = header
+                buffer[HEADER_INDEX] = stripe
         for segment, start, end in self._records(page):
             if kept is None:
                 self._refill(segment, self._plain(segment, read), [buffer[start:end] for buffer in out])
             lower = merkle.levels(self._leaves[segment])
-            upper = merkle.path(self._top, segment)
+            upper, position = merkle.path(self._top, segment), start - layout.path_size
             for stripe, buffer in enumerate(out):
-                buffer[start - layout.path_size : start] = merkle.path(lower, stripe) + upper
+                buffer[position:start] = merkle.path(lower, stripe) + upper
         return out
 
     def _buffers(self, page: int) -> list[memoryview]:
         """Room for one page row; every byte of it gets written."""
-        return _cut(self.layout.page_size(page), self.striping.n)
+        return cut(self.layout.page_size(page), self.striping.n)
 
     def _records(self, page: int) -> Iterator[tuple[int, int, int]]:
         """Segment, start and end of its shard, for each record of a page."""
@@ -243,22 +240,31 @@ class Writer:
     def _key(self, segment: int) -> bytes:
         return hmac.digest(self._seed, segment.to_bytes(8, "big"), "sha256")
 
-    def _fill(self, segment: int, plain: memoryview, shards: list[memoryview]) -> tuple[list[bytes], bytes]:
-        """Make all shards of a segment; gives their leaves and the digest of the text of a sealed one."""
-        k, size = self.striping.k, len(shards[0])
-        if self.striping.profile != Profile.SEALED:
-            return self._fill_clear(plain, shards), b""
-        key, text = self._key(segment), len(plain) + len(CANARY)
-        _framing.seal_text(plain, key, CANARY, shards[:k])
-        # The hidden key stands in the last k + 32 bytes of the last data shard and depends on the text. All columns
-        # before are final: their parity is made first, so that their leaves can be hashed together with the text.
-        settled = size - KEY_SIZE - k if size >= _FUSED else 0
-        if settled:
+    def _seal(self, segment: int, plain: memoryview, shards: list[memoryview]) -> None:
+        """Encrypt a segment into its shards, and make the parity of what is final by that."""
+        _framing.seal_text(plain, self._key(segment), CANARY, shards[: self.striping.k])
+        if self._settled(shards):
             self._code.encode_into(shards)
-        digest, state = _framing.text_digest(shards, k, text, settled)
-        _framing.seal_key(shards[:k], text, key, digest)
-        self._code.encode_into([shard[settled:] for shard in shards])
-        return _framing.leaf_digests(shards, state), digest
+
+    def _finish_seals(self, rows: dict[int, list[memoryview]]) -> None:
+        """Digests, hidden keys and the rest of the parity, of all segments of a page at once."""
+        k = self.striping.k
+        texts = [self.layout.plain_size(segment) + len(CANARY) for segment in rows]
+        columns = [self._settled(shards) for shards in rows.values()]
+        found = _framing.text_digests(list(rows.values()), k, texts, columns)
+        for (segment, shards), text, settled, (digest, state) in zip(rows.items(), texts, columns, found, strict=True):
+            _framing.seal_key(shards[:k], text, self._key(segment), digest)
+            self._code.encode_into([shard[settled:] for shard in shards] if settled else shards)
+            self._leaves[segment] = _framing.leaf_digests(shards, state)
+            self._texts[segment] = digest
+
+    def _settled(self, shards: list[memoryview]) -> int:
+        """Columns that the hidden key does not reach: it stands in the last k + 32 bytes of the last data shard.
+
+        Their parity can be made before the text is hashed, and so their leaves be hashed together with it.
+        """
+        size = len(shards[0])
+        return size - KEY_SIZE - self.striping.k if size >= _FUSED else 0
 
     def _fill_clear(self, plain: memoryview, shards: list[memoryview]) -> list[bytes]:
         size = len(shards[0])
@@ -282,82 +288,6 @@ class Writer:
             leaves = _framing.leaf_digests(shards)
         if leaves != self._leaves[segment]:
             raise ErasureError("the source changed while it was being sent; send it again")
-
-
-def _cut(size: int, count: int) -> list[memoryview]:
-    """`count` buffers of `size` undefined bytes, in one allocation: small ones would each be mapped and unmapped."""
-    whole = memoryview(_framing.raw_buffer(size * count))
-    return [whole[i * size : (i + 1) * size] for i in range(count)]
-
-
-class InteropWriter:
-    """The same interface for the `interop` profile. QMail wire D.2, D.3."""
-
-    def __init__(self, striping: Striping, length: int, seed: bytes = b"") -> None:
-        if striping.m != 1 or striping.k not in INTEROP_DATA:
-            raise LocalProtocolError("the interop profile has 2 to 31 data stripes and exactly one parity stripe")
-        self.striping = striping
-        self.length = length
-        self._block = interop_block(striping.k, length)
-        self.pages = interop_pages(striping.k, length)
-        self._crcs = [0] * self.pages
-        self.crc32 = 0
-        self.root = b""
-
-    @property
-    def stripe_size(self) -> int:
-        """Bytes of each stripe."""
-        last = self.length - (self.pages - 1) * self._block
-        return (self.pages - 1) * c.PAGE_SIZE + interop_shard_size(self.striping.k, last)
-
-    def scan(self, read: Read) -> None:
-        """The CRC-32 of the object."""
-        for page in range(self.pages):
-            self.scan_page(page, read)
-        self.finish_scan()
-
-    def scan_page(self, page: int, read: Read) -> None:
-        """One block's part of `scan`; blocks may be taken by different threads."""
-        self._crcs[page] = crc32(self._read(page, read))
-
-    def finish_scan(self) -> None:
-        """The CRC-32 from what the blocks came to."""
-        for page, crc in enumerate(self._crcs):
-            size = min(self._block, self.length - page * self._block)
-            self.crc32 = _framing.crc32_combine(self.crc32, crc, size)
-
-    def row(self, page: int, read: Read) -> list[bytes]:
-        """One page of every stripe: the stripes of one block."""
-        data = _framing.interleave(self._read(page, read), self.striping.k)
-        parity = bytearray(len(data[0]))
-        if parity:
-            _code(self.striping.k, 1).encode_into([*data, parity])
-        return [*data, bytes(parity)]
-
-    def _read(self, page: int, read: Read) -> Buffer:
-        offset = page * self._block
-        size = min(self._block, self.length - offset)
-        return read(offset, size) if size else b""
-
-
-def interop_shard_size(d: int, length: int) -> int:
-    """Bytes of each stripe of one interleaved block. Source D.2."""
-    return (8 * length + 8 * d - 1) // (8 * d)
-
-
-# what command 70's u16 body length leaves for data, after 88 bytes of body around it (C.3), and after the 32 bytes of
-# HMAC of type 4 instead of nothing: one limit for both, so that a stripe's command does not depend on encryption
-SMALL_STRIPE = c.MAX_SHORT_BODY - 88 - c.HMAC_SIZE
-
-
-def interop_block(d: int, length: int) -> int:
-    """Plaintext bytes per interleaved block: the whole object if its stripes fit command 70. Source D.3."""
-    return max(length, 1) if interop_shard_size(d, length) <= SMALL_STRIPE else d * c.PAGE_SIZE
-
-
-def interop_pages(d: int, length: int) -> int:
-    """Blocks, and so pages, of an interop object."""
-    return max(1, -(-length // interop_block(d, length)))
 
 
 def writer(striping: Striping, length: int, seed: bytes) -> Writer | InteropWriter:
@@ -392,17 +322,6 @@ def split(data: Buffer, striping: Striping, seed: bytes) -> list[bytes]:
 # Readers
 
 
-class Shards(list[memoryview]):
-    """The checked shards of one page of one stripe, in segment order."""
-
-    def __init__(self, shards: Iterable[memoryview] = (), texts: list[bytes] | None = None) -> None:
-        super().__init__(shards)
-        self.texts = texts  # digests of the sealed texts, the same list for all stripes they were computed from
-
-
-Outcome = dict[int, Shards | ErasureError]  # by stripe index
-
-
 class Reader:
     """Turns checked pages of an `rs` or `sealed` object back into plaintext, or into lost pages of other stripes."""
 
@@ -412,7 +331,7 @@ class Reader:
         self.root = root
         self.pages = layout.pages
         self.length = layout.length
-        self._code = _code(layout.striping.k, layout.striping.m)
+        self._code = code(layout.striping.k, layout.striping.m)
 
     def check_row(self, page: int, found: Mapping[int, Buffer]) -> Outcome:
         """Check pages of one row against the root.
@@ -424,55 +343,57 @@ class Reader:
         layout, k = self.layout, self.striping.k
         outcome: Outcome = {}
         views: dict[int, memoryview] = {}
+        size, header = layout.page_size(page), bytearray(layout.header(0, self.root) if page == 0 else b"")
         for stripe in sorted(found):
-            try:
-                views[stripe] = self._framed(stripe, page, found[stripe])
-            except ErasureError as error:
-                outcome[stripe] = error
+            view = memoryview(found[stripe])
+            if header:
+                header[HEADER_INDEX] = stripe
+            if len(view) != size:
+                outcome[stripe] = ErasureError(f"stripe {stripe} page {page} has {len(view)} bytes, not {size}")
+            elif view[: len(header)] != header:
+                outcome[stripe] = ErasureError(f"stripe {stripe} has a foreign header")
+            else:
+                views[stripe] = view
         shards: dict[int, Shards] = {stripe: Shards() for stripe in views}
-        texts: list[bytes] | None = None
-        if self.striping.profile == Profile.SEALED and all(stripe in views for stripe in range(k)):
-            texts = []
-        position = HEADER_SIZE if page == 0 else 0
+        position, spans = HEADER_SIZE if page == 0 else 0, []
         for segment in layout.page_segments(page) if views else ():
             start, end = position + layout.path_size, position + layout.path_size + layout.shard_size(segment)
-            leaves = self._leaves(segment, [view[start:end] for view in views.values()], texts)
+            spans.append((segment, position, start, end))
+            position = end
+        rows = [[view[start:end] for view in views.values()] for _, _, start, end in spans]
+        texts, leaves = self._digests(layout.page_segments(page), rows, all(stripe in views for stripe in range(k)))
+        for (segment, position, start, _), row, row_leaves in zip(spans, rows, leaves, strict=True):
             roots: dict[bytes, bool] = {}
-            for (stripe, view), leaf in zip(views.items(), leaves, strict=True):
-                shards[stripe].append(view[start:end])
+            for (stripe, view), shard, leaf in zip(views.items(), row, row_leaves, strict=True):
+                shards[stripe].append(shard)
                 top = self._climb(leaf, stripe, segment, view[position:start])
                 if top not in roots:
                     roots[top] = merkle.bind(layout.shape(), top) == self.root
                 if not roots[top]:
                     text = f"stripe {stripe} segment {segment} does not match the object's digest root"
                     outcome[stripe] = ErasureError(text)
-            position = end
         for stripe, good in shards.items():
             good.texts = texts
             outcome.setdefault(stripe, good)
         return outcome
 
-    def _framed(self, stripe: int, page: int, data: Buffer) -> memoryview:
-        """A page whose size and header are right; ErasureError otherwise."""
-        layout, view = self.layout, memoryview(data)
-        if len(view) != layout.page_size(page):
-            raise ErasureError(f"stripe {stripe} page {page} has {len(view)} bytes, not {layout.page_size(page)}")
-        if page == 0 and bytes(view[:HEADER_SIZE]) != layout.header(stripe, self.root):
-            raise ErasureError(f"stripe {stripe} has a foreign header")
-        return view
+    def _digests(
+        self, segments: Sequence[int], rows: Sequence[list[memoryview]], whole: bool
+    ) -> tuple[list[bytes] | None, list[list[bytes]]]:
+        """Leaf digests of the shards of each segment, and those of sealed texts if all data shards are there.
 
-    def _leaves(self, segment: int, shards: list[memoryview], texts: list[bytes] | None) -> list[bytes]:
-        """Leaf digests of the shards; if `texts` is given, all data shards are there, and the text's digest joins it.
-
-        The text is hashed before anybody knows that its shards are good: it costs next to nothing here, and whoever
-        unseals later uses it only if all shards it came from were.
+        The texts are hashed before anybody knows that their shards are good: it costs little here, and whoever unseals
+        later uses them only if all shards they came from were.
         """
-        if texts is None:
-            return _framing.leaf_digests(shards)
-        text = self.layout.plain_size(segment) + len(CANARY)
-        digest, state = _framing.text_digest(shards, self.striping.k, text, len(shards[0]))
-        texts.append(digest)
-        return _framing.leaf_digests(shards, state)
+        if self.striping.profile != Profile.SEALED or not whole or not rows:
+            return None, [_framing.leaf_digests(row) for row in rows]
+        found = _framing.text_digests(rows, self.striping.k, self._text_sizes(segments), [len(row[0]) for row in rows])
+        return [text for text, _ in found], [
+            _framing.leaf_digests(row, state) for row, (_, state) in zip(rows, found, strict=True)
+        ]
+
+    def _text_sizes(self, segments: Sequence[int]) -> list[int]:
+        return [self.layout.plain_size(segment) + len(CANARY) for segment in segments]
 
     def _climb(self, leaf: bytes, stripe: int, segment: int, path: memoryview) -> bytes:
         lower = merkle.depth(self.striping.n) * merkle.DIGEST_SIZE
@@ -489,13 +410,18 @@ class Reader:
         data = [self._data(segment, row) for segment, row in rows]
         if self.striping.profile != Profile.SEALED:
             return b"".join([part for row, size in zip(data, sizes, strict=True) for part in _trimmed(row, size)])
-        texts = self._texts(shards) or [None] * len(rows)
+        texts = self._texts(shards)
+        if texts is None:
+            found = _framing.text_digests(
+                data, self.striping.k, self._text_sizes([segment for segment, _ in rows]), [0] * len(rows)
+            )
+            texts = [text for text, _ in found]
         try:
             return _framing.unseal(data, sizes, texts, CANARY)
         except ValueError as error:
             raise ErasureError(str(error)) from None
 
-    def _texts(self, shards: Mapping[int, Shards]) -> Sequence[bytes | None] | None:
+    def _texts(self, shards: Mapping[int, Shards]) -> list[bytes] | None:
         """The digests that `check_row` made on the way, if it made them from just these data stripes."""
         lists = [shards[stripe].texts if stripe in shards else None for stripe in range(self.striping.k)]
         return lists[0] if all(texts is lists[0] for texts in lists) else None
@@ -551,59 +477,6 @@ def _trimmed(shards: Sequence[Buffer], size: int) -> Iterator[memoryview]:
         yield part
 
 
-class InteropReader:
-    """The same interface for the `interop` profile; nothing in it can be checked per stripe but its size."""
-
-    def __init__(self, k: int, length: int) -> None:
-        if k not in INTEROP_DATA:
-            raise ErasureError(f"{k} data stripes announced, 2 to 31 are possible")
-        self.striping = Striping(Profile.INTEROP, k, 1)
-        self.length = length
-        self.pages = interop_pages(k, length)
-        self._block = interop_block(k, length)
-
-    def check_row(self, page: int, found: Mapping[int, Buffer]) -> Outcome:
-        """Refuse stripes whose size is wrong. Source D.5."""
-        size = interop_shard_size(self.striping.k, self._length(page))
-        outcome: Outcome = {}
-        for stripe, data in found.items():
-            view = memoryview(data)
-            if len(view) < size or stripe > self.striping.k:
-                outcome[stripe] = ErasureError(f"stripe {stripe} page {page} has {len(view)} bytes, not {size}")
-            else:
-                outcome[stripe] = Shards([view[:size]])
-        return outcome
-
-    def join(self, page: int, shards: Mapping[int, Shards]) -> bytes:
-        """The plaintext of one block; at most one stripe may be missing."""
-        k, length = self.striping.k, self._length(page)
-        if len(shards) < k:
-            raise ErasureError(f"{len(shards)} good stripes, {k} needed")
-        if not length:
-            return b""
-        row = {stripe: found[0] for stripe, found in shards.items()}
-        whole: Sequence[Buffer | None] = [row.get(stripe) for stripe in range(k + 1)]
-        if any(shard is None for shard in whole[:k]):
-            whole = _code(k, 1).reconstruct(whole)
-        return _framing.deinterleave([shard for shard in whole[:k] if shard is not None], length)
-
-    def rebuild(
-        self, page: int, shards: Mapping[int, Shards], path_from: Buffer, stripes: Sequence[int]
-    ) -> list[bytes]:
-        """The lost stripes of one block."""
-        k = self.striping.k
-        if len(shards) < k:
-            raise ErasureError(f"{len(shards)} good stripes, {k} needed")
-        row = {stripe: found[0] for stripe, found in shards.items()}
-        if not self._length(page):
-            return [b""] * len(stripes)
-        whole = _code(k, 1).reconstruct([row.get(stripe) for stripe in range(k + 1)])
-        return [bytes(whole[stripe]) for stripe in stripes]
-
-    def _length(self, page: int) -> int:
-        return min(self._block, self.length - page * self._block)
-
-
 def join(stripes: Mapping[int, Buffer], striping: Striping, length: int) -> bytes:
     """Rebuild a whole object from stripes; liars are outvoted by their digest root.
 
@@ -613,9 +486,7 @@ def join(stripes: Mapping[int, Buffer], striping: Striping, length: int) -> byte
     """
     if striping.profile == Profile.INTEROP:
         plain = InteropReader(striping.k, length)
-        pages = range(plain.pages)
-        sizes = [interop_shard_size(striping.k, plain._length(page)) for page in pages]
-        return _join_pages(plain, stripes, sizes)
+        return _join_pages(plain, stripes, [plain.page_size(page) for page in range(plain.pages)])
     groups: dict[bytes, list[int]] = {}
     for index, stripe in stripes.items():
         try:

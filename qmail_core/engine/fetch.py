@@ -17,8 +17,10 @@ from typing_extensions import Buffer
 
 from qmail_core.codec import consts as c
 from qmail_core.codec import erasure, mail
-from qmail_core.codec.erasure import InteropReader, Reader, Shards, crc32
+from qmail_core.codec.erasure import Reader
+from qmail_core.codec.interop import InteropReader
 from qmail_core.codec.packet import Reply
+from qmail_core.codec.stripes import Shards, crc32
 from qmail_core.engine.context import Context, drop
 from qmail_core.errors import ErasureError, QMailError, QuorumError
 from qmail_core.model import FileEntry, Profile, Striping, Tell

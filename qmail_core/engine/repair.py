@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from qmail_core.codec import consts as c
-from qmail_core.codec import erasure, mail
+from qmail_core.codec import interop, mail
 from qmail_core.codec.cipher import locker_code
 from qmail_core.engine import jobs
 from qmail_core.engine.context import Context
@@ -103,7 +103,7 @@ class Repairer:
     ) -> set[int]:
         nodes = [node for node in rows if (unit_of(entry.file_type), node) in lockers]
         duration = c.duration_code(job.duration_weeks)
-        small = pages == 1 and len(next(iter(rows.values()))) <= erasure.SMALL_STRIPE
+        small = pages == 1 and len(next(iter(rows.values()))) <= interop.SMALL_STRIPE
         heads = []
         for node in nodes:
             locker = lockers[unit_of(entry.file_type), node]

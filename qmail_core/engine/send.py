@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from qmail_core.codec import consts as c
-from qmail_core.codec import erasure, mail, message
+from qmail_core.codec import erasure, interop, mail, message
 from qmail_core.codec.cbdf import MailMeta
 from qmail_core.codec.cipher import locker_code
 from qmail_core.engine import jobs
@@ -79,7 +79,7 @@ class Upload:
         job, kept = self.job, set(nodes)
         duration = c.duration_code(job.duration_weeks)
         chosen, heads, tails = [], [], []
-        small = pages == 1 and self.sizes[item.file_type] <= erasure.SMALL_STRIPE
+        small = pages == 1 and self.sizes[item.file_type] <= interop.SMALL_STRIPE
         for node, data in zip(job.servers, row, strict=True):
             if node not in kept:
                 continue

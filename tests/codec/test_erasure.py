@@ -15,7 +15,9 @@ from typing_extensions import Buffer
 from qmail_core import _framing
 from qmail_core.codec import consts as c
 from qmail_core.codec import erasure
-from qmail_core.codec.erasure import InteropReader, InteropWriter, Layout, Reader, Shards, Writer
+from qmail_core.codec.erasure import Layout, Reader, Writer
+from qmail_core.codec.interop import SMALL_STRIPE, InteropReader, InteropWriter
+from qmail_core.codec.stripes import Shards
 from qmail_core.errors import ErasureError, LocalProtocolError, QMailError
 from qmail_core.model import Profile, Striping
 
@@ -153,7 +155,7 @@ def test_the_format_does_not_drift(striping: Striping) -> None:
 
 def edges(striping: Striping) -> list[int]:
     if striping.profile == Profile.INTEROP:
-        block = striping.k * erasure.SMALL_STRIPE
+        block = striping.k * SMALL_STRIPE
         page = striping.k * c.PAGE_SIZE
         return [0, 1, 2, striping.k, block - 1, block, block + 1, page - 1, page, page + 1, 2 * page + 5]
     segment = striping.k * erasure.SHARD_PLAIN
@@ -367,7 +369,7 @@ def seal(plain: bytes, key: bytes, padded: int) -> bytearray:
     """One segment in one shard, by the native steps a Writer takes."""
     sealed, text = bytearray(padded), len(plain) + len(erasure.CANARY)
     _framing.seal_text(plain, key, erasure.CANARY, [sealed])
-    digest, _ = _framing.text_digest([sealed], 1, text, 0)
+    [(digest, _)] = _framing.text_digests([[sealed]], 1, [text], [0])
     _framing.seal_key([sealed], text, key, digest)
     return sealed
 
@@ -393,11 +395,11 @@ def test_consistent_stripes_of_a_broken_seal_are_still_refused() -> None:
     striping = Striping(Profile.SEALED, 2, 1)
 
     class Broken(Writer):
-        def _fill(self, segment: int, plain: memoryview, shards: list[memoryview]) -> tuple[list[bytes], bytes]:
-            _, digest = super()._fill(segment, plain, shards)
-            shards[0][0] ^= 1
-            self._code.encode_into(shards)
-            return _framing.leaf_digests(shards), digest
+        def _finish_seals(self, rows: dict[int, list[memoryview]]) -> None:
+            super()._finish_seals(rows)
+            rows[0][0][0] ^= 1
+            self._code.encode_into(rows[0])
+            self._leaves[0] = _framing.leaf_digests(rows[0])
 
     writer = Broken(striping, 10, SEED)
     writer.scan(lambda offset, size: b"0123456789")

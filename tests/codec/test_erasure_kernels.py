@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from qmail_core import ReedSolomon
 from qmail_core import _framing as fr
 from qmail_core.codec import erasure
-from qmail_core.codec.erasure import CANARY, Reader, Shards, Writer
+from qmail_core.codec.erasure import CANARY, Reader, Writer
+from qmail_core.codec.stripes import Shards
 from qmail_core.errors import ErasureError
 from qmail_core.model import Profile, Striping
 
 SEED = bytes(range(32))
-PATHS = {"sha": ("portable", "shani"), "leaves": ("single", "pairs", "lanes"), "aes": ("openssl", "aesni", "vaes512")}
+PATHS = {"sha": ("portable", "shani"), "many": ("single", "pairs", "lanes"), "aes": ("openssl", "aesni", "vaes512")}
 
 # SHA-256 over length (4 bytes) and bytes of every stripe of random.Random(length).randbytes(length)
 PINNED = [
@@ -108,10 +109,10 @@ def slow_segment(plain: bytes, key: bytes, k: int, m: int, size: int) -> list[by
     st.integers(1, 20),
     st.one_of(st.integers(0, 5000), st.integers(0, 300_000)),
     st.integers(0, 200),
-    st.sampled_from(PATHS["leaves"]),
+    st.sampled_from(PATHS["many"]),
 )
 def test_a_segment_is_the_oracle(k: int, m: int, size: int, spare: int, path: str) -> None:
-    fr._select("leaves", path)
+    fr._select("many", path)
     rng = random.Random(size)
     plain, key = rng.randbytes(size), rng.randbytes(32)
     shard = -(-(size + 48) // k) + spare
@@ -121,20 +122,38 @@ def test_a_segment_is_the_oracle(k: int, m: int, size: int, spare: int, path: st
     final = max(0, text - (k - 1) * shard)  # columns of every shard that the key does not reach
     settled = rng.randint(0, min(final, shard))
     ReedSolomon(k, m).encode_into(shards)
-    digest, state = fr.text_digest(shards, k, text, settled)
+    [(digest, state)] = fr.text_digests([shards], k, [text], [settled])
     fr.seal_key(shards[:k], text, key, digest)
     ReedSolomon(k, m).encode_into(shards)
     assert shards == slow_segment(plain, key, k, m, shard)
     leaves = [hashlib.sha256(b"\0" + bytes(s)).digest() for s in shards]
     assert fr.leaf_digests(shards) == leaves
-    assert fr.leaf_digests(shards, fr.text_digest(shards, k, text, shard)[1]) == leaves
-    assert fr.text_digest(shards, k, text, shard)[0] == digest
+    assert fr.leaf_digests(shards, fr.text_digests([shards], k, [text], [shard])[0][1]) == leaves
+    assert fr.text_digests([shards] * 3, k, [text] * 3, [shard, 0, shard])[1] == (digest, (0, b""))
     assert fr.leaf_digests(shards, state) == leaves
-    assert fr.unseal([shards[:k]], [size], [None], CANARY) == plain
-    assert fr.unseal([shards[:k]] * 2, [size] * 2, [digest, None], CANARY) == plain * 2
+    assert fr.unseal([shards[:k]], [size], [digest], CANARY) == plain
+    assert fr.unseal([shards[:k]] * 2, [size] * 2, [digest] * 2, CANARY) == plain * 2
     shards[0][0] ^= 1
     with pytest.raises(ValueError, match="does not open"):
-        fr.unseal([shards[:k]], [size], [None], CANARY)
+        fr.unseal([shards[:k]], [size], [fr.text_digests([shards], k, [text], [0])[0][0]], CANARY)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 24),
+    st.integers(1, 12),
+    st.lists(st.tuples(st.integers(1, 9000), st.integers(0, 200)), min_size=1, max_size=5),
+    st.sampled_from(PATHS["many"]),
+)
+def test_digests_of_unequal_segments_together(k: int, m: int, shapes: list[tuple[int, int]], path: str) -> None:
+    fr._select("many", path)
+    rng = random.Random(k)
+    rows = [[rng.randbytes(size) for _ in range(k + m)] for size, _ in shapes]
+    texts = [max(0, k * size - spare) for size, spare in shapes]
+    columns = [max(0, size - spare) for size, spare in shapes]
+    for row, text, (digest, state) in zip(rows, texts, fr.text_digests(rows, k, texts, columns), strict=True):
+        assert digest == hashlib.sha256(b"".join(row)[:text]).digest()
+        assert fr.leaf_digests(row, state) == [hashlib.sha256(b"\0" + shard).digest() for shard in row]
 
 
 def test_native_sealing_refuses_wrong_shapes() -> None:
@@ -158,20 +177,20 @@ def test_native_sealing_refuses_wrong_shapes() -> None:
         with pytest.raises(ValueError, match="not inside"):
             fr.seal_key(shards, text, key, key)
     with pytest.raises(ValueError, match="not inside"):
-        fr.text_digest(shards, 1, 41, 0)
+        fr.text_digests([shards], 1, [41], [0])
     with pytest.raises(ValueError, match="k must be"):
-        fr.text_digest(shards, 3, 1, 0)
+        fr.text_digests([shards], 3, [1], [0])
     for columns in (-1, 41):
         with pytest.raises(ValueError, match="columns"):
-            fr.text_digest(shards, 1, 1, columns)
+            fr.text_digests([shards], 1, [1], [columns])
     with pytest.raises(ValueError, match="1 blocks into shards of 40"):
         fr.leaf_digests(shards, (1, bytes(64)))
     with pytest.raises(ValueError, match="state of the leaves must be 64"):
         fr.leaf_digests([bytes(64)] * 2, (1, bytes(32)))
     with pytest.raises(ValueError, match="not inside"):
-        fr.unseal([shards], [33], [None], CANARY)
+        fr.unseal([shards], [33], [key], CANARY)
     with pytest.raises(ValueError, match="has no place"):
-        fr.unseal([shards, shards], [20, -10], [None, None], CANARY)
+        fr.unseal([shards, shards], [20, -10], [key, key], CANARY)
     with pytest.raises(ValueError, match="zip"):
         fr.unseal([], [10], [], CANARY)
     with pytest.raises(ValueError, match="even number"):
@@ -282,7 +301,7 @@ def test_a_wrong_canary_is_an_error() -> None:
     key = hmac.digest(SEED, bytes(8), "sha256")
     shards = [bytearray(600), bytearray(600)]
     fr.seal_text(data, key, b"not the canary!!", shards)
-    fr.seal_key(shards, 1016, key, fr.text_digest(shards, 2, 1016, 0)[0])
+    fr.seal_key(shards, 1016, key, fr.text_digests([shards], 2, [1016], [0])[0][0])
     reader = Reader(erasure.Layout(Striping(Profile.SEALED, 2, 1), 1000), bytes(32))
     row = {i: Shards([memoryview(shard)]) for i, shard in enumerate(shards)}
     with pytest.raises(ErasureError, match="does not open"):

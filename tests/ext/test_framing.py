@@ -23,6 +23,7 @@ from tests.reference import framing as slow
 
 AES_PATHS = ("openssl", "aesni", "vaes256", "vaes512")
 BIT_PATHS = ("portable", "bmi2", "avx512")
+MANY_PATHS = ("single", "pairs", "lanes")
 AN = bytes(range(0xA0, 0xB0))
 COIN = bytes.fromhex("000000002a")  # DN 0, SN 42
 NONCE = bytes.fromhex("1122334455667788")
@@ -40,6 +41,7 @@ def restore() -> Iterator[None]:
 def best() -> None:
     fr._select("aes", "vaes512")
     fr._select("sha", "shani")
+    fr._select("many", "lanes")
     fr._select("bits", "avx512")
     fr._select("crc", "vpclmul")
 
@@ -428,6 +430,44 @@ def test_large_bodies_use_the_long_length(aes: str, sha: str, enc: int, tail: in
         assert int.from_bytes(short, "big") == min(len(frame) - start, 65535)
         if enc == 4:
             assert frame[-34:-2] == hmac.new(key, frame[48:-34], "sha256").digest()
+
+
+def codes_of(sizes: list[int], seed: int) -> None:
+    """Frames of bodies of these sizes, made in one call, carry the HMAC of OpenSSL."""
+    rng = random.Random(seed)
+    n = len(sizes)
+    keys, entropy = [rng.randbytes(32) for _ in sizes], rng.randbytes(36 * n)
+    tails = [rng.randbytes(size) for size in sizes]
+    frames = fr.pack_many(0, 1, 4, [7] * n, keys, [COIN] * n, [b""] * n, tails, entropy)
+    for i, frame in enumerate(frames):
+        assert bytes(frame[48:-34]) == openssl(keys[i], entropy[36 * i : 36 * i + 16], tails[i])
+        assert frame[-34:-2] == hmac.new(keys[i], frame[48:-34], "sha256").digest()
+        assert frame[-2:] == b">>"
+
+
+@pytest.mark.parametrize("path", MANY_PATHS)
+@pytest.mark.parametrize("count", [2, 9, 10, 15, 16, 17, 25, 31, 32, 33, 65])
+def test_codes_of_a_batch(path: str, count: int, restore: None, sha: str) -> None:
+    choose("many", path)
+    codes_of([1096] * count, count)
+    for first in (0, 23, 47, 55, 56, 63, 64):  # around the places where padding takes another block
+        codes_of([first + 64 * (i % 3) for i in range(count)], first)
+    codes_of([64 * i for i in range(count)], 0)
+    codes_of([5000 if i % 16 == 3 else i for i in range(count)], 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(MANY_PATHS),
+    st.lists(st.one_of(st.integers(0, 200), st.integers(0, 3000), st.integers(0, 60_000)), min_size=2, max_size=70),
+    st.integers(),
+)
+def test_codes_of_a_batch_of_any_sizes(path: str, sizes: list[int], seed: int) -> None:
+    fr._select("many", path)
+    try:
+        codes_of(sizes, seed)
+    finally:
+        best()
 
 
 @pytest.mark.parametrize("enc", [0, 1, 4])

@@ -67,6 +67,7 @@ def parse_request(frame: bytearray) -> None:
 
 def main() -> None:
     atheris: Any = importlib.import_module("atheris")
+    atheris.instrument_all()  # without it nothing guides the search through the Python half of the parsers
     atheris.Setup(sys.argv, parse)
     atheris.Fuzz()
 
