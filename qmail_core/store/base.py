@@ -148,7 +148,8 @@ class WalletStore(Protocol):
         """Reserve one AVAILABLE locker for every claim that has none yet, all or nothing.
 
         Claims are matched first with what this guid already holds, so repeating the call after a crash returns the
-        same lockers, whatever they are worth. A new one MUST be worth what its claim says. An upload claim MUST get a locker its node confirmed. NotFound if too few are available.
+        same lockers, whatever they are worth. A new one MUST be worth what its claim says. An upload claim MUST get a
+        locker its node confirmed. NotFound if too few are available.
         """
         ...
 
