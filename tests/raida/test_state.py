@@ -221,12 +221,17 @@ def test_searches_find_what_a_look_at_everybody_finds(kit: Kit) -> None:
             assert state.find_users(first, last, 3) == expected[:3]
 
 
-def test_a_search_reads_an_index(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [(b"a", None), (None, b"a"), (b"a", b"b"), (b"a", b"bo")])
+def test_a_search_on_disk_reads_an_index(tmp_path: Path, names: tuple[bytes | None, bytes | None]) -> None:
     store = NodeStore(tmp_path / "node")
-    for lead in ("first", "last"):
-        sql = f"SELECT record FROM users INDEXED BY users_{lead} WHERE {lead} >= ? AND {lead} < ? ORDER BY {lead}"
-        (plan,) = store._rows(f"EXPLAIN QUERY PLAN {sql}", (b"a", b"b"))
-        assert f"SEARCH users USING INDEX users_{lead}" in plan[3]
+    asked: list[str] = []
+    store._db.set_trace_callback(asked.append)
+    store.find_users(*names, 9)
+    store._db.set_trace_callback(None)
+    plan = [row[3] for row in store._rows(f"EXPLAIN QUERY PLAN {asked[0]}")]
+    lead = "first" if names[1] is None or names[1] == b"b" else "last"
+    assert any(line.startswith(f"SEARCH users USING COVERING INDEX users_{lead}") for line in plan), plan
+    assert not any(line.startswith("SCAN users") for line in plan), plan
     store.close()
 
 

@@ -40,9 +40,12 @@ CREATE TABLE IF NOT EXISTS listed (
         lead, other = ("last", "first") if by_last else ("first", "last")
         prefixes = {"first": first or b"", "last": last or b""}
         low, also = prefixes[lead], prefixes[other]
+        # the inner query needs nothing but the index: only the records that are found are fetched
         rows = self._rows(
-            f"SELECT record FROM users INDEXED BY users_{lead} WHERE {lead} >= ? AND {lead} < ?"
-            f" AND {other} >= ? AND {other} < ? ORDER BY {lead}, {other}, mailbox LIMIT ?",
+            f"SELECT users.record FROM (SELECT {lead}, {other}, mailbox FROM users INDEXED BY users_{lead}"
+            f" WHERE {lead} >= ? AND {lead} < ? AND {other} >= ? AND {other} < ?"
+            f" ORDER BY {lead}, {other}, mailbox LIMIT ?) AS found"
+            f" CROSS JOIN users USING (mailbox) ORDER BY found.{lead}, found.{other}, mailbox",
             (low, low + _END, also, also + _END, limit),
         )
         return [record for (record,) in rows]
