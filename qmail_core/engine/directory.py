@@ -177,18 +177,25 @@ class Directory:
     # ---------------------------------------------------------------------------------------------- the send path
 
     async def fees(self, recipients: Sequence[Address]) -> list[int]:
-        """What a mail to each costs in whole CloudCoins, rounded up; the default where nothing is known in time."""
-        now = asyncio.get_running_loop().time()
-        unknown = {who for who in recipients if who not in self._known or self._known[who].until <= now}
+        """What a mail to each costs in whole CloudCoins, rounded up; what was known last where no answer comes in time,
+        else the default."""
+        unknown = {who for who in recipients if not self._is_fresh(who)}
         if unknown:
             await self._look_up(unknown)
-        return [self._known[who].fee if who in self._known else self._ctx.config.inbox_fee for who in recipients]
+        return [self._last_fee(who) for who in recipients]
+
+    def _is_fresh(self, who: Address) -> bool:
+        known = self._known.get(who)
+        return known is not None and known.until > asyncio.get_running_loop().time()
+
+    def _last_fee(self, who: Address) -> int:
+        known = self._known.get(who)
+        return self._ctx.config.inbox_fee if known is None else known.fee
 
     async def _look_up(self, unknown: Iterable[Address]) -> None:
         gate = asyncio.Semaphore(_PARALLEL)
 
         async def one(who: Address) -> None:
-            self._remember(who, self._ctx.config.inbox_fee, _SILENT)
             async with gate:
                 await self.get(who, _PATIENCE)
 
@@ -202,6 +209,9 @@ class Directory:
         for error in ended:
             if isinstance(error, Exception) and not isinstance(error, QMailError):
                 raise error
+        for who in unknown:
+            if not self._is_fresh(who):
+                self._remember(who, self._last_fee(who), _SILENT)
 
     def _price(self, profile: UserProfile | None) -> int:
         config = self._ctx.config

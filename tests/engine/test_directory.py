@@ -331,6 +331,10 @@ def test_an_answer_is_remembered_for_a_while() -> None:
         skip(61)
         assert await alice._directory.fees([bob.address]) == [7]
         await bob.publish_user("Bob", inbox_fee=8)
+        skip(61)
+        cluster.down.update(range(13))
+        assert await alice._directory.fees([bob.address]) == [7]  # old news are better than none
+        cluster.down.clear()
         await alice.get_user(bob.address)  # whoever looks, learns for the sends too
         assert await alice._directory.fees([bob.address]) == [8]
 
@@ -351,6 +355,17 @@ def test_a_silent_directory_stalls_no_mail() -> None:
         cluster.delay.clear()
         skip(31)
         assert await alice._directory.fees([bob.address]) == [7]
+
+    play(story)
+
+
+def test_two_sends_at_once_both_wait_for_the_answer() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        await bob.publish_user("Bob", inbox_fee=7)
+        cluster.delay.update(dict.fromkeys(range(25), 0.1))
+        found = await asyncio.gather(*(alice._directory.fees([bob.address]) for _ in range(3)))
+        assert found == [[7], [7], [7]]
 
     play(story)
 
