@@ -60,8 +60,7 @@ def search_users(context: Context, request: Request, now: float) -> Answer:
     search = _read(codec.parse_search_users, request)
     first, last = (None if name is None else fold(name) for name in (search.first, search.last))
     limit = search.limit if 0 < search.limit <= codec.MAX_RESULTS else codec.MAX_RESULTS
-    found = context.state.find_users(first, last, limit)
-    return Answer(c.STATUS_SUCCESS, bytes((len(found),)) + b"".join(found))
+    return Answer(c.STATUS_SUCCESS, codec.build_search_answer(context.state.find_users(first, last, limit)))
 
 
 def delete_user(context: Context, request: Request, now: float) -> Answer:
