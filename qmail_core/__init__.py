@@ -21,7 +21,19 @@ from qmail_core.errors import (
     TransportError,
     UsageError,
 )
-from qmail_core.model import Address, Draft, Durability, Folder, Kind, Message, Profile, Recipient, Source, Striping
+from qmail_core.model import (
+    Address,
+    Draft,
+    Durability,
+    Folder,
+    Kind,
+    ListKind,
+    Message,
+    Profile,
+    Recipient,
+    Source,
+    Striping,
+)
 
 __version__ = "0.1.0"
 
@@ -37,6 +49,7 @@ __all__ = [
     "ErasureError",
     "Folder",
     "Kind",
+    "ListKind",
     "Message",
     "NodeError",
     "NotFound",

@@ -24,7 +24,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     durability: Durability = Durability.SAFE
     beacons: tuple[int, int] = (11, 14)  # primary and secondary, for recipients that name none
     storage_fee: int = 1  # CloudCoins per server per file
-    inbox_fee: int = 10  # CloudCoins per recipient
+    inbox_fee: int = 10  # CloudCoins per recipient whose own fee is not known
+    max_inbox_fee: int = 100  # CloudCoins; a recipient that asks for more is offered `inbox_fee`, and may refuse
     pool_upload: int = 100  # funded upload lockers to keep ready
     pool_inbox: int = 6  # funded inbox-fee lockers to keep ready
     roots: tuple[str, ...] = ()  # folders files may be read from by path, besides <data>

@@ -524,3 +524,44 @@ class JournalEntry(Struct, frozen=True, kw_only=True):
     uid: int | None = None
     modseq: int | None = None
     detail: bytes = b"{}"  # JSON
+
+
+class UserProfile(Struct, frozen=True, kw_only=True):
+    """What the owner of a mailbox publishes in the directory."""
+
+    fee: int = 0  # inbox fee, 1e-8 CC
+    symbol1: int = 0  # avatar, 0..255
+    symbol2: int = 0
+    class_rejection: int = 0  # signed denomination; 0 accepts every sender
+    first_name: str = ""  # at most 63 bytes of UTF-8
+    last_name: str = ""
+
+
+class UserRecord(Struct, frozen=True):
+    """A published profile as a node keeps it."""
+
+    address: Address
+    profile: UserProfile
+    created_at: int  # by the clock of the node; kept across updates
+    updated_at: int
+
+
+class ListKind(enum.IntEnum):
+    """The lists of senders a mailbox keeps."""
+
+    WHITE = 0  # delivered free, whatever the fee
+    BLACK = 1  # never delivered
+
+
+class ListEntry(Struct, frozen=True):
+    """One listed sender."""
+
+    address: Address
+    kind: int  # a ListKind; other values are for the node to refuse
+
+
+class Published(Struct, frozen=True):
+    """How far a change of the directory came."""
+
+    accepted: tuple[int, ...]  # nodes that have it now
+    behind: tuple[int, ...]  # nodes that are told again in the background

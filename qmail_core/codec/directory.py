@@ -1,31 +1,27 @@
 """DRD bodies (group 16): user records with inbox fees, and white and black lists.
 
-A request body is whole: challenge, payload, trailer. Parsers check its layout and its challenge and raise
-RemoteProtocolError; whether a value makes sense (fee, list type, limit, order) is for the node to judge, which has a
-status byte for each. Big-endian. QMail wire E.1.
+A payload here is what follows the challenge, without the trailer. Parsers check its layout and raise
+RemoteProtocolError, `BadValue` where the layout is right but a name cannot be one; whether a number makes sense (fee,
+list type, limit) is for the node to judge, which has a status byte for each. Big-endian. QMail wire E.1.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable
-from zlib import crc32
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
+from typing_extensions import Buffer
 
-from qmail_core.codec import consts as c
 from qmail_core.errors import LocalProtocolError, RemoteProtocolError, UsageError
-from qmail_core.model import AN_SIZE, Address
+from qmail_core.model import AN_SIZE, Address, ListEntry, UserProfile, UserRecord
 
 UNITS_PER_COIN = 100_000_000  # fees count 1e-8 CC
 MAX_FEE = (1 << 63) - 1
 MAX_NAME = 63  # bytes of UTF-8
 MAX_LIST = 1000
 MAX_RESULTS = 50
-
-LIST_WHITE = 0
-LIST_BLACK = 1
 
 SEARCH_FIRST = 1  # flag bits of search_users
 SEARCH_LAST = 2
@@ -38,24 +34,8 @@ _U16 = struct.Struct(">H")
 _AMOUNT = re.compile(r"([0-9]{1,11})(?:\.([0-9]{1,8}))?")
 
 
-class Profile(Struct, frozen=True, kw_only=True):
-    """What the owner of a mailbox publishes."""
-
-    fee: int = 0  # 1e-8 CC
-    symbol1: int = 0  # avatar
-    symbol2: int = 0
-    class_rejection: int = 0  # signed denomination; 0 accepts every sender
-    first_name: str = ""  # at most 63 bytes of UTF-8
-    last_name: str = ""
-
-
-class UserRecord(Struct, frozen=True):
-    """A published profile as a node keeps it."""
-
-    address: Address
-    profile: Profile
-    created_at: int  # Unix seconds; kept across updates
-    updated_at: int
+class BadValue(RemoteProtocolError):
+    """The layout is right, a value in it is not."""
 
 
 class Owned(Struct, frozen=True):
@@ -66,13 +46,6 @@ class Owned(Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Owned({self.address})"
-
-
-class ListEntry(Struct, frozen=True):
-    """One listed sender."""
-
-    address: Address
-    kind: int  # LIST_WHITE or LIST_BLACK
 
 
 class Search(Struct, frozen=True):
@@ -112,32 +85,31 @@ def accepts(class_rejection: int, sender_denomination: int) -> bool:
 # Requests
 
 
-def build_get_user(challenge: bytes, address: Address) -> bytes:
+def build_get_user(address: Address) -> bytes:
     """Write command 141. Source E.1."""
-    return _seal(challenge, _pq(address))
+    return _pq(address)
 
 
-def parse_get_user(body: bytes) -> Address:
+def parse_get_user(payload: Buffer) -> Address:
     """Read command 141."""
-    payload = _open(body)
+    payload = bytes(payload)
     _exactly(payload, _PQ.size)
     return _read_pq(payload, 0)
 
 
-def build_post_user(challenge: bytes, owner: Owned, profile: Profile) -> bytes:
+def build_post_user(owner: Owned, profile: UserProfile) -> bytes:
     """Write command 140.
 
-    challenge  16 bytes
-    returns    the body, 52..178 bytes
-    raises     LocalProtocolError if a name is over 63 bytes or a number out of range
-    source     E.1
+    returns  the payload, 34..160 bytes
+    raises   LocalProtocolError if a name is over 63 bytes or a number out of range
+    source   E.1
     """
-    return _seal(challenge, _owned(owner), _profile(profile), _names(profile))
+    return _owned(owner) + _profile(profile) + _names(profile)
 
 
-def parse_post_user(body: bytes) -> tuple[Owned, Profile]:
+def parse_post_user(payload: Buffer) -> tuple[Owned, UserProfile]:
     """Read command 140."""
-    payload = _open(body)
+    payload = bytes(payload)
     owner, offset = _read_owned(payload)
     numbers = _unpack(_PROFILE, payload, offset)
     first, last, end = _read_names(payload, offset + _PROFILE.size)
@@ -145,18 +117,18 @@ def parse_post_user(body: bytes) -> tuple[Owned, Profile]:
     return owner, _read_profile(numbers, first, last)
 
 
-def build_search_users(challenge: bytes, search: Search) -> bytes:
+def build_search_users(search: Search) -> bytes:
     """Write command 142; LocalProtocolError if no name is asked for or one is over 63 bytes. Source E.1."""
     wanted = (search.first, search.last)
     flags = sum(bit for bit, name in zip((SEARCH_FIRST, SEARCH_LAST), wanted, strict=True) if name is not None)
     if not flags or not 0 <= search.limit <= 255:
         raise LocalProtocolError("search without a name, or limit out of range")
-    return _seal(challenge, bytes((flags, search.limit)), *(_name(name) for name in wanted if name is not None))
+    return bytes((flags, search.limit)) + b"".join(_name(name) for name in wanted if name is not None)
 
 
-def parse_search_users(body: bytes) -> Search:
+def parse_search_users(payload: Buffer) -> Search:
     """Read command 142; flags without any name bit give a Search of nothing, which the node refuses."""
-    payload = _open(body)
+    payload = bytes(payload)
     flags, limit = _take(payload, 0, 2)
     offset = 2
     names: list[str | None] = []
@@ -169,39 +141,39 @@ def parse_search_users(body: bytes) -> Search:
     return Search(names[0], names[1], limit)
 
 
-def build_owned(challenge: bytes, owner: Owned) -> bytes:
+def build_owned(owner: Owned) -> bytes:
     """Write command 143 delete_user or 146 list_get, which are alike. Source E.1."""
-    return _seal(challenge, _owned(owner))
+    return _owned(owner)
 
 
-def parse_owned(body: bytes) -> Owned:
+def parse_owned(payload: Buffer) -> Owned:
     """Read command 143 or 146."""
-    payload = _open(body)
+    payload = bytes(payload)
     owner, end = _read_owned(payload)
     _exactly(payload, end)
     return owner
 
 
-def build_list_set(challenge: bytes, owner: Owned, entries: Iterable[ListEntry]) -> bytes:
+def build_list_set(owner: Owned, entries: Iterable[ListEntry]) -> bytes:
     """Write command 144: add senders to the lists or move them between. Source E.1."""
-    return _seal(challenge, _owned(owner), *map(_entry, entries))
+    return _owned(owner) + b"".join(map(_entry, entries))
 
 
-def parse_list_set(body: bytes) -> tuple[Owned, tuple[ListEntry, ...]]:
+def parse_list_set(payload: Buffer) -> tuple[Owned, tuple[ListEntry, ...]]:
     """Read command 144; the entry region must be a multiple of 6 bytes."""
-    payload = _open(body)
+    payload = bytes(payload)
     owner, offset = _read_owned(payload)
     return owner, _read_entries(payload[offset:])
 
 
-def build_list_remove(challenge: bytes, owner: Owned, addresses: Iterable[Address]) -> bytes:
+def build_list_remove(owner: Owned, addresses: Iterable[Address]) -> bytes:
     """Write command 145. Source E.1."""
-    return _seal(challenge, _owned(owner), *map(_pq, addresses))
+    return _owned(owner) + b"".join(map(_pq, addresses))
 
 
-def parse_list_remove(body: bytes) -> tuple[Owned, tuple[Address, ...]]:
+def parse_list_remove(payload: Buffer) -> tuple[Owned, tuple[Address, ...]]:
     """Read command 145; the entry region must be a multiple of 5 bytes."""
-    payload = _open(body)
+    payload = bytes(payload)
     owner, offset = _read_owned(payload)
     if (len(payload) - offset) % _PQ.size:
         raise RemoteProtocolError("list entries are not a multiple of 5 bytes")
@@ -218,23 +190,24 @@ def build_user_record(record: UserRecord) -> bytes:
     return b"".join((_pq(record.address), _profile(record.profile), times, _names(record.profile)))
 
 
-def parse_user_record(payload: bytes) -> UserRecord:
+def parse_user_record(payload: Buffer) -> UserRecord:
     """Read the answer of command 141."""
+    payload = bytes(payload)
     record, end = _read_record(payload, 0)
     _exactly(payload, end)
     return record
 
 
-def build_search_answer(records: Iterable[UserRecord]) -> bytes:
-    """Write the answer of command 142: a count byte and the records. Source E.1."""
-    parts = [build_user_record(record) for record in records]
-    if len(parts) > MAX_RESULTS:
-        raise LocalProtocolError(f"{len(parts)} search results, at most {MAX_RESULTS}")
-    return bytes((len(parts),)) + b"".join(parts)
+def build_search_answer(records: Sequence[bytes]) -> bytes:
+    """Write the answer of command 142: a count byte and records as `build_user_record` makes them. Source E.1."""
+    if len(records) > MAX_RESULTS:
+        raise LocalProtocolError(f"{len(records)} search results, at most {MAX_RESULTS}")
+    return bytes((len(records),)) + b"".join(records)
 
 
-def parse_search_answer(payload: bytes) -> tuple[UserRecord, ...]:
+def parse_search_answer(payload: Buffer) -> tuple[UserRecord, ...]:
     """Read the answer of command 142."""
+    payload = bytes(payload)
     (count,) = _take(payload, 0, 1)
     offset = 1
     records = []
@@ -253,8 +226,9 @@ def build_list_answer(entries: Iterable[ListEntry]) -> bytes:
     return _U16.pack(len(parts)) + b"".join(parts)
 
 
-def parse_list_answer(payload: bytes) -> tuple[ListEntry, ...]:
+def parse_list_answer(payload: Buffer) -> tuple[ListEntry, ...]:
     """Read the answer of command 146."""
+    payload = bytes(payload)
     (count,) = _unpack(_U16, payload, 0)
     _exactly(payload, _U16.size + count * _ENTRY.size)
     return _read_entries(payload[_U16.size :])
@@ -262,21 +236,6 @@ def parse_list_answer(payload: bytes) -> tuple[ListEntry, ...]:
 
 # ------------------------------------------------------------------------------------------------------------------
 # Pieces
-
-
-def _seal(challenge: bytes, *parts: bytes) -> bytes:
-    if len(challenge) != c.CHALLENGE_SIZE:
-        raise LocalProtocolError(f"challenge of {len(challenge)} bytes instead of {c.CHALLENGE_SIZE}")
-    return b"".join((challenge, *parts, c.TRAILER))
-
-
-def _open(body: bytes) -> bytes:
-    """The payload between challenge and trailer, both checked. Source DRD vector 02."""
-    if len(body) < c.CHALLENGE_SIZE + len(c.TRAILER) or body[-2:] != c.TRAILER:
-        raise RemoteProtocolError("body is too short or has no trailer")
-    if crc32(body[:12]) != int.from_bytes(body[12:16], "big"):
-        raise RemoteProtocolError("challenge CRC mismatch")
-    return bytes(body[c.CHALLENGE_SIZE : -len(c.TRAILER)])
 
 
 def _take(payload: bytes, offset: int, size: int) -> bytes:
@@ -338,19 +297,19 @@ def _name(text: str) -> bytes:
     return bytes((len(raw),)) + raw
 
 
-def _names(profile: Profile) -> bytes:
+def _names(profile: UserProfile) -> bytes:
     return _name(profile.first_name) + _name(profile.last_name)
 
 
 def _read_name(payload: bytes, offset: int) -> tuple[str, int]:
     (size,) = _take(payload, offset, 1)
     if size > MAX_NAME:
-        raise RemoteProtocolError(f"name of {size} bytes, at most {MAX_NAME}")
+        raise BadValue(f"name of {size} bytes, at most {MAX_NAME}")
     raw = _take(payload, offset + 1, size)
     try:
         return raw.decode(), offset + 1 + size
     except UnicodeDecodeError as error:
-        raise RemoteProtocolError("name is not UTF-8") from error
+        raise BadValue("name is not UTF-8") from error
 
 
 def _read_names(payload: bytes, offset: int) -> tuple[str, str, int]:
@@ -359,13 +318,13 @@ def _read_names(payload: bytes, offset: int) -> tuple[str, str, int]:
     return first, last, offset
 
 
-def _profile(profile: Profile) -> bytes:
+def _profile(profile: UserProfile) -> bytes:
     return _pack(_PROFILE, profile.fee, profile.symbol1, profile.symbol2, profile.class_rejection)
 
 
-def _read_profile(numbers: tuple[int, ...], first: str, last: str) -> Profile:
+def _read_profile(numbers: tuple[int, ...], first: str, last: str) -> UserProfile:
     fee, symbol1, symbol2, rejection = numbers
-    return Profile(
+    return UserProfile(
         fee=fee, symbol1=symbol1, symbol2=symbol2, class_rejection=rejection, first_name=first, last_name=last
     )
 

@@ -16,8 +16,10 @@ from typing import BinaryIO
 import msgspec
 
 from qmail_core.codec import address as addresses
+from qmail_core.codec.directory import fee_from_text
 from qmail_core.config import EngineConfig
 from qmail_core.engine.context import Context
+from qmail_core.engine.directory import Directory
 from qmail_core.engine.drafts import Drafts
 from qmail_core.engine.events import Events
 from qmail_core.engine.mailbox import Mailbox
@@ -41,11 +43,14 @@ from qmail_core.model import (
     Durability,
     Folder,
     Kind,
+    ListEntry,
+    ListKind,
     Message,
     MessagePage,
     Notification,
     Polled,
     PoolStatus,
+    Published,
     Receipt,
     Recipient,
     Repaired,
@@ -54,6 +59,8 @@ from qmail_core.model import (
     Started,
     StoredAttachment,
     TaskState,
+    UserProfile,
+    UserRecord,
 )
 from qmail_core.store.base import MailStore
 from qmail_core.transport.base import Transport
@@ -100,9 +107,17 @@ class Engine:
         self.mailbox = self._mailbox = Mailbox(ctx)
         self.drafts = Drafts(ctx, self.people)
         self._receipts = Receipts(ctx)
+        self._directory = Directory(ctx)
         self._outgoing = Outgoing(ctx, self._tasks, self._receipts, self._wallet, self._mailbox)
         self._sender = Sender(
-            ctx, self._tasks, self._paths, self._receipts, self._wallet, self._mailbox, self._outgoing
+            ctx,
+            self._tasks,
+            self._paths,
+            self._receipts,
+            self._wallet,
+            self._mailbox,
+            self._directory,
+            self._outgoing,
         )
         self._receiver = Receiver(ctx, self._mailbox)
         self.queue = self._outgoing
@@ -142,12 +157,13 @@ class Engine:
         await self.close()
 
     async def _work(self) -> None:
-        """The queues: lockers in doubt, the pool, tells to retry, mails to repair."""
+        """The queues: lockers in doubt, the pool, tells to retry, mails and directory copies to repair."""
         chores: Sequence[Callable[[], Awaitable[object]]] = (
             self._wallet.recover,
             lambda: self._wallet.replenish("Default"),
             self._outgoing.retry_due,
             self._repairer.repair_due,
+            self._directory.repair_due,
         )
         while True:
             for chore in chores:
@@ -222,6 +238,65 @@ class Engine:
         """Forget attachment bytes of a request that was refused."""
         self._sender.drop_spool(guid)
 
+    # ---------------------------------------------------------------------------------------------- directory
+
+    async def publish_user(
+        self,
+        first: str = "",
+        last: str = "",
+        *,
+        symbols: tuple[int, int] = (0, 0),
+        inbox_fee: str | int | None = None,
+        class_rejection: int = 0,
+    ) -> Published:
+        """Tell every node who has this mailbox and what it asks of senders.
+
+        first, last      at most 63 bytes of UTF-8 each
+        symbols          the avatar: two numbers, 0 to 255
+        inbox_fee        CloudCoins, as text with at most 8 decimals; default: `config.inbox_fee`
+        class_rejection  lowest denomination of senders, signed; 0 accepts all
+        raises           UsageError, NodeError, QuorumError
+        """
+        profile = UserProfile(
+            fee=fee_from_text(str(self.config.inbox_fee if inbox_fee is None else inbox_fee)),
+            symbol1=symbols[0],
+            symbol2=symbols[1],
+            class_rejection=class_rejection,
+            first_name=first,
+            last_name=last,
+        )
+        return await self._directory.change({None: profile})
+
+    async def delete_user(self) -> Published:
+        """Take this mailbox's record out of the directory; its lists stay."""
+        return await self._directory.change({None: None})
+
+    async def get_user(self, address: Address) -> UserRecord | None:
+        """What most nodes know of a mailbox; None if they know nothing. QuorumError if too few answer or agree."""
+        return await self._directory.get(address)
+
+    async def search_users(
+        self, first: str | None = None, last: str | None = None, limit: int = 50
+    ) -> Sequence[UserRecord]:
+        """Mailboxes by the beginnings of their owners' names, without regard to case; both must match if given.
+
+        limit   1 to 50
+        raises  UsageError, QuorumError
+        """
+        return await self._directory.search(first, last, limit)
+
+    async def list_get(self) -> Sequence[ListEntry]:
+        """The senders on this mailbox's white and black list."""
+        return await self._directory.listed()
+
+    async def list_set(self, kind: ListKind, *senders: Address) -> Published:
+        """Put senders on a list; those on the other one move. At most 1000 are listed in all (NodeError 198)."""
+        return await self._directory.change(dict.fromkeys(senders, ListKind(kind)))
+
+    async def list_remove(self, *senders: Address) -> Published:
+        """Take senders off the lists."""
+        return await self._directory.change(dict.fromkeys(senders))
+
     # ---------------------------------------------------------------------------------------------- wallet
 
     def wallet_name(self, text: str) -> str:
@@ -248,7 +323,7 @@ class Engine:
         return self._wallet.pool(wallet)
 
     def costs(self, files: int, recipients: int) -> Costs:
-        """What a send costs; the mail itself and each attachment is a file."""
+        """What a send costs recipients of the usual fee; the mail itself and each attachment is a file."""
         config = self.config
         return Costs(config.storage_fee * config.striping.n * files, config.inbox_fee * recipients)
 
@@ -286,7 +361,8 @@ class Engine:
 
         raises   PaymentError, QuorumError, TellError, and what `start_upload` raises
         """
-        costs = self.costs(1 + len(draft.attachments), len(draft.recipients))
+        fees = await self._directory.fees([recipient.address for recipient in draft.recipients])
+        costs = msgspec.structs.replace(self.costs(1 + len(draft.attachments), 0), inbox=sum(fees))
         return await self._sender.send(draft, costs)
 
     def draft(

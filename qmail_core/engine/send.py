@@ -25,6 +25,7 @@ from qmail_core.codec.cbdf import MailMeta
 from qmail_core.codec.cipher import locker_code
 from qmail_core.engine import jobs
 from qmail_core.engine.context import Context, drop
+from qmail_core.engine.directory import Directory
 from qmail_core.engine.jobs import Job, Object, Objects, unit_of
 from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.outgoing import Outgoing
@@ -124,6 +125,7 @@ class Sender:
         receipts: Receipts,
         wallet: Wallet,
         mailbox: Mailbox,
+        directory: Directory,
         outgoing: Outgoing,
     ) -> None:
         self._ctx = ctx
@@ -132,6 +134,7 @@ class Sender:
         self._receipts = receipts
         self._wallet = wallet
         self._mailbox = mailbox
+        self._directory = directory
         self._outgoing = outgoing
         self._spool = os.path.join(ctx.config.data, "Spool")
 
@@ -298,7 +301,10 @@ class Sender:
 
     async def _acquire(self, job: Job) -> tuple[dict[Claim, Locker], bool]:
         uploads = [Claim(unit, node) for unit in range(job.files) for node in job.servers]
-        inboxes = [Claim(position) for position in range(len(job.recipients))]
+        fees = await self._directory.fees([recipient.address for recipient in job.recipients])
+        # a mail that a crash has interrupted keeps what it holds, whatever its recipients ask for meanwhile
+        held = {x.unit for x in self._ctx.store.wallet.lockers(guid=job.guid) if x.node is None}
+        inboxes = {Claim(position): fee for position, fee in enumerate(fees) if fee or position in held}
         try:
             return await self._wallet.acquire(job.guid, job.wallet, uploads, inboxes)
         except PaymentError as error:
@@ -324,7 +330,8 @@ class Sender:
         up.total_group_size = sum(entry.size for entry in upload.entries.values())
         up.manifest = self._receipts.manifest(tuple(upload.entries[t] for t in sorted(upload.entries)))
         up.survives_loss_of = len(nodes) - job.striping.k
-        fees = [upload.lockers[Claim(position)] for position in range(len(job.recipients))]
+        claims = map(Claim, range(len(job.recipients)))
+        fees = [upload.lockers[claim] for claim in claims if claim in upload.lockers]
         up.inbox_fee_acquired = bool(fees)
         up.inbox_fee_locker = fees[0].code if fees else ""
 

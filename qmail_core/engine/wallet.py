@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from qmail_core.codec import coins as codec
 from qmail_core.codec import consts as c
@@ -29,6 +30,8 @@ log = logging.getLogger("qmail.wallet")
 _ALPHABET = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 _FUNDING_AGE = 5  # seconds after which a request sent by a process that died has reached its node or never will
 _MAX_PUT = 200  # lockers per request; the wire allows 255
+
+_Sort = tuple[LockerKind, int]  # what a locker is for, and its worth
 
 
 def draw_code(entropy: bytes) -> str:
@@ -63,31 +66,36 @@ class Wallet:
         self._funding = asyncio.Lock()
 
     def value(self, kind: LockerKind) -> int:
-        """CloudCoins in one locker of a kind."""
+        """CloudCoins in one locker of the pool."""
         return self._ctx.config.storage_fee if kind == LockerKind.UPLOAD else self._ctx.config.inbox_fee
 
     def spendable(self, wallet: str) -> int:
         """CloudCoins in the wallet and in its unused lockers."""
-        ready = sum(self._store.available(wallet, kind) * self.value(kind) for kind in LockerKind)
+        ready = sum(self._ready(wallet, kind) * self.value(kind) for kind in LockerKind)
         return self._store.balance(wallet) + ready
 
     def pool(self, wallet: str) -> PoolStatus:
         """How much is ready to be spent."""
-        upload = self._store.available(wallet, LockerKind.UPLOAD)
+        upload = self._ready(wallet, LockerKind.UPLOAD)
         balance = self._store.balance(wallet)
         one_mail = self._ctx.config.striping.n * self._ctx.config.storage_fee + self._ctx.config.inbox_fee
         low = self.spendable(wallet) < 2 * one_mail
-        return PoolStatus(upload, self._store.available(wallet, LockerKind.INBOX), balance, low)
+        return PoolStatus(upload, self._ready(wallet, LockerKind.INBOX), balance, low)
+
+    def _ready(self, wallet: str, kind: LockerKind) -> int:
+        return self._store.available(wallet, kind, self.value(kind))
 
     async def acquire(
-        self, guid: bytes, wallet: str, uploads: Sequence[Claim], inboxes: Sequence[Claim]
+        self, guid: bytes, wallet: str, uploads: Sequence[Claim], inboxes: Mapping[Claim, int]
     ) -> tuple[dict[Claim, Locker], bool]:
         """Reserve lockers for a send, funding what the pool lacks.
 
+        inboxes  claims and what each is to be worth; one that already has a locker keeps it
         returns  the locker of each claim, and whether funding had to be done now
         raises   PaymentError if the wallet cannot pay; nothing is reserved then
         """
-        claims = [(LockerKind.UPLOAD, claim) for claim in uploads] + [(LockerKind.INBOX, claim) for claim in inboxes]
+        claims = [(LockerKind.UPLOAD, claim, self.value(LockerKind.UPLOAD)) for claim in uploads]
+        claims += [(LockerKind.INBOX, claim, value) for claim, value in inboxes.items()]
         funded_now = False
         while True:
             try:
@@ -98,15 +106,15 @@ class Wallet:
                 await self._fund_missing(guid, wallet, claims)
                 funded_now = True
                 continue
-            return {claim: locker for (_, claim), locker in zip(claims, lockers, strict=True)}, funded_now
+            return {claim: locker for (_, claim, _), locker in zip(claims, lockers, strict=True)}, funded_now
 
-    def _missing(self, guid: bytes, wallet: str, claims: Iterable[tuple[LockerKind, Claim]]) -> dict[LockerKind, int]:
+    def _missing(self, guid: bytes, wallet: str, claims: Iterable[tuple[LockerKind, Claim, int]]) -> dict[_Sort, int]:
         held = {(locker.kind, locker.unit, locker.node) for locker in self._store.lockers(guid=guid)}
-        wanted = [kind for kind, claim in claims if (kind, claim.unit, claim.node) not in held]
-        counts = {kind: wanted.count(kind) - self._store.available(wallet, kind) for kind in LockerKind}
-        return {kind: count for kind, count in counts.items() if count > 0}
+        wanted = Counter((kind, value) for kind, claim, value in claims if (kind, claim.unit, claim.node) not in held)
+        counts = {sort: count - self._store.available(wallet, *sort) for sort, count in wanted.items()}
+        return {sort: count for sort, count in counts.items() if count > 0}
 
-    async def _fund_missing(self, guid: bytes, wallet: str, claims: Sequence[tuple[LockerKind, Claim]]) -> None:
+    async def _fund_missing(self, guid: bytes, wallet: str, claims: Sequence[tuple[LockerKind, Claim, int]]) -> None:
         async with self._funding:
             missing = self._missing(guid, wallet, claims)
             if missing and not await self._fund(wallet, missing):
@@ -117,18 +125,20 @@ class Wallet:
         async with self._funding:
             config = self._ctx.config
             wanted = {LockerKind.UPLOAD: config.pool_upload, LockerKind.INBOX: config.pool_inbox}
-            missing = {kind: want - self._store.available(wallet, kind) for kind, want in wanted.items()}
-            missing = {kind: count for kind, count in missing.items() if count > 0}
+            missing = {}
             affordable = self._store.balance(wallet)
             for kind in (LockerKind.INBOX, LockerKind.UPLOAD):
-                missing[kind] = min(missing.get(kind, 0), affordable // self.value(kind))
-                affordable -= missing[kind] * self.value(kind)
+                value = self.value(kind)
+                count = min(wanted[kind] - self._ready(wallet, kind), affordable // value)
+                if count > 0:
+                    missing[kind, value] = count
+                    affordable -= count * value
             try:
-                await self._fund(wallet, {kind: count for kind, count in missing.items() if count > 0})
+                await self._fund(wallet, missing)
             except PaymentError as error:
                 log.info("pool not filled: %s", error)
 
-    async def _fund(self, wallet: str, counts: dict[LockerKind, int]) -> int:
+    async def _fund(self, wallet: str, counts: Mapping[_Sort, int]) -> int:
         """Move coins into new lockers, on all nodes; returns how many a quorum confirmed."""
         plan = self._plan(wallet, counts)
         codes = list(plan)
@@ -139,22 +149,22 @@ class Wallet:
             confirmed += await self._put({code: coins for code, (_, coins) in part.items()})
         return confirmed
 
-    def _plan(self, wallet: str, counts: dict[LockerKind, int]) -> dict[str, tuple[Locker, list[Coin]]]:
+    def _plan(self, wallet: str, counts: Mapping[_Sort, int]) -> dict[str, tuple[Locker, list[Coin]]]:
         coins = sorted(self._store.coins(wallet), key=lambda coin: -coin.value)
         plan = {}
         # the larger values first, so that large coins are not left over
-        for kind in sorted(counts, key=lambda kind: -self.value(kind)):
-            for _ in range(counts[kind]):
-                taken = choose(coins, self.value(kind))
+        for kind, value in sorted(counts, key=lambda sort: -sort[1]):
+            for _ in range(counts[kind, value]):
+                taken = choose(coins, value)
                 if taken is None:
                     raise self._too_poor(wallet, counts)
                 code = draw_code(self._ctx.entropy(c.LOCKER_CODE_SIZE))
-                locker = Locker(code=code, kind=kind, value=self.value(kind), state=LockerState.FUNDING, wallet=wallet)
+                locker = Locker(code=code, kind=kind, value=value, state=LockerState.FUNDING, wallet=wallet)
                 plan[code] = (locker, taken)
         return plan
 
-    def _too_poor(self, wallet: str, counts: dict[LockerKind, int]) -> PaymentError:
-        needed = sum(self.value(kind) * count for kind, count in counts.items())
+    def _too_poor(self, wallet: str, counts: Mapping[_Sort, int]) -> PaymentError:
+        needed = sum(value * count for (_, value), count in counts.items())
         balance = self._store.balance(wallet)
         hint = "" if balance < needed else " in coins that are too large to pay exactly"
         return PaymentError(

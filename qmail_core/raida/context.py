@@ -12,6 +12,7 @@ from msgspec import Struct
 from typing_extensions import Buffer
 
 from qmail_core.codec.packet import Request
+from qmail_core.model import Address
 from qmail_core.raida.state import NodeState
 
 
@@ -19,11 +20,12 @@ class Policy(Struct, frozen=True, kw_only=True):
     """What a node charges and how patient it is."""
 
     storage_fee: int = 1  # whole CC per server for an e-mail, and again for each attachment
-    inbox_fee: int = 10  # whole CC for a mailbox that set no rule of its own
+    inbox_fee: int = 10  # whole CC for a mailbox without a record in the directory
     poll_limit: float = 600.0  # seconds a ping is parked
     redeliver_after: float = 60.0  # seconds before a served tell is served again
     redeliver_times: int = 3  # servings in all, then the record is deleted
     max_pending_tells: int = 10_000  # records kept per mailbox
+    key_servers: frozenset[Address] = frozenset()  # coins that may preload master keys (RKE)
     version: bytes = b"20261121"  # eight ASCII digits, QMail wire B.1
 
 

@@ -15,12 +15,13 @@ from msgspec import Struct
 
 from qmail_core.codec import consts as c
 from qmail_core.codec import mail as codec
+from qmail_core.codec.directory import UNITS_PER_COIN, accepts, parse_user_record
 from qmail_core.codec.mail import build_selector
 from qmail_core.codec.packet import Refused, Request
 from qmail_core.errors import StoreUnavailable
+from qmail_core.model import ListKind, UserProfile
 from qmail_core.raida.coins import Locker, consume, open_locker
 from qmail_core.raida.context import Answer, Command, Context
-from qmail_core.raida.state import InboxRule, ListWord
 
 DAY = 86_400.0
 DURATIONS: dict[int, float | None] = {  # QMail wire C.2
@@ -35,7 +36,6 @@ DURATIONS: dict[int, float | None] = {  # QMail wire C.2
 UNIT_MAIL = 0  # what file types 0..9 are paid as; an attachment is paid under its own file type
 MAX_TELLS = 255  # C.7: the count is one byte
 MAX_TELL_BYTES = 200 * 1024
-CC = 10**8  # inbox fees count in 10^-8 CC (E.1)
 
 T = TypeVar("T")
 
@@ -136,29 +136,32 @@ class Decision(Struct, frozen=True):
 
 
 def gate(
-    rule: InboxRule | Failed | None,
-    list_entry: ListWord | Failed | None,
+    profile: UserProfile | Failed | None,
+    listed: int | Failed | None,
     sender_denomination: int,
     default_fee: int,
     locker_value: int | Failed | None,
 ) -> Decision:
     """Decide for one recipient, in the documented order.
 
-    rule, list_entry     the recipient's own settings; None if there are none
+    profile              what the recipient has published; None if nothing
+    listed               the ListKind the recipient has the sender on; None if on neither
     sender_denomination  signed, of the coin the preamble proved
-    default_fee          whole CC, for a recipient without rule
+    default_fee          whole CC, for a recipient without record
     locker_value         whole CC in the locker offered; None if there is no locker or it is empty
     source               QMail wire E.3
     """
-    if rule is Lookup.FAILED or list_entry is Lookup.FAILED:
-        return Decision(c.STATUS_PAYMENT_PROCESSING)
-    if list_entry == "black":
+    if listed == ListKind.BLACK:
         return Decision(c.STATUS_BLACKLISTED)
-    if list_entry == "white":
+    if listed == ListKind.WHITE:
         return Decision(c.STATUS_SUCCESS)
-    if rule is not None and rule.class_rejection and sender_denomination < rule.class_rejection:
+    if listed is Lookup.FAILED or profile is Lookup.FAILED:
+        return Decision(c.STATUS_PAYMENT_PROCESSING)
+    if profile is None:
+        return _charge(default_fee * UNITS_PER_COIN, locker_value)
+    if not accepts(profile.class_rejection, sender_denomination):
         return Decision(c.STATUS_CLASS_REJECTED)
-    return _charge(default_fee * CC if rule is None else rule.fee, locker_value)
+    return _charge(profile.fee, locker_value)
 
 
 def _charge(fee: int, locker_value: int | Failed | None) -> Decision:
@@ -168,7 +171,7 @@ def _charge(fee: int, locker_value: int | Failed | None) -> Decision:
         return Decision(c.STATUS_PAYMENT_PROCESSING)
     if locker_value is None:
         return Decision(c.STATUS_PAYMENT_REQUIRED)
-    if locker_value * CC < fee:
+    if locker_value * UNITS_PER_COIN < fee:
         return Decision(c.STATUS_PAYMENT_INSUFFICIENT)
     return Decision(c.STATUS_SUCCESS, consume=True)
 
@@ -238,14 +241,18 @@ def _admit(context: Context, sender: bytes, mailbox: bytes, code: bytes) -> tupl
     """Run the gate on what is known here."""
     if sender == mailbox:
         return Decision(c.STATUS_SUCCESS), None
-    state = context.state
     locker = _look_up(lambda: open_locker(context, code))
     value = locker.value if isinstance(locker, Locker) else locker
-    rule = _look_up(lambda: state.inbox_rule(mailbox))
-    entry = _look_up(lambda: state.list_entry(mailbox, sender))
+    profile = _look_up(lambda: _profile(context, mailbox))
+    listed = _look_up(lambda: context.state.listed(mailbox, sender))
     denomination = int.from_bytes(sender[:1], "big", signed=True)
-    decision = gate(rule, entry, denomination, context.policy.inbox_fee, value)
+    decision = gate(profile, listed, denomination, context.policy.inbox_fee, value)
     return decision, locker if isinstance(locker, Locker) else None
+
+
+def _profile(context: Context, mailbox: bytes) -> UserProfile | None:
+    record = context.state.user(mailbox)
+    return parse_user_record(record).profile if record is not None else None
 
 
 def _look_up(read: Callable[[], T]) -> T | Failed:

@@ -15,7 +15,7 @@ from qmail_core.codec import consts as c
 from qmail_core.codec import packet
 from qmail_core.codec.packet import Header, Refused, Request
 from qmail_core.errors import RemoteProtocolError, StoreUnavailable
-from qmail_core.raida import coins, mail
+from qmail_core.raida import coins, directory, keys, mail
 from qmail_core.raida.context import Answer, Command, Context, Policy
 from qmail_core.raida.state import NodeState
 
@@ -41,6 +41,8 @@ COMMANDS: dict[int, dict[int, Command]] = {
     c.GROUP_AUTH: coins.DETECT,
     c.GROUP_MAIL: mail.MAIL,
     c.GROUP_LOCKER: coins.LOCKERS,
+    c.GROUP_KEYS: keys.KEYS,
+    c.GROUP_DIRECTORY: directory.DIRECTORY,
 }
 
 

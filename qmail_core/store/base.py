@@ -127,12 +127,16 @@ class WalletStore(Protocol):
 
     def locker_coins(self, code: str) -> list[Coin]: ...
     def lockers(self, *, state: LockerState | None = None, guid: bytes | None = None) -> list[Locker]: ...
-    def available(self, wallet: str, kind: LockerKind) -> int: ...
-    async def reserve(self, guid: bytes, wallet: str, claims: Sequence[tuple[LockerKind, Claim]]) -> list[Locker]:
+    def available(self, wallet: str, kind: LockerKind, value: int) -> int:
+        """How many lockers of a kind and value are ready."""
+        ...
+
+    async def reserve(self, guid: bytes, wallet: str, claims: Sequence[tuple[LockerKind, Claim, int]]) -> list[Locker]:
         """Reserve one AVAILABLE locker for every claim that has none yet, all or nothing.
 
         Claims are matched first with what this guid already holds, so repeating the call after a crash returns the
-        same lockers. An upload claim MUST get a locker its node confirmed. NotFound if too few are available.
+        same lockers, whatever they are worth. A new one MUST be worth what its claim says. An upload claim MUST get a
+        locker its node confirmed. NotFound if too few are available.
         """
         ...
 

@@ -127,15 +127,15 @@ class SqliteWallet:
             )
             return list(map(_locker, rows))
 
-    def available(self, wallet: str, kind: LockerKind) -> int:
+    def available(self, wallet: str, kind: LockerKind, value: int) -> int:
         with self._db.read() as db:
             row = db.execute(
-                "SELECT count(*) FROM locker WHERE state=? AND kind=? AND wallet=?",
-                (LockerState.AVAILABLE, kind, wallet),
+                "SELECT count(*) FROM locker WHERE state=? AND kind=? AND wallet=? AND value=?",
+                (LockerState.AVAILABLE, kind, wallet, value),
             ).fetchone()
             return int(row[0])
 
-    async def reserve(self, guid: bytes, wallet: str, claims: Sequence[tuple[LockerKind, Claim]]) -> list[Locker]:
+    async def reserve(self, guid: bytes, wallet: str, claims: Sequence[tuple[LockerKind, Claim, int]]) -> list[Locker]:
         return await self._db.write(lambda db: _reserve(db, guid, wallet, claims))
 
     async def settle(self, changes: Mapping[str, LockerState], now: int) -> None:
@@ -157,7 +157,7 @@ class SqliteWallet:
 
 
 def _reserve(
-    db: sqlite3.Connection, guid: bytes, wallet: str, claims: Sequence[tuple[LockerKind, Claim]]
+    db: sqlite3.Connection, guid: bytes, wallet: str, claims: Sequence[tuple[LockerKind, Claim, int]]
 ) -> list[Locker]:
     held = {
         (locker.kind, locker.unit, locker.node): locker
@@ -176,8 +176,8 @@ def _reserve(
         for kind in LockerKind
     }
     chosen = []
-    for kind, claim in claims:
-        locker = held.get((kind, claim.unit, claim.node)) or _take(free[kind], claim.node)
+    for kind, claim, value in claims:
+        locker = held.get((kind, claim.unit, claim.node)) or _take(free[kind], claim.node, value)
         if locker is None:
             raise NotFound("too few funded lockers are available")
         if locker.guid is None:
@@ -192,12 +192,13 @@ def _reserve(
     return chosen
 
 
-def _take(free: list[Locker], node: int | None) -> Locker | None:
-    for position, locker in enumerate(free):
-        if node is None or node in locker.funded:
+def _take(free: list[Locker], node: int | None, value: int) -> Locker | None:
+    fitting = [position for position, locker in enumerate(free) if locker.value == value]
+    for position in fitting:
+        if node is None or node in free[position].funded:
             return free.pop(position)
     # a node that was away while the pool was filled: any locker will do, it is funded there when the node is back
-    return free.pop(0) if free else None
+    return free.pop(fitting[0]) if fitting else None
 
 
 _OUTGOING = ", ".join(OutgoingTell.__struct_fields__)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from qmail_core.codec import keys as rke
 from qmail_core.codec.address import from_mailbox, to_mailbox
+from qmail_core.codec.consts import TRAILER
 from qmail_core.codec.keys import MasterKey, ShareRequest
 from qmail_core.errors import LocalProtocolError, RemoteProtocolError
 from qmail_core.model import Address
@@ -23,9 +24,7 @@ Json = dict[str, Any]
 VECTORS = Path(__file__).parents[1] / "vectors" / "rke"
 FILES = sorted(path.name for path in VECTORS.iterdir())
 CHALLENGE = bytes.fromhex("000102030405060708090a0b9270c965")
-REQUEST = ShareRequest(
-    challenge=CHALLENGE, server_id=b"CONTENT-SERVER01", kid=1, client=Address(0, 42), timestamp=1785312000
-)
+REQUEST = ShareRequest(server_id=b"CONTENT-SERVER01", kid=1, client=Address(0, 42), timestamp=1785312000)
 MASTER = MasterKey(1, bytes(range(32)))
 
 
@@ -40,17 +39,17 @@ def check_preamble(vector: Json) -> None:
 
 def check_preload(vector: Json) -> None:
     body = bytes.fromhex(vector["bytes_hex"])
-    assert rke.build_preload_master_key(b"CS01", [MASTER]) == body
-    assert rke.parse_preload_master_key(body) == (b"CS01", (MASTER,))
+    assert rke.build_preload_master_key(b"CS01", [MASTER]) + TRAILER == body
+    assert rke.parse_preload_master_key(body[:-2]) == (b"CS01", (MASTER,))
 
 
 def check_share(vector: Json) -> None:
     body = bytes.fromhex(vector["request"]["bytes_hex"])
-    assert rke.build_get_key_share(REQUEST) == body
-    assert rke.parse_get_key_share(body) == REQUEST
+    assert CHALLENGE + rke.build_get_key_share(REQUEST) + TRAILER == body
+    assert rke.parse_get_key_share(body[16:-2]) == REQUEST
     answer = bytes.fromhex(vector["response"]["bytes_hex"])
-    assert rke.build_key_share(0x2A) == answer
-    assert rke.parse_key_share(answer) == 0x2A
+    assert rke.build_key_share(0x2A) + TRAILER == answer
+    assert rke.parse_key_share(answer[:-2]) == 0x2A
 
 
 CHECKS: dict[str, Callable[[Json], None]] = {
@@ -82,15 +81,14 @@ def test_every_truncation_is_a_protocol_error(read: Callable[[bytes], object], b
         with pytest.raises(RemoteProtocolError):
             read(body[:end])
     with pytest.raises(RemoteProtocolError):
-        read(body[:-2] + b"\xe3\xe3")
+        read(body + b"\0")
 
 
 @given(st.binary(max_size=80))
 def test_any_bytes_are_read_or_a_protocol_error(data: bytes) -> None:
     for read, _ in BODIES:
-        for body in (data, data + b"\x3e\x3e"):
-            with suppress(RemoteProtocolError):
-                read(body)
+        with suppress(RemoteProtocolError):
+            read(data)
 
 
 master_keys = st.lists(st.builds(MasterKey, st.integers(0, 255), st.binary(min_size=32, max_size=32)), max_size=4)
@@ -99,14 +97,13 @@ master_keys = st.lists(st.builds(MasterKey, st.integers(0, 255), st.binary(min_s
 @given(st.binary(max_size=40), master_keys)
 def test_preload_both_ways(server_id: bytes, keys: list[MasterKey]) -> None:
     body = rke.build_preload_master_key(server_id, keys)
-    assert len(body) == 7 + len(server_id) + 33 * len(keys)
+    assert len(body) == 5 + len(server_id) + 33 * len(keys)
     assert rke.parse_preload_master_key(body) == (server_id, tuple(keys))
 
 
 @given(
     st.builds(
         ShareRequest,
-        challenge=st.binary(min_size=16, max_size=16),
         server_id=st.binary(min_size=16, max_size=16),
         kid=st.integers(0, 255),
         client=st.builds(Address, st.integers(-128, 127), st.integers(0, 0xFFFF_FFFF)),
@@ -130,7 +127,6 @@ def test_preload_out_of_range(keys: list[MasterKey]) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"challenge": b""},
         {"server_id": b"CS01"},
         {"kid": 256},
         {"client": Address(0, 1 << 32)},

@@ -314,7 +314,8 @@ def _refusal(frame: bytearray) -> int:
 
 @pytest.mark.parametrize("enc", KEYS)
 def test_every_truncation_of_a_request_is_refused(enc: int) -> None:
-    sent = pack(enc, PREAMBLE)
+    # fixed: one frame in a thousand holds the two bytes of a trailer somewhere by chance
+    sent = pack(enc, PREAMBLE, draw=random.Random(enc).randbytes(36 if enc == c.ENC_COIN256 else 20))
     header = 48 if enc == c.ENC_COIN256 else 32
     for size in range(header, len(bytes(sent.frame))):
         status = _refusal(bytearray(bytes(sent.frame)[:size]))

@@ -9,7 +9,7 @@ import pytest
 from qmail_core import Address, Cluster, Conflict, Draft, Engine, Kind, NotFound, Recipient, TellError, UsageError
 from qmail_core.codec import consts as c
 from qmail_core.codec.mail import build_selector
-from qmail_core.model import ReceiptRecipient, Started, TaskState
+from qmail_core.model import ListKind, ReceiptRecipient, Started, TaskState
 from qmail_core.raida.node import Policy
 from qmail_core.store.base import LockerKind, LockerState
 from tests.conftest import skip
@@ -130,7 +130,7 @@ def test_a_blacklisted_sender_is_refused_for_good() -> None:
     async def story(cluster: Cluster) -> None:
         alice, bob = await couple(cluster)
         for node in cluster.raida.nodes:
-            node.state.set_list_entry(build_selector(bob.address), build_selector(alice.address), "black")
+            node.state.set_listed(build_selector(bob.address), [(build_selector(alice.address), ListKind.BLACK)])
             node.state.commit()
         guid, state = await started(alice)
         assert state.status == "failed"

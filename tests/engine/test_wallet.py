@@ -13,7 +13,7 @@ from qmail_core import Address, Cluster, PaymentError, QMailError
 from qmail_core.codec.cipher import locker_code
 from qmail_core.engine.wallet import choose, draw_code
 from qmail_core.model import Coin
-from qmail_core.store.base import LockerState
+from qmail_core.store.base import LockerKind, LockerState
 from tests.conftest import skip
 from tests.engine import check_books, lockers, play
 
@@ -130,7 +130,7 @@ def test_a_funding_cut_short_is_finished_or_taken_back(told: set[int]) -> None:
     async def story(cluster: Cluster) -> None:
         alice = await cluster.engine("alice")
         wallet = alice._wallet
-        plan = wallet._plan("Default", {0: 3})  # type: ignore[dict-item]
+        plan = wallet._plan("Default", {(LockerKind.UPLOAD, 1): 3})
         await alice._store.wallet.begin_funding(plan, alice._ctx.now())
         for code, (locker, _) in plan.items():
             for node in told:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import random
 
-from qmail_core.codec import cipher, coins, mail, packet
+from qmail_core.codec import cipher, coins, directory, mail, packet
 from qmail_core.codec import consts as c
 from qmail_core.codec.cipher import NO_KEY, Key
 from qmail_core.codec.mail import TellRecipient
-from qmail_core.model import Address, Coin, FileEntry, Profile, StripeLocation, Striping, Tell
+from qmail_core.model import (
+    Address,
+    Coin,
+    FileEntry,
+    ListEntry,
+    Profile,
+    StripeLocation,
+    Striping,
+    Tell,
+    UserProfile,
+)
 from qmail_core.raida.cluster import Cluster
 from qmail_core.raida.node import Node, Outcome, Policy
 
@@ -76,6 +86,21 @@ class Peer:
         """Status of moving coins into the locker with a code, at this node."""
         body = coins.build_put(paid_with, cipher.locker_key(code, self.index), self.index)
         return self.ask(c.GROUP_LOCKER, c.CMD_LOCKER_PUT, body).status
+
+    @property
+    def owner(self) -> directory.Owned:
+        """What this coin proves itself with in the directory."""
+        return directory.Owned(self.coin.address, self.coin.an(self.index))
+
+    def drd(self, command: int, payload: bytes) -> packet.Reply:
+        """A group 16 request."""
+        return self.ask(c.GROUP_DIRECTORY, command, payload, key=self.key)
+
+    def publish(self, profile: UserProfile) -> int:
+        return self.drd(c.CMD_POST_USER, directory.build_post_user(self.owner, profile)).status
+
+    def put_on_list(self, *entries: ListEntry) -> int:
+        return self.drd(c.CMD_LIST_SET, directory.build_list_set(self.owner, entries)).status
 
     def tell(self, sent_tell: Tell, *recipients: TellRecipient, fee: bytes = bytes(16)) -> int:
         return self.mail(c.CMD_TELL, mail.build_tell(sent_tell, recipients, fee)).status

@@ -8,18 +8,21 @@ from typing import Any
 
 import pytest
 
+from qmail_core.model import ListKind, UserProfile
 from qmail_core.raida.mail import Decision, Lookup, gate, tell_status
-from qmail_core.raida.state import MemoryRule
 
 VECTOR = Path(__file__).parents[1] / "vectors" / "qmail" / "03-tell-drd-gate.json"
 CC = 10**8
-FEE = MemoryRule(5 * CC, 0)
+FEE = UserProfile(fee=5 * CC)
 
-# what each published case means in numbers: rule, list, sender denomination, locker value -> taken, status
+# what each published case means in numbers: profile, list, sender denomination, locker value -> taken, status
 CASES: dict[str, tuple[tuple[Any, Any, int, Any], Decision]] = {
-    "whitelisted sender": ((MemoryRule(5 * CC, 5), "white", 0, None), Decision(250)),
-    "blacklisted sender": ((FEE, "black", 0, 100), Decision(236)),
-    "class-rejected (sender denom below recipient CR)": ((MemoryRule(0, 2), None, 1, 100), Decision(237)),
+    "whitelisted sender": ((UserProfile(fee=5 * CC, class_rejection=5), ListKind.WHITE, 0, None), Decision(250)),
+    "blacklisted sender": ((FEE, ListKind.BLACK, 0, 100), Decision(236)),
+    "class-rejected (sender denom below recipient CR)": (
+        (UserProfile(class_rejection=2), None, 1, 100),
+        Decision(237),
+    ),
     "fee owed, no locker supplied": ((FEE, None, 0, None), Decision(169)),
     "fee owed, locker below fee": ((FEE, None, 0, 4), Decision(168)),
     "fee owed, funded locker": ((FEE, None, 0, 5), Decision(250, consume=True)),
@@ -29,8 +32,8 @@ CASES: dict[str, tuple[tuple[Any, Any, int, Any], Decision]] = {
 
 
 def decide(args: tuple[Any, Any, int, Any]) -> Decision:
-    rule, entry, denomination, value = args
-    return gate(rule, entry, denomination, 10, value)
+    profile, listed, denomination, value = args
+    return gate(profile, listed, denomination, 10, value)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -65,19 +68,22 @@ def test_default_fee_applies_without_a_record() -> None:
     [(0, -8, False), (-1, -2, True), (-1, -1, False), (-8, -8, False), (1, 0, True), (1, 1, False)],
 )
 def test_class_rejection_compares_signed(rejection: int, denomination: int, refused: bool) -> None:
-    decision = decide((MemoryRule(0, rejection), None, denomination, None))
+    decision = decide((UserProfile(fee=0, class_rejection=rejection), None, denomination, None))
     assert decision == Decision(237 if refused else 250)
 
 
 def test_fees_count_fractions() -> None:
-    assert decide((MemoryRule(CC + 1, 0), None, 0, 1)) == Decision(168)
-    assert decide((MemoryRule(-5, 0), None, 0, None)) == Decision(250)
+    assert decide((UserProfile(fee=CC + 1), None, 0, 1)) == Decision(168)
+    assert decide((UserProfile(fee=-5), None, 0, None)) == Decision(250)
 
 
 def test_failed_lookups_ask_to_retry() -> None:
     assert decide((None, Lookup.FAILED, 0, 10)) == Decision(167)
     assert decide((None, None, 0, Lookup.FAILED)) == Decision(167)
-    assert decide((FEE, "black", 0, Lookup.FAILED)) == Decision(236)
+    assert decide((FEE, ListKind.BLACK, 0, Lookup.FAILED)) == Decision(236)
+    # what stands earlier in the order decides, whatever cannot be looked up behind it
+    assert decide((Lookup.FAILED, ListKind.BLACK, 0, None)) == Decision(236)
+    assert decide((Lookup.FAILED, ListKind.WHITE, 0, None)) == Decision(250)
 
 
 def test_one_delivery_is_success_and_strangers_alone_are_40() -> None:

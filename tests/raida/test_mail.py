@@ -6,9 +6,10 @@ import pytest
 
 from qmail_core.codec import cipher, coins, mail
 from qmail_core.codec import consts as c
+from qmail_core.codec.directory import UNITS_PER_COIN, build_owned
 from qmail_core.codec.mail import TellRecipient
 from qmail_core.errors import StoreUnavailable
-from qmail_core.model import Address, Coin
+from qmail_core.model import Address, Coin, ListEntry, ListKind, UserProfile
 from qmail_core.raida.mail import MAX_TELL_BYTES
 from qmail_core.raida.node import Policy
 
@@ -243,17 +244,17 @@ def test_nobody_can_block_a_guid_or_its_receipt(world: World, sender: Peer, read
 
 
 def test_refusals_of_a_single_recipient(world: World, sender: Peer, reader: Peer) -> None:
-    state, box, me = reader.node.state, mail.build_selector(reader.coin.address), sender.key.selector
+    me = sender.coin.address
     poor = code("POOR")
     assert sender.put(world.ones[4:5], poor) == 241
     assert sender.tell(tell_from(sender.coin), to(reader)) == 169
     assert sender.tell(tell_from(sender.coin), to(reader, poor)) == 168
-    state.set_inbox_rule(box, 0, 1)
+    assert reader.publish(UserProfile(class_rejection=1)) == 250
     assert sender.tell(tell_from(sender.coin), to(reader, poor)) == 237
-    state.set_list_entry(box, me, "black")
+    assert reader.put_on_list(ListEntry(me, ListKind.BLACK)) == 250
     assert sender.tell(tell_from(sender.coin), to(reader, poor)) == 236
     assert sender.tell(tell_from(sender.coin), TellRecipient(Address(0, 999))) == 40
-    state.set_list_entry(box, me, "white")
+    assert reader.put_on_list(ListEntry(me, ListKind.WHITE)) == 250
     assert sender.tell(tell_from(sender.coin), to(reader, poor)) == 250
     assert held(sender, "POOR") == 1
 
@@ -262,15 +263,31 @@ def test_a_lookup_that_fails_asks_to_retry(world: World, sender: Peer, monkeypat
     def fail(*args: object) -> None:
         raise StoreUnavailable("read error")
 
-    monkeypatch.setattr(sender.node.state, "inbox_rule", fail)
-    assert sender.tell(tell_from(sender.coin), TellRecipient(world.ones[1].address)) == 167
+    for read in ("user", "listed"):
+        with monkeypatch.context() as patch:
+            patch.setattr(sender.node.state, read, fail)
+            assert sender.tell(tell_from(sender.coin), TellRecipient(world.ones[1].address)) == 167
+
+
+def test_a_record_sets_the_fee(world: World, sender: Peer, reader: Peer) -> None:
+    one, two = code("ONE"), code("TWO")
+    assert (sender.put(world.ones[4:5], one), sender.put(world.ones[5:7], two)) == (241, 241)
+    assert reader.publish(UserProfile(fee=UNITS_PER_COIN + 1)) == 250
+    assert sender.tell(tell_from(sender.coin), to(reader, one)) == 168
+    assert sender.tell(tell_from(sender.coin), to(reader, two)) == 250
+    assert reader.publish(UserProfile(fee=0)) == 250
+    assert sender.tell(tell_from(sender.coin, b"2" * 16), to(reader, one)) == 250
+    assert (held(sender, "ONE"), held(sender, "TWO")) == (1, 0)
+    # without a record the default holds again
+    assert reader.drd(c.CMD_DELETE_USER, build_owned(reader.owner)).status == 250
+    assert sender.tell(tell_from(sender.coin, b"3" * 16), to(reader, one)) == 168
 
 
 def test_several_recipients_share_one_status(world: World, sender: Peer, reader: Peer) -> None:
     other, stranger = world.peer(world.ones[6]), TellRecipient(Address(0, 999))
     assert sender.tell(tell_from(sender.coin), stranger, stranger) == 40
     assert sender.tell(tell_from(sender.coin), to(reader), stranger) == 169
-    reader.node.state.set_inbox_rule(mail.build_selector(reader.coin.address), 0, 1)
+    assert reader.publish(UserProfile(class_rejection=1)) == 250
     assert sender.tell(tell_from(sender.coin), to(other), to(reader)) == 237
     # one locker pays one recipient
     fee = funded(world, sender, "FEE", 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import sqlite3
@@ -170,18 +171,85 @@ def test_served_and_forgotten_tells(state: NodeState) -> None:
     state.forget_tells([])
 
 
-def test_rules_and_lists(state: NodeState) -> None:
-    assert state.inbox_rule(BOX) is None
-    state.set_inbox_rule(BOX, 5, -2)
-    rule = state.inbox_rule(BOX)
-    assert rule is not None
-    assert (rule.fee, rule.class_rejection) == (5, -2)
-    assert state.list_entry(BOX, ME) is None
-    state.set_list_entry(BOX, ME, "black")
-    state.set_list_entry(BOX, ME, "white")
-    assert state.list_entry(BOX, ME) == "white"
-    state.set_list_entry(BOX, ME, None)
-    assert state.list_entry(BOX, ME) is None
+def mailbox(serial: int) -> bytes:
+    return b"\1" + serial.to_bytes(4, "big")
+
+
+def test_users(state: NodeState) -> None:
+    assert state.user(BOX) is None
+    state.put_user(BOX, b"record", b"alice", b"smith")
+    state.put_user(BOX, b"changed", b"alicia", b"smith")
+    assert state.user(BOX) == b"changed"
+    assert state.find_users(b"alice", None, 9) == []
+    assert state.find_users(b"ali", b"smith", 9) == [b"changed"]
+    state.remove_user(BOX)
+    state.remove_user(ME)
+    assert (state.user(BOX), state.find_users(None, b"", 9)) == (None, [])
+
+
+def slowly(people: dict[bytes, tuple[bytes, bytes]], first: bytes | None, last: bytes | None) -> list[bytes]:
+    """The obvious search."""
+    by_last = first is None or (last is not None and len(last) > len(first))
+    found = [
+        ((names[::-1] if by_last else names), key)
+        for key, names in people.items()
+        if names[0].startswith(first or b"") and names[1].startswith(last or b"")
+    ]
+    return [key for _, key in sorted(found)]
+
+
+NAMES = ["", "a", "al", "alice", "b", "bo", "z", "\u00e9", "\u00e9mile", "\U0010ffff"]
+
+
+def test_searches_find_what_a_look_at_everybody_finds(kit: Kit) -> None:
+    draw = random.Random(5)
+    state, people = kit.state, {}
+    for serial in range(120):
+        names = draw.choice(NAMES).encode(), draw.choice(NAMES).encode()
+        people[mailbox(serial)] = names
+        state.put_user(mailbox(serial), mailbox(serial), *names)
+    state.commit()
+    for serial in range(0, 120, 3):  # changes that come to nothing leave the index as it was
+        state.put_user(mailbox(serial), b"other", b"al", b"other")
+        state.remove_user(mailbox(serial + 1))
+    state.rollback()
+    prefixes = [None, *(name.encode() for name in NAMES)]
+    for first in prefixes:
+        for last in prefixes:
+            expected = slowly(people, first, last)
+            assert state.find_users(first, last, 1000) == expected
+            assert state.find_users(first, last, 3) == expected[:3]
+
+
+@pytest.mark.parametrize("names", [(b"a", None), (None, b"a"), (b"a", b"b"), (b"a", b"bo")])
+def test_a_search_on_disk_reads_an_index(tmp_path: Path, names: tuple[bytes | None, bytes | None]) -> None:
+    store = NodeStore(tmp_path / "node")
+    asked: list[str] = []
+    store._db.set_trace_callback(asked.append)
+    store.find_users(*names, 9)
+    store._db.set_trace_callback(None)
+    plan = [row[3] for row in store._rows(f"EXPLAIN QUERY PLAN {asked[0]}")]
+    lead = "first" if names[1] is None or names[1] == b"b" else "last"
+    assert any(line.startswith(f"SEARCH users USING COVERING INDEX users_{lead}") for line in plan), plan
+    assert not any(line.startswith("SCAN users") for line in plan), plan
+    store.close()
+
+
+def test_lists(state: NodeState) -> None:
+    assert (state.listed(BOX, ME), state.list_entries(BOX)) == (None, [])
+    state.set_listed(BOX, [(ME, 1), (BOX, 0)])
+    state.set_listed(BOX, [(ME, 0)])
+    assert (state.listed(BOX, ME), state.listed(ME, BOX)) == (0, None)
+    assert state.list_entries(BOX) == [(BOX, 0), (ME, 0)]
+    state.set_listed(BOX, [(ME, None), (mailbox(9), None)])
+    assert (state.listed(BOX, ME), state.list_entries(BOX)) == (None, [(BOX, 0)])
+
+
+def test_master_keys(state: NodeState) -> None:
+    assert state.master_key(b"server", 1) is None
+    state.set_master_key(b"server", 1, b"secret")
+    state.set_master_key(b"server", 1, b"newer")
+    assert (state.master_key(b"server", 1), state.master_key(b"server", 2)) == (b"newer", None)
 
 
 def change_everything(state: NodeState) -> None:
@@ -191,14 +259,16 @@ def change_everything(state: NodeState) -> None:
     state.claim(GUID, ME)
     state.record_payment(GUID, 0, LOCKER, 1)
     state.add_tell(BOX, b"1", b"record", 1.0)
-    state.set_inbox_rule(BOX, 1, 1)
-    state.set_list_entry(BOX, ME, "black")
+    state.put_user(BOX, b"record", b"a", b"b")
+    state.set_listed(BOX, [(ME, 1)])
+    state.set_master_key(b"server", 1, b"secret")
 
 
 def picture(state: NodeState) -> list[object]:
     return [
         state.an(BOX), state.locker(LOCKER), state.earned(), state.page(GUID, 1, 0), state.owner(GUID),
-        state.paid(GUID, 0), state.has_tell(BOX, b"1"), state.inbox_rule(BOX) is None, state.list_entry(BOX, ME),
+        state.paid(GUID, 0), state.has_tell(BOX, b"1"), state.user(BOX), state.find_users(b"a", b"b", 9),
+        state.listed(BOX, ME), state.master_key(b"server", 1),
     ]  # fmt: skip
 
 

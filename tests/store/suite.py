@@ -64,8 +64,8 @@ async def fund(store: MailStore, codes: str, kind: LockerKind = UPLOAD, nodes: f
     await store.wallet.end_funding(dict.fromkeys(codes, confirmed), (), LockerState.AVAILABLE)
 
 
-def uploads(*nodes: int, unit: int = 0) -> list[tuple[LockerKind, Claim]]:
-    return [(UPLOAD, Claim(unit, node)) for node in nodes]
+def uploads(*nodes: int, unit: int = 0) -> list[tuple[LockerKind, Claim, int]]:
+    return [(UPLOAD, Claim(unit, node), 1) for node in nodes]
 
 
 def receipt(guid: bytes = GUID, created: int = 5) -> Receipt:
@@ -125,11 +125,12 @@ async def funding_moves_coins_into_lockers(store: MailStore) -> None:
     assert store.wallet.balance("Default") == 0
     assert store.wallet.locker_coins("A") == [coin(1), coin(2)]
     assert store.wallet.lockers(state=LockerState.FUNDING) == [msgspec.structs.replace(locker, created_at=7)]
-    assert store.wallet.available("Default", INBOX) == 0
+    assert store.wallet.available("Default", INBOX, 2) == 0
     await store.wallet.end_funding({"A": frozenset({0, 24})}, (), LockerState.AVAILABLE)
     (found,) = store.wallet.lockers(state=LockerState.AVAILABLE)
     assert found.funded == {0, 24}
-    assert (store.wallet.available("Default", INBOX), store.wallet.available("Default", UPLOAD)) == (1, 0)
+    ready = [store.wallet.available("Default", *sort) for sort in ((INBOX, 2), (INBOX, 1), (UPLOAD, 2))]
+    assert ready == [1, 0, 0]
     await store.wallet.add_funded("A", 11)
     await store.wallet.add_funded("A", 11)
     assert store.wallet.lockers()[0].funded == {0, 11, 24}
@@ -169,9 +170,9 @@ async def only_a_locker_that_is_being_funded_can_be_given_back(store: MailStore)
     await fund(store, "A")
     await store.wallet.end_funding({}, ["A"], LockerState.AVAILABLE)
     assert store.wallet.balance("Default") == 0
-    assert store.wallet.available("Default", UPLOAD) == 1
+    assert store.wallet.available("Default", UPLOAD, 1) == 1
     await store.wallet.end_funding({"A": frozenset()}, (), LockerState.LIMBO)
-    assert store.wallet.available("Default", UPLOAD) == 1
+    assert store.wallet.available("Default", UPLOAD, 1) == 1
 
 
 @promise
@@ -180,8 +181,8 @@ async def reserving_is_all_or_nothing(store: MailStore) -> None:
     with pytest.raises(NotFound):
         await store.wallet.reserve(GUID, "Default", uploads(0, 1, 2))
     with pytest.raises(NotFound):
-        await store.wallet.reserve(GUID, "Default", [*uploads(0), (INBOX, Claim(0))])
-    assert store.wallet.available("Default", UPLOAD) == 2
+        await store.wallet.reserve(GUID, "Default", [*uploads(0), (INBOX, Claim(0), 1)])
+    assert store.wallet.available("Default", UPLOAD, 1) == 2
     assert store.wallet.lockers(guid=GUID) == []
     with pytest.raises(NotFound):
         await store.wallet.reserve(GUID, "Elsewhere", uploads(0))
@@ -198,14 +199,14 @@ async def reserving_again_returns_the_same_lockers(store: MailStore) -> None:
     await store.wallet.settle({first[0].code: LockerState.CONSUMED, first[1].code: LockerState.LIMBO}, 9)
     again = await store.wallet.reserve(GUID, "Default", uploads(3, 4))
     assert [x.code for x in again] == [x.code for x in first]
-    assert store.wallet.available("Default", UPLOAD) == 1
+    assert store.wallet.available("Default", UPLOAD, 1) == 1
 
 
 @promise
 async def two_sends_never_share_a_locker(store: MailStore) -> None:
     await fund(store, "ABCDEF")
     guids = [bytes((i,)) * 16 for i in range(6)]
-    claims = [(UPLOAD, Claim(0, 1)), (UPLOAD, Claim(1, 1))]
+    claims = [(UPLOAD, Claim(0, 1), 1), (UPLOAD, Claim(1, 1), 1)]
     found = await asyncio.gather(*(store.wallet.reserve(g, "Default", claims) for g in guids), return_exceptions=True)
     won = [lockers for lockers in found if not isinstance(lockers, BaseException)]
     assert len(won) == 3
@@ -223,11 +224,20 @@ async def a_node_gets_a_locker_it_confirmed_where_there_is_one(store: MailStore)
 
 
 @promise
+async def a_claim_gets_a_locker_of_its_worth(store: MailStore) -> None:
+    await fund(store, "A")
+    with pytest.raises(NotFound):
+        await store.wallet.reserve(GUID, "Default", [(UPLOAD, Claim(0, 1), 2)])
+    (one,) = await store.wallet.reserve(GUID, "Default", uploads(1))
+    assert await store.wallet.reserve(GUID, "Default", [(UPLOAD, Claim(0, 1), 2)]) == [one]
+
+
+@promise
 async def settling_frees_or_spends(store: MailStore) -> None:
     await fund(store, "AB")
     one, two = await store.wallet.reserve(GUID, "Default", uploads(0, 1))
     await store.wallet.settle({one.code: LockerState.AVAILABLE, two.code: LockerState.CONSUMED}, 9)
-    assert store.wallet.available("Default", UPLOAD) == 1
+    assert store.wallet.available("Default", UPLOAD, 1) == 1
     (free,) = store.wallet.lockers(state=LockerState.AVAILABLE)
     assert (free.code, free.guid, free.unit, free.node) == (one.code, None, None, None)
     assert [x.code for x in store.wallet.lockers(guid=GUID)] == [two.code]

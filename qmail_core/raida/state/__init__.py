@@ -10,17 +10,18 @@ from __future__ import annotations
 from typing import Protocol
 
 from qmail_core.raida.state.coins import LOCKER_TAIL, CoinState, MemoryCoins
-from qmail_core.raida.state.gate import GateState, InboxRule, ListWord, MemoryGate, MemoryRule
+from qmail_core.raida.state.directory import DirectoryState, MemoryDirectory
+from qmail_core.raida.state.keys import KeyState, MemoryKeys
 from qmail_core.raida.state.medium import Transactions
 from qmail_core.raida.state.stripes import MemoryStripes, StripeState
 from qmail_core.raida.state.tells import MemoryTells, TellState
 
-__all__ = ["LOCKER_TAIL", "InboxRule", "ListWord", "MemoryRule", "MemoryState", "NodeState"]
+__all__ = ["LOCKER_TAIL", "MemoryState", "NodeState"]
 
 
-class NodeState(CoinState, StripeState, TellState, GateState, Transactions, Protocol):
+class NodeState(CoinState, StripeState, TellState, DirectoryState, KeyState, Transactions, Protocol):
     """The memory of one node. Used from one thread at a time."""
 
 
-class MemoryState(MemoryCoins, MemoryStripes, MemoryTells, MemoryGate):
+class MemoryState(MemoryCoins, MemoryStripes, MemoryTells, MemoryDirectory, MemoryKeys):
     """NodeState in dictionaries: nothing survives the process. For tests and examples."""

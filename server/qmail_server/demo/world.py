@@ -49,11 +49,12 @@ class World:
         )
         self.alice = self._engine("alice", drives)
         self.bob = self._engine("bob", ())
-        for engine in (self.alice, self.bob):
+        for name, engine in (("Alice", self.alice), ("Bob", self.bob)):
             for text, address in {BOB_TEXT: BOB, ALICE_TEXT: ALICE, **OTHERS}.items():
                 await engine.add_contact(text, address)
             await engine.fill_pool()
             await engine.start()
+            await engine.publish_user(name)
 
     async def _found(self) -> None:
         """Identities and money, once. An interrupted founding is simply repeated: every coin is minted again."""
