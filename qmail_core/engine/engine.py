@@ -136,6 +136,10 @@ class Engine:
         """Tells the user has not dismissed; with `downloaded` also those whose mail is here."""
         return self._receiver.shown(limit, downloaded=downloaded)
 
+    def notification(self, guid: bytes) -> Notification:
+        """One tell; NotFound if none came with this guid."""
+        return self._receiver.notification(guid)
+
     async def dismiss(self, *, notification: int | None = None, guid: bytes | None = None) -> int:
         """Stop showing a tell; NotFound if it is not shown."""
         return await self._store.mail.dismiss_tell(tell_id=notification, guid=guid)

@@ -35,8 +35,10 @@ class Mailbox:
 
     async def get(self, message_id: bytes, *, mark_read: bool = True) -> Message:
         """A whole message; NotFound if there is none."""
-        if mark_read:
-            return await self._mail.set_read(message_id, True, self._ctx.now())
+        return await self.set_read(message_id, True) if mark_read else self.look(message_id)
+
+    def look(self, message_id: bytes) -> Message:
+        """A whole message, unmarked; NotFound if there is none."""
         return self._mail.message_of(message_id)
 
     def find(self, words: str, limit: int) -> Sequence[Message]:

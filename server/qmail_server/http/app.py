@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from qmail_core.errors import QMailError
 from qmail_server import logs
 from qmail_server.http import params as parameters
+from qmail_server.http.events import TICKET_LIFE, EventStream, MailEvents, Streams, Tickets
 from qmail_server.http.guard import Guard, GuardSettings
 from qmail_server.http.params import ClientGone, Params
 from qmail_server.http.qmail import routes as qmail
@@ -35,33 +36,57 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("qmail.http.access")
 
+HOME = 1  # the user whose mailboxes the node API shows
+EVENTS = ("/api/events", "/events")  # the second is what clients look for on the port a hundred above
+EVENT_PORT = 100
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 _PAGE = Path(__file__).parent / "page" / "index.html"
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
-def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[BaseRoute | Route] = ()) -> ASGIApp:
+def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[BaseRoute | Route] = ()) -> App:
     """The whole surface of one engine on one port.
 
     extra_routes   routes of this project's kind (static path, Call) or of Starlette's (path parameters, Request)
     """
+    streams, tickets = Streams(), Tickets()
     static = [*qmail.ROUTES, _page_route(), *(route for route in extra_routes if isinstance(route, Route))]
+    static += _event_routes(engine, streams, tickets)
     router = Router([route for route in extra_routes if isinstance(route, BaseRoute)], redirect_slashes=False)
     inner = Guard(
         Dispatch(engine, static, router),
         guard,
         pages=["/"],
         readable=[route.path for route in static if not route.effects],
+        streams=EVENTS,
+        tickets=tickets,
     )
-    return Access(inner, router)
+    return App(inner, router, streams)
 
 
-class Access:
+def _event_routes(engine: Engine, streams: Streams, tickets: Tickets) -> list[Route]:
+    render = MailEvents(engine)
+
+    async def events(call: Call) -> ASGIApp:
+        return EventStream(engine, HOME, render, streams)
+
+    async def ticket(call: Call) -> dict[str, object]:
+        return {"success": True, "status": "success", "ticket": tickets.issue(), "expires_in": int(TICKET_LIFE)}
+
+    return [*(Route(path, events, effects=False) for path in EVENTS), Route("/api/events/ticket", ticket)]
+
+
+class App:
     """Outermost: gives every request its id, writes the access line, answers what nobody else could."""
 
-    def __init__(self, app: ASGIApp, lifespan: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, lifespan: ASGIApp, streams: Streams) -> None:
         self._app = app
         self._lifespan = lifespan
+        self._streams = streams
+
+    def drain(self) -> None:
+        """End all event streams: the server is about to stop."""
+        self._streams.end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
