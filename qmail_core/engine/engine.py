@@ -23,6 +23,7 @@ from qmail_core.engine.directory import Directory
 from qmail_core.engine.drafts import Drafts
 from qmail_core.engine.events import Events
 from qmail_core.engine.mailbox import Mailbox
+from qmail_core.engine.mailboxes import Mailboxes
 from qmail_core.engine.outgoing import Outgoing
 from qmail_core.engine.paths import Paths
 from qmail_core.engine.people import People
@@ -105,6 +106,7 @@ class Engine:
         self.events = Events(ctx)
         self.people = People(ctx)
         self.mailbox = self._mailbox = Mailbox(ctx)
+        self.mailboxes = Mailboxes(ctx)
         self.drafts = Drafts(ctx, self.people)
         self._receipts = Receipts(ctx)
         self._directory = Directory(ctx)

@@ -27,7 +27,9 @@ from qmail_server import logs
 from qmail_server.http import params as parameters
 from qmail_server.http.events import TICKET_LIFE, EventStream, MailEvents, Streams, Tickets
 from qmail_server.http.guard import Guard, GuardSettings
-from qmail_server.http.params import ClientGone, Params
+from qmail_server.http.mailbox import routes as mailbox
+from qmail_server.http.params import ClientGone
+from qmail_server.http.paths import Paths, Resource
 from qmail_server.http.qmail import routes as qmail
 from qmail_server.http.respond import Call, Route, failure, response_of
 
@@ -54,7 +56,7 @@ def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[Ba
     static += _event_routes(engine, streams, tickets)
     router = Router([route for route in extra_routes if isinstance(route, BaseRoute)], redirect_slashes=False)
     inner = Guard(
-        Dispatch(engine, static, router),
+        Dispatch(engine, static, Paths(mailbox.RESOURCES), router),
         guard,
         pages=["/"],
         readable=[route.path for route in static if not route.effects],
@@ -126,15 +128,20 @@ class App:
 class Dispatch:
     """Finds the route, reads the parameters, runs the endpoint, answers."""
 
-    def __init__(self, engine: Engine, routes: Iterable[Route], router: Router) -> None:
+    def __init__(self, engine: Engine, routes: Iterable[Route], paths: Paths, router: Router) -> None:
         self._engine = engine
+        self._paths = paths
         self._routes = {route.path: route for route in routes}
         self._router = router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self._routes.get(scope["path"])
         if route is None:
-            await self._other(scope, receive, send)
+            found = self._paths.find(scope["path"])
+            if found is None:
+                await self._other(scope, receive, send)
+            else:
+                await self._visit(*found, scope, receive, send)
             return
         try:
             response = await self._run(route, scope, receive)
@@ -147,7 +154,7 @@ class Dispatch:
     async def _run(self, route: Route, scope: Scope, receive: Receive) -> ASGIApp:
         if scope["method"] not in _METHODS:
             raise HTTPException(405, "Method not allowed", {"Allow": ", ".join(_METHODS)})
-        call = Call(self._engine, Params(), receive, logs.request_id.get())
+        call = Call(self._engine, scope, receive, logs.request_id.get())
         try:
             sink = None if route.sink is None else functools.partial(route.sink, call)
             await parameters.read(call.params, scope, receive, sink)
@@ -159,6 +166,23 @@ class Dispatch:
             if call.guid and not self._engine.receipt_exists(call.guid):
                 self._engine.drop_spool(call.guid)
             raise
+
+    async def _visit(
+        self, resource: Resource, path: dict[str, str], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Run the verb of a resource, which reads its body itself."""
+        verb = "GET" if scope["method"] == "HEAD" else scope["method"]
+        try:
+            endpoint = resource.verbs.get(verb)
+            if endpoint is None:
+                raise HTTPException(405, f"{verb} is not allowed", {"Allow": ", ".join(resource.verbs)})
+            call = Call(self._engine, scope, receive, logs.request_id.get(), path)
+            response = response_of(await endpoint(call))
+        except ClientGone:
+            raise
+        except Exception as error:
+            response = failure(error, resource.dialect)
+        await response(scope, receive, send)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self._router  # makes the router raise instead of answering in a dialect of its own
