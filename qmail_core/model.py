@@ -366,6 +366,38 @@ def nodes_of(hosts: Sequence[tuple[str, int]]) -> tuple[NodeId, ...]:
 
 
 # ------------------------------------------------------------------------------------------------------------------
+# What became of coins
+
+
+class Powned(Struct, frozen=True):
+    """What became of coins that were to be taken over."""
+
+    accepted: tuple[Address, ...]  # more than half of the nodes hold our numbers
+    rejected: tuple[Address, ...]  # the nodes hold numbers nobody named: forged, or taken over by somebody else
+    unclear: tuple[Address, ...]  # too few nodes answered; they are asked again in the background
+
+
+class CoinHealth(Struct, frozen=True):
+    """One coin at all nodes: p passed, f failed, u unknown; before and after healing."""
+
+    address: Address
+    before: str
+    after: str
+
+
+class Healed(Struct, frozen=True):
+    """What a look at all coins of a wallet found, and what of it was mended."""
+
+    checked: int
+    coins: tuple[CoinHealth, ...]  # those that did not pass everywhere
+
+    @property
+    def fixed(self) -> int:
+        """How many of them no node refuses any more."""
+        return sum("f" not in coin.after and "f" in coin.before for coin in self.coins)
+
+
+# ------------------------------------------------------------------------------------------------------------------
 # What engine methods answer with
 
 

@@ -38,7 +38,7 @@ class Network:
     def __init__(self, folder: Path, ports: Sequence[int], policy: Policy | None = None) -> None:
         self.stores = [NodeStore(folder / f"{index:02}") for index in range(len(ports))]
         nodes = [
-            Node(index, store, policy=policy, entropy=os.urandom, timer=time.perf_counter)
+            Node(index, store, policy=policy, entropy=os.urandom, timer=time.perf_counter, nodes=len(ports))
             for index, store in enumerate(self.stores)
         ]
         self.cluster = Cluster(nodes)
