@@ -364,10 +364,3 @@ def test_the_healthiest_nodes_come_first() -> None:
     health.good(2, 0.2)
     assert health.order(range(5)) == [2, 3, 4, 1, 0]
     assert health.order([4, 1]) == [4, 1]
-
-
-def test_latency_is_smoothed() -> None:
-    health = Health(1)
-    health.good(0, 1.0)
-    health.good(0, 2.0)
-    assert health.latency == [pytest.approx(1.2)]
