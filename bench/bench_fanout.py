@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import ctypes
 import os
-import random
 import secrets
 import shlex
 import statistics
@@ -27,7 +26,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.measure import Row, row, want
+from bench.measure import Row, row
 from qmail_core.codec import consts as c
 from qmail_core.codec import packet
 from qmail_core.codec.cipher import NO_KEY, Key

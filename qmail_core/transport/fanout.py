@@ -256,7 +256,10 @@ class Run:
     def cancel(self) -> None:
         """Stop asking; nodes still pending count neither as good nor as failed."""
         self._disarm()
-        self._drop_all()
+        now = self._loop.time()
+        for node, exchange in self._drop_all().items():
+            if exchange.begun >= 0:
+                self.fanout.health.late(node, now - exchange.begun, bulk=exchange.weight > SMALL)
         self._check()
 
     def overdue(self, after: Callable[[int], float]) -> list[int]:
@@ -299,9 +302,7 @@ class Fanout:
     limits   what may be under way at the same time; without, what suits the place of the nodes
     """
 
-    def __init__(
-        self, transport: Transport, entropy: Callable[[int], bytes], *, limits: Limits | None = None
-    ) -> None:
+    def __init__(self, transport: Transport, entropy: Callable[[int], bytes], *, limits: Limits | None = None) -> None:
         nodes = transport.nodes()
         self.transport = transport
         self.entropy = entropy

@@ -118,6 +118,13 @@ class Health:
             circuit.answered()
         (self._bulk if bulk else self._small)[node].add(seconds)
 
+    def late(self, node: int, seconds: float, *, bulk: bool = False) -> None:
+        """A node had not answered after so long, when nobody waited any more: were that forgotten, only its quick
+        answers would be known, and it would seem late ever sooner."""
+        sketch = (self._bulk if bulk else self._small)[node]
+        if seconds > sketch.quantile(0.95):
+            sketch.add(seconds)
+
     def bad(self, node: int) -> None:
         """A node refused, lied or was too slow."""
         self.failures[node] += 1
