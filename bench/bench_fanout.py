@@ -25,15 +25,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvloop
+from typing_extensions import Buffer
 
-from bench.measure import Row, row
+from bench.measure import Row, row, want
+from qmail_core import Cluster, Engine, Source
 from qmail_core.codec import consts as c
-from qmail_core.codec import packet
+from qmail_core.codec import mail, packet
 from qmail_core.codec.cipher import NO_KEY, Key
 from qmail_core.codec.packet import Batch
-from qmail_core.model import nodes_of
-from qmail_core.transport.base import Transport
+from qmail_core.engine.context import Context
+from qmail_core.engine.fetch import Fetch
+from qmail_core.errors import TransportError
+from qmail_core.model import FileEntry, Tell, nodes_of
+from qmail_core.transport.base import Cancel, Done, Transport
 from qmail_core.transport.fanout import Fanout
+from qmail_core.transport.faults import Faults, FaultyTransport
 from qmail_core.transport.tcp import TcpTransport
 from qmail_core.transport.udp import UdpTransport
 
@@ -235,6 +241,102 @@ def datagrams(peer: Peer) -> Iterator[Row]:
     yield compared("25 x 1 KiB, datagrams", found, 1, "C sendmmsg", "<= 1.8 x")
 
 
+# ---- reading k of n stripes while servers misbehave ----
+
+
+class Reading:
+    """One page row of a stored object, read again and again by the engine from 25 nodes in this process."""
+
+    def __init__(self, cluster: Cluster, engine: Engine, tell: Tell, entry: FileEntry) -> None:
+        self.cluster = cluster
+        self.engine = engine
+        self.tell = tell
+        self.entry = entry
+
+    @classmethod
+    async def prepare(cls, cluster: Cluster) -> Reading:
+        """Store the object: a page row of 25 x 64 KiB, 20 of which are enough."""
+        sender = await cluster.engine("sender")
+        reader = await cluster.engine("reader")
+        attachment = Source("large", data=bytes(20 * 64 * KIB))
+        await sender.send(sender.draft(["reader"], "large", "", attachments=[attachment]))
+        guid = (await reader.peek()).notifications[-1].tell.guid
+        tell = mail.parse_record(memoryview(reader._store.mail.tell(guid).record))[0]
+        return cls(cluster, reader, tell, FileEntry(c.FILE_ATTACHMENT, 0, len(attachment.data or b""), None))
+
+    def side(self, runner: asyncio.Runner, plan: dict[int, Faults], taken: list[int]) -> Side:
+        """Reads by a client of its own that learns about these servers; counts the answers it took in `taken`."""
+        loopback = _Counting(self.engine._ctx.transport, taken)
+        engine = self.engine._ctx
+        context = Context(
+            engine.config,
+            engine.coin,
+            FaultyTransport(loopback, plan, seed=25),
+            engine.store,
+            engine.clock,
+            engine.entropy,
+        )
+
+        async def turn(rounds: int) -> Times:
+            times = []
+            for _ in range(rounds):
+                start = time.perf_counter()
+                await Fetch(context, self.tell, self.entry.file_type, self.entry).row(0)
+                times.append(time.perf_counter() - start)
+            return times
+
+        return lambda rounds: runner.run(turn(rounds))
+
+
+class _Counting:
+    """Counts whole answers of a transport."""
+
+    def __init__(self, inner: Transport, taken: list[int]) -> None:
+        self._inner = inner
+        self._taken = taken
+        self.nodes, self.location, self.close = inner.nodes, inner.location, inner.close
+
+    def send(self, node: int, frame: Buffer, enc: int, done: Done) -> Cancel:
+        def counted(answer: memoryview | TransportError) -> None:
+            self._taken.append(node)
+            done(answer)
+
+        return self._inner.send(node, frame, enc, counted)
+
+
+def faults() -> Iterator[Row]:
+    """Servers that are late, hang, or are slow now and then."""
+    every = range(NODES)
+    plans: list[tuple[str, dict[int, Faults], float, str]] = [
+        ("read 20 of 25, one server 50 ms late, p50", {3: Faults(latency=0.05)}, 0.5, "<= 1.1 x"),
+        ("read 20 of 25, five servers hang, p99", {n: Faults(hang=True) for n in range(0, 25, 5)}, 0.99, "<= 1.2 x"),
+        ("read 20 of 25, 2 % of answers 200 ms late, p99", {n: Faults(slow=0.02) for n in every}, 0.99, "<= 1.3 x"),
+    ]
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        cluster = runner.run(_entered(Cluster(NODES)))
+        reading = runner.run(Reading.prepare(cluster))
+        well = {node: Faults() for node in every}
+        for what, plan, share, goal in plans:
+            taken: list[int] = []
+            sides = [reading.side(runner, well | plan, taken), reading.side(runner, well, [])]
+            for side in sides:
+                side(60)  # what a client that has been up for a while knows
+            taken.clear()
+            found = [[side(40) for side in sides] for _ in range(BATCHES)]
+            ours, healthy = (sorted(t for turn in found for t in turn[at]) for at in (0, 1))
+            at = int(share * len(ours))
+            ratio = ours[at] / healthy[at]
+            line = row(what, ours[at] * 1e6, "us", 0.0, ("no faults", ratio))
+            yield line | {"goal": goal, "holds": ratio <= float(goal.split()[1])}
+            extra = 100 * (len(taken) / (20 * len(ours)) - 1)
+            yield want(row(what.rpartition(",")[0] + ", extra bytes", extra, "%", 0.0), "<= 5 %")
+        runner.run(cluster.close())
+
+
+async def _entered(cluster: Cluster) -> Cluster:
+    return await cluster.__aenter__()
+
+
 @contextlib.contextmanager
 def servers() -> Iterator[Peer]:
     """The peer on its core, this process on another."""
@@ -255,3 +357,4 @@ def rows() -> Iterator[Row]:
     with servers() as peer:
         yield from exchanges(peer)
         yield from datagrams(peer)
+    yield from faults()

@@ -52,9 +52,9 @@ class _Exchange:
 
     def start(self) -> None:
         """Its place at the gate is taken: send."""
-        sent, fanout = self.sent, self.run.fanout
-        self.begun = fanout.loop.time()
-        self.cancel = fanout.transport.send(sent.node, sent.frame, sent.key.enc, self)
+        sent, run = self.sent, self.run
+        self.begun = run.loop.time()
+        self.cancel = run.fanout.transport.send(sent.node, sent.frame, sent.key.enc, self)
 
     def drop(self) -> None:
         """Let go of it."""
@@ -110,8 +110,8 @@ class Run:
         self._judge = judge
         self._need = need
         self._held: dict[int, _Exchange] = {}  # failed without being asked
-        self._loop = fanout.loop
-        self._started = self._loop.time()
+        self.loop = fanout.loop
+        self._started = self.loop.time()
         self._enough: Callable[[], bool] = self._nothing_pending
         self._waiter: asyncio.Future[None] | None = None
         self._ends = self._started + timeout
@@ -120,12 +120,12 @@ class Run:
     @property
     def elapsed(self) -> float:
         """Seconds since the run began."""
-        return self._loop.time() - self._started
+        return self.loop.time() - self._started
 
     @property
     def remaining(self) -> float:
         """Seconds until the deadline, for runs that are part of the same story."""
-        return max(0.0, self._ends - self._loop.time())
+        return max(0.0, self._ends - self.loop.time())
 
     @property
     def pending(self) -> frozenset[int]:
@@ -139,8 +139,8 @@ class Run:
         """
         if self._timer is None:
             # the timer is gone when all who were asked before have answered
-            self._timer = self._loop.call_at(self._ends, self._expire)
-        fanout, now = self.fanout, self._loop.time()
+            self._timer = self.loop.call_at(self._ends, self._expire)
+        fanout, now = self.fanout, self.loop.time()
         health = fanout.health
         for position, sent in enumerate(packet.pack(batch, fanout.entropy(batch.entropy_size()))):
             node = sent.node
@@ -179,7 +179,7 @@ class Run:
             else:
                 batch = exchange.batch
                 if batch.command != c.CMD_PING or batch.group != c.GROUP_MAIL:  # it takes as long as it is told to
-                    seconds = self._loop.time() - exchange.begun
+                    seconds = self.loop.time() - exchange.begun
                     self.fanout.health.good(node, seconds, bulk=exchange.weight > SMALL)
         else:
             self._fail(node, outcome)
@@ -191,7 +191,7 @@ class Run:
         self.failed[node] = error
         health = self.fanout.health
         if isinstance(error, NodeTimeout):
-            health.silent(node, self._loop.time())
+            health.silent(node, self.loop.time())
             return
         if isinstance(error, RemoteProtocolError):
             log.warning("node %d: %s", node, error)
@@ -224,8 +224,8 @@ class Run:
         if not self.exchanges or enough():
             return
         self._enough = enough
-        self._waiter = self._loop.create_future()
-        handle = None if timeout is None else self._loop.call_later(timeout, self._release, self._waiter)
+        self._waiter = self.loop.create_future()
+        handle = None if timeout is None else self.loop.call_later(timeout, self._release, self._waiter)
         try:
             await self._waiter
         finally:
@@ -256,7 +256,7 @@ class Run:
     def cancel(self) -> None:
         """Stop asking; nodes still pending count neither as good nor as failed."""
         self._disarm()
-        now = self._loop.time()
+        now = self.loop.time()
         for node, exchange in self._drop_all().items():
             if exchange.begun >= 0:
                 self.fanout.health.late(node, now - exchange.begun, bulk=exchange.weight > SMALL)
@@ -264,12 +264,12 @@ class Run:
 
     def overdue(self, after: Callable[[int], float]) -> list[int]:
         """Nodes that have been silent for longer than `after(node)` seconds since they were asked."""
-        now = self._loop.time()
+        now = self.loop.time()
         return [n for n, exchange in self.exchanges.items() if exchange.begun >= 0 and now - exchange.begun >= after(n)]
 
     def next_overdue(self, after: Callable[[int], float], but: set[int]) -> float | None:
         """Seconds until the next node other than `but` is overdue; None when there is none."""
-        now = self._loop.time()
+        now = self.loop.time()
         spans = [
             (exchange.begun if exchange.begun >= 0 else now) + after(node) - now
             for node, exchange in self.exchanges.items()

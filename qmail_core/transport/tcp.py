@@ -67,7 +67,7 @@ class _Connection(asyncio.BufferedProtocol):
         """Send one request over a kept connection."""
         assert self.transport is not None
         self.done, self._enc = done, enc
-        self.transport.write(memoryview(frame))
+        self.transport.write(cast(bytearray, frame))  # any buffer will do
 
     def abort(self) -> None:
         """Give the connection up; nobody is told."""
