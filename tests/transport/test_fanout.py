@@ -15,7 +15,8 @@ from qmail_core.codec.cipher import NO_KEY
 from qmail_core.codec.packet import Batch, Reply
 from qmail_core.errors import ConnectError, NodeError, NodeTimeout, QMailError, RemoteProtocolError
 from qmail_core.transport.base import Cancel, Done
-from qmail_core.transport.fanout import Fanout, Health
+from qmail_core.transport.fanout import Fanout
+from qmail_core.transport.health import Health
 from tests.conftest import virtual
 
 
