@@ -50,6 +50,11 @@ class _Exchange:
         self.begun = -1.0  # negative while it waits at the gate
         self.cancel: Cancel | None = None
 
+    @property
+    def timed(self) -> bool:
+        """Whether its latency says something; a ping takes as long as it is told to."""
+        return self.batch.command != c.CMD_PING or self.batch.group != c.GROUP_MAIL
+
     def start(self) -> None:
         """Its place at the gate is taken: send."""
         sent, run = self.sent, self.run
@@ -112,7 +117,7 @@ class Run:
         self._held: dict[int, _Exchange] = {}  # failed without being asked
         self.loop = fanout.loop
         self._started = self.loop.time()
-        self._enough: Callable[[], bool] = self._nothing_pending
+        self._enough: Callable[[], bool] | None = None  # no method of its own: a run would outlive its last use
         self._waiter: asyncio.Future[None] | None = None
         self._ends = self._started + timeout
         self._timer: asyncio.TimerHandle | None = None
@@ -141,32 +146,35 @@ class Run:
             # the timer is gone when all who were asked before have answered
             self._timer = self.loop.call_at(self._ends, self._expire)
         fanout, now = self.fanout, self.loop.time()
-        health = fanout.health
+        enter, send, enc = fanout.gate.enter, fanout.transport.send, batch.enc
         for position, sent in enumerate(packet.pack(batch, fanout.entropy(batch.entropy_size()))):
-            node = sent.node
-            exchange = _Exchange(self, batch, position, sent, len(memoryview(sent.frame)) + answer_size)
-            if self._need is not None and not health.allows(node, now):
+            node, frame = sent.node, sent.frame
+            weight = len(memoryview(frame)) + answer_size
+            exchange = _Exchange(self, batch, position, sent, weight)
+            if self._need is not None and not fanout.health.allows(node, now):
                 self._held[node] = exchange
                 self.failed[node] = NodeTimeout(f"node {node}: not asked, it has been silent")
+                continue
+            self.exchanges[node] = exchange
+            if enter(node, weight):
+                exchange.begun = now
+                exchange.cancel = send(node, frame, enc, exchange)
             else:
-                self._start(exchange)
+                fanout.gate.wait(self, node, weight, exchange.start)
         self._reconsider()
-
-    def _start(self, exchange: _Exchange) -> None:
-        node, gate = exchange.sent.node, self.fanout.gate
-        self.exchanges[node] = exchange
-        if gate.enter(node, exchange.weight):
-            exchange.start()
-        else:
-            gate.wait(self, node, exchange.weight, exchange.start)
 
     def _reconsider(self) -> None:
         """Ask the silent ones after all when the others cannot be enough."""
         if self._held and self._need is not None and len(self.good) + len(self.exchanges) < self._need:
             held, self._held = self._held, {}
+            gate = self.fanout.gate
             for node, exchange in held.items():
                 del self.failed[node]
-                self._start(exchange)
+                self.exchanges[node] = exchange
+                if gate.enter(node, exchange.weight):
+                    exchange.start()
+                else:
+                    gate.wait(self, node, exchange.weight, exchange.start)
 
     def settle(self, node: int, outcome: Reply | QMailError, exchange: _Exchange) -> None:
         """Take an exchange's outcome over."""
@@ -177,10 +185,11 @@ class Run:
                 self.fanout.health.alive(node)
                 self._fail(node, error)
             else:
-                batch = exchange.batch
-                if batch.command != c.CMD_PING or batch.group != c.GROUP_MAIL:  # it takes as long as it is told to
+                if exchange.timed:
                     seconds = self.loop.time() - exchange.begun
                     self.fanout.health.good(node, seconds, bulk=exchange.weight > SMALL)
+                else:
+                    self.fanout.health.alive(node)
         else:
             self._fail(node, outcome)
         if self._held:
@@ -204,14 +213,12 @@ class Run:
         self.good.pop(node, None)
         self._fail(node, error)
 
-    def _nothing_pending(self) -> bool:
-        return not self.exchanges
-
     def _check(self) -> None:
         waiter = self._waiter
-        if waiter is not None and (not self.exchanges or self._enough()) and not waiter.done():
+        over = not self.exchanges
+        if waiter is not None and (over or (self._enough is not None and self._enough())) and not waiter.done():
             waiter.set_result(None)
-        if not self.exchanges:
+        if over:
             self._disarm()
 
     def _disarm(self) -> None:
@@ -219,9 +226,9 @@ class Run:
             self._timer.cancel()
             self._timer = None
 
-    async def until(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
+    async def until(self, enough: Callable[[], bool] | None, timeout: float | None = None) -> None:
         """Wait until a condition over `good` and `failed` holds, nothing more can come, or `timeout` seconds pass."""
-        if not self.exchanges or enough():
+        if not self.exchanges or (enough is not None and enough()):
             return
         self._enough = enough
         self._waiter = self.loop.create_future()
@@ -229,7 +236,7 @@ class Run:
         try:
             await self._waiter
         finally:
-            self._waiter = None
+            self._waiter = self._enough = None
             if handle is not None:
                 handle.cancel()
 
@@ -247,18 +254,18 @@ class Run:
         """
         await self.until(lambda: len(self.good) >= need, timeout)
         if settle and self.exchanges and len(self.good) >= need:
-            await self.until(self._nothing_pending, min(0.5, max(0.01, self.elapsed * settle)))
+            await self.until(None, min(0.5, max(0.01, self.elapsed * settle)))
 
     async def finish(self) -> None:
         """Wait until every node has answered, failed or run out of time."""
-        await self.until(self._nothing_pending)
+        await self.until(None)
 
     def cancel(self) -> None:
         """Stop asking; nodes still pending count neither as good nor as failed."""
         self._disarm()
         now = self.loop.time()
         for node, exchange in self._drop_all().items():
-            if exchange.begun >= 0:
+            if exchange.timed and exchange.begun >= 0:
                 self.fanout.health.late(node, now - exchange.begun, bulk=exchange.weight > SMALL)
         self._check()
 
