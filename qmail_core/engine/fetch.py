@@ -157,8 +157,9 @@ class Fetch:
                 break
             if spare and hedge is not None:
                 # a node that failed or lied is replaced, one that dawdles is hedged
-                lacking = self.striping.k - len(search.best()) - len(run.pending)
-                more = max(0, lacking + len(hedge.stood_in_for & run.pending)) + hedge.due()
+                hedge.look()
+                expected = len(search.best()) + len(run.pending - hedge.stood_in_for)
+                more = max(0, self.striping.k - expected)
                 self._ask(run, spare[:more], search.page)
                 spare = spare[more:]
             elif not run.pending and len(run.good) == len(search.raw):
@@ -255,12 +256,11 @@ class _Hedge:
         return _HEDGE if self._refused else min(_HEDGE, self._health.p95(node, bulk=True, default=_HEDGE))
 
     def wait(self) -> float | None:
-        """Seconds until `due` is worth calling again."""
+        """Seconds until `look` may find somebody."""
         return self._run.next_overdue(self._patience, self.stood_in_for)
 
-    def due(self) -> int:
-        """How many nodes to ask for those that have become overdue."""
-        count = 0
+    def look(self) -> None:
+        """Find the nodes that have become overdue and may be stood in for."""
         for node in self._run.overdue(self._patience):
             if node in self.stood_in_for:
                 continue
@@ -271,8 +271,6 @@ class _Hedge:
             self._paid += not late
             self.stood_in_for.add(node)
             self._health.bad(node)  # the next row asks the others first
-            count += 1
-        return count
 
     def settle(self, surplus: int) -> None:
         """The row is complete with so many answers too many; hedges beyond them have cost nothing."""

@@ -94,8 +94,10 @@ class Circuit:
         """Whether to ask now; True for an open circuit makes the request its probe."""
         if not self._pause:
             return True
-        if self.probing or now < self._retry:
+        if now < self._retry:
             return False
+        # the next one in as long again: this one may be cancelled, and then nobody says how it went
+        self._retry = now + self._pause
         self.probing = True
         return True
 

@@ -86,6 +86,13 @@ def test_a_circuit_opens_probes_and_closes() -> None:
     assert circuit.allows(3.0)
 
 
+def test_a_probe_nobody_waited_for_is_followed_by_another() -> None:
+    circuit = Circuit()
+    for _ in range(4):
+        circuit.failed(0.0)
+    assert [circuit.allows(now) for now in (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)] == [False, True, False, True, False, True]
+
+
 def test_the_pause_of_a_circuit_is_bounded() -> None:
     circuit, now = Circuit(), 0.0
     for _ in range(4):
