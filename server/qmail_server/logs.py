@@ -81,6 +81,7 @@ class AccessLog:
         self._json = False
         self._level = logging.INFO
         self._lines: list[str] = []
+        self._waits: asyncio.AbstractEventLoop | None = None  # the loop that will write what is kept
         self._second = (0, "")  # the newest second, and how it is written
 
     def configure(self, stream: TextIO, level: int, *, json: bool) -> None:
@@ -97,10 +98,12 @@ class AccessLog:
         if self._level > logging.INFO and not verbose.get():
             return
         self._lines.append(self._format(asked, method, path, status, ms))
-        if len(self._lines) == 1:
-            asyncio.get_running_loop().call_later(_GATHER, self.flush)
-        elif len(self._lines) >= _MOST_LINES:
+        loop = asyncio.get_running_loop()
+        if len(self._lines) >= _MOST_LINES:
             self.flush()
+        elif self._waits is not loop:  # the loop that was to write them may have ended before it did
+            self._waits = loop
+            loop.call_later(_GATHER, self.flush)
 
     def _format(self, asked: str, method: str, path: str, status: int, ms: float) -> str:
         now = time.time()
@@ -118,7 +121,7 @@ class AccessLog:
 
     def flush(self) -> None:
         """Write what is kept."""
-        lines, self._lines = self._lines, []
+        lines, self._lines, self._waits = self._lines, [], None
         if lines and self._stream is not None:
             with contextlib.suppress(ValueError, OSError):  # a stream that is closed or full stops no request
                 self._stream.write("".join(lines))

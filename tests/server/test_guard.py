@@ -233,6 +233,7 @@ def test_an_error_after_the_start_of_an_answer_cuts_the_connection(engine: FakeE
 def test_one_access_line_per_request_without_the_query(engine: FakeEngine, lines: io.StringIO) -> None:
     logs.configure("INFO", json=True, stream=lines)
     answer = ask(engine, "GET", LIST + "?token=s3cret&limit=5")
+    logs.access.flush()
     (line,) = [json.loads(text) for text in lines.getvalue().splitlines()]
     assert {name: line[name] for name in ("method", "path", "status")} == {"method": "GET", "path": LIST, "status": 200}
     assert line["request_id"] == answer.headers["x-request-id"]
@@ -242,6 +243,7 @@ def test_one_access_line_per_request_without_the_query(engine: FakeEngine, lines
 def test_a_path_cannot_forge_a_log_line(engine: FakeEngine, lines: io.StringIO) -> None:
     logs.configure("INFO", stream=lines)
     ask(engine, "GET", "/a%0AINFO%20forged%1B[2J")
+    logs.access.flush()
     assert len(lines.getvalue().splitlines()) == 1
     assert "\x1b" not in lines.getvalue()
 
