@@ -694,3 +694,19 @@ class MessagePages(Struct, frozen=True):
     total: int
     more: bool  # rows behind this page
     earlier: bool  # rows in front of it
+
+
+class PartState(Struct, frozen=True, kw_only=True):
+    """An attachment of a stored message."""
+
+    id: str  # ATT00001 and so on
+    filename: str
+    content_type: str
+    disposition: str = "attachment"
+    transfer_encoding: str = "base64"
+    related: bool = False  # shown inside the HTML
+    cid: str = ""
+    size: int = 0  # bytes, decoded as far as that is known without decoding
+    offset: int = -1  # of the encoded bytes in the raw message; -1: it came over the network by itself
+    length: int = 0
+    row: int = 0  # of the attachment table

@@ -24,6 +24,7 @@ from qmail_core.engine.drafts import Drafts
 from qmail_core.engine.events import Events
 from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.mailboxes import Mailboxes
+from qmail_core.engine.messages import Messages
 from qmail_core.engine.outgoing import Outgoing
 from qmail_core.engine.paths import Paths
 from qmail_core.engine.people import People
@@ -111,6 +112,7 @@ class Engine:
         self.people = People(ctx)
         self.mailbox = self._mailbox = Mailbox(ctx)
         self.mailboxes = Mailboxes(ctx)
+        self.messages_of = Messages(ctx)
         self.drafts = Drafts(ctx, self.people)
         self._receipts = Receipts(ctx)
         self._directory = Directory(ctx)
@@ -173,6 +175,7 @@ class Engine:
             lambda: self._wallet.replenish("Default"),
             self._outgoing.retry_due,
             self._repairer.repair_due,
+            self.messages_of.sweep,
             self._directory.repair_due,
         )
         while True:

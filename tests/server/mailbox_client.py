@@ -18,8 +18,8 @@ from tests.server.fake_engine import BASE, OPEN
 class Client:
     """Speaks for the engine's own user unless a whole path is given."""
 
-    def __init__(self, cluster: Cluster, engine: Engine, http: httpx.AsyncClient) -> None:
-        self.cluster, self.engine, self.http = cluster, engine, http
+    def __init__(self, cluster: Cluster, engine: Engine, other: Engine, http: httpx.AsyncClient) -> None:
+        self.cluster, self.engine, self.other, self.http = cluster, engine, other, http
         self.user = engine.mailboxes.user_id(HOME).hex()
         self.boxes = {box.path: box.oid.hex() for box in engine.mailboxes.listed(HOME)}
 
@@ -52,9 +52,9 @@ def over(story: Callable[[Client], Awaitable[None]]) -> None:
 
     async def whole() -> None:
         async with Cluster(5) as cluster:
-            engine = await cluster.engine("alice")
+            engine, other = await cluster.engine("alice"), await cluster.engine("bob")
             transport = httpx.ASGITransport(build_app(engine, OPEN))
             async with httpx.AsyncClient(transport=transport, base_url=BASE) as http:
-                await story(Client(cluster, engine, http))
+                await story(Client(cluster, engine, other, http))
 
     asyncio.run(whole())

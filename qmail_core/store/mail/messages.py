@@ -88,6 +88,14 @@ class MessagePart:
         with self._db.read() as db:
             return find_message(db, "user=? AND mailbox=? AND uid=?", user, mailbox, uid)
 
+    def uid_range(self, user: int, mailbox: int, first: int, last: int | None) -> list[MessageState]:
+        with self._db.read() as db:
+            rows = db.execute(
+                f"SELECT {MESSAGE} FROM message WHERE user=? AND mailbox=? AND uid BETWEEN ? AND ? ORDER BY uid",
+                (user, mailbox, first, (1 << 62) if last is None else last),
+            )
+            return list(map(message_of, rows))
+
     def content(self, message: int) -> Content:
         fields = ", ".join(Content.__struct_fields__)
         with self._db.read() as db:

@@ -50,10 +50,10 @@ def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[Ba
     """
     streams, tickets = Streams(), Tickets()
     static = [*qmail.ROUTES, _page_route(), *(route for route in extra_routes if isinstance(route, Route))]
-    static += _event_routes(engine, streams, tickets)
+    static += _event_routes(engine, tickets)
     router = Router([route for route in extra_routes if isinstance(route, BaseRoute)], redirect_slashes=False)
     inner = Guard(
-        Dispatch(engine, static, Paths(mailbox.RESOURCES), router),
+        Dispatch(engine, static, Paths(mailbox.RESOURCES), router, streams),
         guard,
         pages=["/"],
         readable=[route.path for route in static if not route.effects],
@@ -63,11 +63,11 @@ def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[Ba
     return App(inner, router, streams)
 
 
-def _event_routes(engine: Engine, streams: Streams, tickets: Tickets) -> list[Route]:
+def _event_routes(engine: Engine, tickets: Tickets) -> list[Route]:
     render = MailEvents(engine)
 
     async def events(call: Call) -> ASGIApp:
-        return EventStream(engine, HOME, render, streams)
+        return EventStream(engine, HOME, render, call.streams)
 
     async def ticket(call: Call) -> dict[str, object]:
         return {"success": True, "status": "success", "ticket": tickets.issue(), "expires_in": int(TICKET_LIFE)}
@@ -135,8 +135,9 @@ class App:
 class Dispatch:
     """Finds the route, reads the parameters, runs the endpoint, answers."""
 
-    def __init__(self, engine: Engine, routes: Iterable[Route], paths: Paths, router: Router) -> None:
+    def __init__(self, engine: Engine, routes: Iterable[Route], paths: Paths, router: Router, streams: Streams) -> None:
         self._engine = engine
+        self._streams = streams
         self._paths = paths
         self._routes = {route.path: route for route in routes}
         self._router = router
@@ -161,7 +162,7 @@ class Dispatch:
     async def _run(self, route: Route, scope: Scope, receive: Receive) -> ASGIApp:
         if scope["method"] not in _METHODS:
             raise HTTPException(405, "Method not allowed", {"Allow": ", ".join(_METHODS)})
-        call = Call(self._engine, scope, receive, logs.request_id.get())
+        call = Call(self._engine, scope, receive, logs.request_id.get(), self._streams)
         try:
             sink = None if route.sink is None else functools.partial(route.sink, call)
             await parameters.read(call.params, scope, receive, sink)
@@ -183,7 +184,7 @@ class Dispatch:
             endpoint = resource.verbs.get(verb)
             if endpoint is None:
                 raise HTTPException(405, f"{verb} is not allowed", {"Allow": ", ".join(resource.verbs)})
-            call = Call(self._engine, scope, receive, logs.request_id.get(), path)
+            call = Call(self._engine, scope, receive, logs.request_id.get(), self._streams, path)
             response = response_of(await endpoint(call))
         except ClientGone:
             raise

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from qmail_core.engine.engine import Engine
     from qmail_core.engine.events import Subscription
 
-Render = Callable[[JournalEntry], bytes | None]
+Render = Callable[[list[JournalEntry]], bytes]  # a batch of changes as frames, empty if none is to be told
+LastId = Callable[[bytes], int | None]
 
 QUIET = 15.0  # seconds between comments
 TICKET_LIFE = 60.0
@@ -93,9 +94,12 @@ class Streams:
 class EventStream:
     """The response of one listener."""
 
-    __slots__ = ("_engine", "_render", "_streams", "_user")
+    __slots__ = ("_engine", "_last_id", "_render", "_streams", "_user")
 
-    def __init__(self, engine: Engine, user: int, render: Render, streams: Streams) -> None:
+    def __init__(
+        self, engine: Engine, user: int, render: Render, streams: Streams, *, last_id: LastId | None = None
+    ) -> None:
+        self._last_id = last_id or _number
         self._engine = engine
         self._user = user
         self._render = render
@@ -103,7 +107,8 @@ class EventStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         wake = asyncio.Event()
-        subscription = self._engine.events.subscribe(self._user, wake.set, _last_id(scope))
+        seen = next((value for name, value in scope["headers"] if name == b"last-event-id"), b"").strip()
+        subscription = self._engine.events.subscribe(self._user, wake.set, self._last_id(seen))
         self._streams.add(wake)
         gone = asyncio.ensure_future(_gone(receive))
         gone.add_done_callback(lambda _: wake.set())
@@ -126,7 +131,7 @@ class EventStream:
         while True:
             wake.clear()
             while found := subscription.take():
-                chunk += b"".join(self._frames(found))
+                chunk += self._render(found)
             if self._streams.ended or gone.done():
                 return
             if chunk:
@@ -136,18 +141,9 @@ class EventStream:
             chunk = b": still here\n\n" if loop.time() >= quiet.when() else b""
             quiet.cancel()
 
-    def _frames(self, entries: list[JournalEntry]) -> list[bytes]:
-        frames = []
-        for entry in entries:
-            body = self._render(entry)
-            if body is not None:
-                frames.append(b"%sid: %d\n\n" % (body, entry.id))
-        return frames
 
-
-def _last_id(scope: Scope) -> int | None:
+def _number(text: bytes) -> int | None:
     """The number the client has seen last, if it says so."""
-    text = next((value for name, value in scope["headers"] if name == b"last-event-id"), b"").strip()
     return int(text) if text.isdigit() and len(text) < 19 else None
 
 
@@ -161,14 +157,19 @@ class MailEvents:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._made: dict[int, bytes | None] = {}
+        self._made: dict[int, bytes] = {}
 
-    def __call__(self, entry: JournalEntry) -> bytes | None:
+    def __call__(self, entries: list[JournalEntry]) -> bytes:
+        return b"".join(self._frame(entry) for entry in entries)
+
+    def _frame(self, entry: JournalEntry) -> bytes:
         if entry.id not in self._made:
             if len(self._made) >= 64:
                 self._made.pop(next(iter(self._made)))
             payload = self._payload(entry)
-            made = None if payload is None else b"event: new-mail\ndata: %s\n" % msgspec.json.encode(payload)
+            made = (
+                b"event: new-mail\ndata: %s\nid: %d\n\n" % (msgspec.json.encode(payload), entry.id) if payload else b""
+            )
             self._made[entry.id] = made
         return self._made[entry.id]
 

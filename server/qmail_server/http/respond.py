@@ -22,6 +22,7 @@ from qmail_server.http.params import Params
 
 if TYPE_CHECKING:
     from qmail_core.engine.engine import Engine
+    from qmail_server.http.events import Streams
 
 _encode = msgspec.json.Encoder().encode
 _JSON_HEADERS = [
@@ -50,12 +51,19 @@ class Json:
 class Call:
     """One request as an endpoint sees it."""
 
-    __slots__ = ("engine", "guid", "params", "path", "receive", "request_id", "scope")
+    __slots__ = ("engine", "guid", "params", "path", "receive", "request_id", "scope", "streams")
 
     def __init__(
-        self, engine: Engine, scope: Scope, receive: Receive, request_id: str, path: dict[str, str] | None = None
+        self,
+        engine: Engine,
+        scope: Scope,
+        receive: Receive,
+        request_id: str,
+        streams: Streams,
+        path: dict[str, str] | None = None,
     ) -> None:
         self.engine = engine
+        self.streams = streams  # open event streams of the application
         self.scope = scope
         self.params = Params()
         self.path = path or {}  # parameters of the path itself

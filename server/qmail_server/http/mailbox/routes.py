@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qmail_server.http.errors import MAILBOX
-from qmail_server.http.mailbox import mailboxes
+from qmail_server.http.mailbox import mailboxes, messages, updates
 from qmail_server.http.paths import Resource
 
 _TEMPLATES = (
@@ -12,6 +12,16 @@ _TEMPLATES = (
         "/users/{user}/mailboxes/{mailbox}",
         {"GET": mailboxes.get_mailbox, "PUT": mailboxes.change_mailbox, "DELETE": mailboxes.delete_mailbox},
     ),
+    (
+        "/users/{user}/mailboxes/{mailbox}/messages",
+        {"GET": messages.list_messages, "DELETE": messages.empty_mailbox, "PUT": messages.change_message},
+    ),
+    (
+        "/users/{user}/mailboxes/{mailbox}/messages/{message}",
+        {"GET": messages.get_message, "PUT": messages.change_message, "DELETE": messages.delete_message},
+    ),
+    ("/users/{user}/search", {"GET": messages.search_messages}),
+    ("/users/{user}/updates", {"GET": updates.updates}),
 )
 
 RESOURCES = tuple(
