@@ -565,3 +565,40 @@ class Published(Struct, frozen=True):
 
     accepted: tuple[int, ...]  # nodes that have it now
     behind: tuple[int, ...]  # nodes that are told again in the background
+
+
+class Transfer(Struct, frozen=True, kw_only=True):
+    """One transfer of an object to a node as it was begun, and how far it came (QMail wire C.9)."""
+
+    id: bytes
+    owner: bytes  # selector of the coin
+    object_id: bytes
+    file_type: int
+    fingerprint: bytes  # digest of the request that began it: the same id with other fields is another transfer
+    operation: int
+    chunk: int  # accepted
+    total_size: int
+    expected_generation: int
+    target_generation: int
+    object_hash: bytes
+    retention: int  # accepted, seconds
+    storage_class: int
+    expires_at: int
+    state: int  # codec/objects.py: OPEN, COMMITTED, ABORTED, EXPIRED
+    held: bool  # its bytes count: it is open, or it is what a live object is read from
+    due: float  # when it is to be looked at again
+
+
+class StoredObject(Struct, frozen=True, kw_only=True):
+    """The current generation of an object, or the tombstone of its last one."""
+
+    id: bytes
+    file_type: int
+    owner: bytes
+    state: int  # codec/objects.py: LIVE, DELETED
+    generation: int
+    transfer: bytes  # whose bytes these are
+    total_size: int
+    object_hash: bytes
+    storage_class: int
+    expires_at: int

@@ -17,6 +17,7 @@ from qmail_core.codec import consts as c
 from qmail_core.codec import mail as codec
 from qmail_core.codec.directory import UNITS_PER_COIN, accepts, parse_user_record
 from qmail_core.codec.mail import build_selector
+from qmail_core.codec.objects import LIVE
 from qmail_core.codec.packet import Refused, Request
 from qmail_core.errors import StoreUnavailable
 from qmail_core.model import ListKind, UserProfile
@@ -79,8 +80,8 @@ def _store(context: Context, sender: bytes, wanted: codec.Upload, now: float) ->
     state = context.state
     if (state.owner(wanted.guid) or sender) != sender:
         raise Refused(c.STATUS_FILE_EXISTS)
-    unit = UNIT_MAIL if wanted.file_type < c.FILE_ATTACHMENT else wanted.file_type
-    locker = _storage_payment(context, wanted, unit)
+    unit = unit_of(wanted.file_type)
+    locker = storage_payment(context, wanted.guid, wanted.locker, unit)
     lifetime = DURATIONS[wanted.duration]
     expires = None if lifetime is None else now + lifetime
     state.put_page(wanted.guid, wanted.file_type, wanted.page, wanted.data, now, expires)
@@ -91,12 +92,17 @@ def _store(context: Context, sender: bytes, wanted: codec.Upload, now: float) ->
     return Answer(c.STATUS_SUCCESS)
 
 
-def _storage_payment(context: Context, wanted: codec.Upload, unit: int) -> Locker | None:
+def unit_of(file_type: int) -> int:
+    """What a file type is paid as."""
+    return UNIT_MAIL if file_type < c.FILE_ATTACHMENT else file_type
+
+
+def storage_payment(context: Context, guid: bytes, code: bytes, unit: int) -> Locker | None:
     """The locker to consume; None if the unit is free or was paid before."""
     fee = context.policy.storage_fee
-    if fee <= 0 or context.state.paid(wanted.guid, unit) is not None:
+    if fee <= 0 or context.state.paid(guid, unit) is not None:
         return None
-    locker = open_locker(context, wanted.locker)
+    locker = open_locker(context, code)
     if locker is None:
         raise Refused(c.STATUS_PAYMENT_REQUIRED)
     if locker.value < fee:
@@ -107,12 +113,25 @@ def _storage_payment(context: Context, wanted: codec.Upload, unit: int) -> Locke
 def download(context: Context, request: Request, now: float) -> Answer:
     """Command 74: one page. Whoever can encrypt the request and knows the GUID may read (C.1, C.5)."""
     wanted = codec.parse_download(request.payload)
-    data = context.state.page(wanted.guid, wanted.file_type, wanted.page)
+    data = stored_page(context, wanted.guid, wanted.file_type, wanted.page, now)
     if data is None:
         raise Refused(c.STATUS_FILE_NOT_EXIST)
     if context.tamper is not None:
         data = context.tamper(data)
     return Answer(c.STATUS_SUCCESS, codec.build_page(wanted.file_type, wanted.page, data))
+
+
+def stored_page(context: Context, guid: bytes, file_type: int, page: int, now: float) -> bytes | None:
+    """One page of what was stored with 70 or 75, or else of an object that 76 to 79 brought (C.9.4 "Mail use")."""
+    state = context.state
+    data = state.page(guid, file_type, page)
+    if data is not None:
+        return data
+    found = state.stored_object(guid, file_type)
+    offset = page * c.PAGE_SIZE
+    if found is None or found.state != LIVE or found.expires_at <= now or (offset >= found.total_size and page):
+        return None
+    return state.read_span(found.transfer, offset, min(c.PAGE_SIZE, found.total_size - offset))
 
 
 # ------------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from qmail_core.codec import consts as c
 from qmail_core.codec import packet
 from qmail_core.codec.packet import Header, Refused, Request
 from qmail_core.errors import RemoteProtocolError, StoreUnavailable
-from qmail_core.raida import coins, directory, keys, mail
+from qmail_core.raida import coins, directory, keys, mail, objects
 from qmail_core.raida.context import Answer, Command, Context, Policy
 from qmail_core.raida.state import NodeState
 
@@ -39,7 +39,7 @@ def version(context: Context, request: Request, now: float) -> Answer:
 COMMANDS: dict[int, dict[int, Command]] = {
     c.GROUP_STATUS: {c.CMD_ECHO: Command(echo), c.CMD_VERSION: Command(version)},
     c.GROUP_AUTH: coins.DETECT,
-    c.GROUP_MAIL: mail.MAIL,
+    c.GROUP_MAIL: mail.MAIL | objects.OBJECTS,
     c.GROUP_LOCKER: coins.LOCKERS,
     c.GROUP_KEYS: keys.KEYS,
     c.GROUP_DIRECTORY: directory.DIRECTORY,
@@ -137,6 +137,16 @@ class Node:
     def expire(self, wait: Wait, now: float) -> Outcome:
         """Answer a parked ping whose time is over. QMail wire C.7."""
         return Outcome(reply=self._reply(wait.request, Answer(c.STATUS_POLL_TIMEOUT), 0))
+
+    def sweep(self, now: float) -> bool:
+        """Clear away some of what time has ended; the host commits if it is told that anything changed."""
+        self.state.mark()
+        try:
+            return objects.sweep(self._context, now) > 0
+        except StoreUnavailable as error:
+            log.error("node %d: sweep: %s", self.index, error)
+            self.state.undo()
+            return False
 
     def fail(self, outcome: Outcome, status: int) -> Outcome:
         """The same request answered with a bare status instead: its effects could not be kept."""
