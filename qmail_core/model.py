@@ -602,3 +602,26 @@ class StoredObject(Struct, frozen=True, kw_only=True):
     object_hash: bytes
     storage_class: int
     expires_at: int
+
+
+class StripeObject(Struct, frozen=True):
+    """One stripe of an object, stored at a node as an object of its own."""
+
+    stripe: int
+    node: int
+    sha256: bytes
+
+
+class ObjectManifest(Struct, frozen=True, kw_only=True):
+    """All that is needed to get a striped object back."""
+
+    object_id: bytes
+    file_type: int
+    generation: int
+    size: int
+    sha256: bytes
+    striping: Striping
+    stripe_size: int
+    root: bytes  # digest root of `rs` and `sealed` stripes; empty for `interop`
+    stripes: tuple[StripeObject, ...]  # those that were stored
+    failed: tuple[int, ...] = ()  # nodes that hold nothing

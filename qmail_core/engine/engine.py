@@ -23,6 +23,7 @@ from qmail_core.engine.directory import Directory
 from qmail_core.engine.drafts import Drafts
 from qmail_core.engine.events import Events
 from qmail_core.engine.mailbox import Mailbox
+from qmail_core.engine.objects import Objects
 from qmail_core.engine.outgoing import Outgoing
 from qmail_core.engine.paths import Paths
 from qmail_core.engine.people import People
@@ -122,6 +123,7 @@ class Engine:
         self._receiver = Receiver(ctx, self._mailbox)
         self.queue = self._outgoing
         self._repairer = Repairer(ctx, self._receipts, self._wallet)
+        self.objects = Objects(ctx, self._wallet)  # the stories of Object Transfer
         self._background: asyncio.Task[None] | None = None
 
     # ---------------------------------------------------------------------------------------------- life

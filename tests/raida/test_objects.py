@@ -278,9 +278,7 @@ def test_lengths_and_heads(owner: Client, command: int, fields: o.Fields | None,
 
 
 @pytest.mark.parametrize(("command", "fields", "data"), COMMANDS[1:5])
-def test_transfers_of_nobody_and_of_others(
-    world: World, command: int, fields: o.Fields | None, data: bytes
-) -> None:
+def test_transfers_of_nobody_and_of_others(world: World, command: int, fields: o.Fields | None, data: bytes) -> None:
     assert world.other.ask_object(command, fields, data) == 222
     world.owner.begin(b"x")
     assert world.other.ask_object(command, fields, data) == 232
