@@ -62,7 +62,7 @@ def authenticate(context: Context, request: Request) -> bytes:
 def upload(context: Context, request: Request, now: float) -> Answer:
     """Command 70: store one stripe. QMail wire C.3."""
     sender = authenticate(context, request)
-    return _store(context, sender, codec.parse_upload(request.payload, paged=False), now)
+    return store(context, sender, codec.parse_upload(request.payload, paged=False), now)
 
 
 def upload_page(context: Context, request: Request, now: float) -> Answer:
@@ -71,10 +71,11 @@ def upload_page(context: Context, request: Request, now: float) -> Answer:
     wanted = codec.parse_upload(request.payload, paged=True)
     if wanted.page != request.header.page:
         raise Refused(c.STATUS_INVALID_PARAMETER)
-    return _store(context, sender, wanted, now)
+    return store(context, sender, wanted, now)
 
 
-def _store(context: Context, sender: bytes, wanted: codec.Upload, now: float) -> Answer:
+def store(context: Context, sender: bytes, wanted: codec.Upload, now: float) -> Answer:
+    """Keep one page, paid for with the first of its unit."""
     if wanted.duration not in DURATIONS:
         raise Refused(c.STATUS_INVALID_PARAMETER)
     state = context.state
@@ -225,6 +226,11 @@ def tell(context: Context, request: Request, now: float) -> Answer:
     wanted = codec.parse_tell(request.payload)
     if build_selector(wanted.tell.sender) != sender:
         raise Refused(c.STATUS_INVALID_PARAMETER)
+    return deliver_all(context, sender, wanted, now)
+
+
+def deliver_all(context: Context, sender: bytes, wanted: codec.TellRequest, now: float) -> Answer:
+    """Deliver to every recipient that lets it in; one status for all."""
     statuses, woken = [], []
     for recipient in wanted.recipients:
         status = _deliver(context, sender, wanted, recipient, now)
@@ -296,18 +302,18 @@ def peek(context: Context, request: Request, now: float) -> Answer:
     """Command 73: tells that arrived after `since`, possibly none. QMail wire C.7."""
     mailbox = authenticate(context, request)
     since = codec.parse_poll(request.payload, exact=True)
-    return Answer(c.STATUS_SUCCESS, codec.build_tells(_serve(context, mailbox, since, now)))
+    return Answer(c.STATUS_SUCCESS, codec.build_tells(serve(context, mailbox, since, now)))
 
 
 def poll(context: Context, mailbox: bytes, now: float) -> Answer:
     """What a ping of this mailbox gets at this moment."""
-    records = _serve(context, mailbox, 0, now)
+    records = serve(context, mailbox, 0, now)
     if not records:
         return Answer(c.STATUS_POLL_TIMEOUT, park=mailbox)
     return Answer(c.STATUS_SUCCESS, codec.build_tells(records))
 
 
-def _serve(context: Context, mailbox: bytes, since: int, now: float) -> list[bytes]:
+def serve(context: Context, mailbox: bytes, since: int, now: float) -> list[bytes]:
     """Take what is due. A record stays for a while after it was served: the answer may never arrive."""
     policy, state = context.policy, context.state
     due = _fitting(state.tells(mailbox, since, now - policy.redeliver_after, MAX_TELLS))

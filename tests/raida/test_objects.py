@@ -24,7 +24,7 @@ from qmail_core.raida.objects import SWEPT_AT_ONCE
 from qmail_core.raida.state import MemoryState, NodeState
 from qmail_core.store.node import NodeStore
 
-from .client import GUID, NOW, Peer, code, entropy
+from .client import GUID, NOW, Peer, code, entropy, frame_of, request
 
 ID, OTHER_ID = b"T" * 16, b"U" * 16
 FREE = Policy(storage_fee=0)
@@ -343,7 +343,7 @@ def test_sizes_and_quotas(make: Make) -> None:
 
 
 def test_the_generation_must_be_the_senders(owner: Client) -> None:
-    replace = {"operation": 1, "expected_generation": 1, "target_generation": 2}
+    replace: dict[str, Any] = {"operation": 1, "expected_generation": 1, "target_generation": 2}
     assert owner.begin(DATA, **replace) == 233
     assert owner.begin(DATA).chunk
     assert owner.begin(DATA, OTHER_ID, target_generation=9).chunk
@@ -517,7 +517,7 @@ def test_a_begin_sweeps_what_is_due(make: Make) -> None:
 def test_a_sweep_ends_a_few_at_a_time(owner: Client, world: World) -> None:
     for number in range(SWEPT_AT_ONCE + 1):
         owner.begin(DATA, bytes([number + 1]) * 16)
-    assert world.node.state.held(owner.coin and mail.build_selector(owner.coin.address))[0] == SWEPT_AT_ONCE + 1
+    assert world.node.state.held(mail.build_selector(owner.coin.address))[0] == SWEPT_AT_ONCE + 1
     for left in (1, 0, 0):
         world.node.sweep(NOW + DAY)
         assert world.node.state.held(None)[0] == left
@@ -594,7 +594,7 @@ def test_a_crash_after_every_step(world: World) -> None:
     owner = world.owner
     steps: list[Callable[[], Any]] = [
         lambda: owner.begin(DATA, chunk=1000).transfer_id,
-        *(lambda at=at: owner.put_range(at, DATA[at : at + 1000]) for at in (2000, 0, 1000)),  # type: ignore[misc]
+        *(lambda at=at: owner.put_range(at, DATA[at : at + 1000]) for at in (2000, 0, 1000)),
         lambda: owner.commit(DATA).generation,
         lambda: owner.begin(DATA[1:], OTHER_ID, operation=1, expected_generation=1, target_generation=2).transfer_id,
         lambda: owner.put_range(0, DATA[1:], OTHER_ID),
@@ -614,8 +614,6 @@ def test_what_was_not_committed_is_not_there(world: World) -> None:
     owner.begin(DATA)
     sent = o.build_request(RID, o.PutRange(ID, 0, 3000, 1, sha(DATA))) + DATA
     batch = [owner.identity + sent]
-    from .client import frame_of, request
-
     frame = request(1, c.GROUP_MAIL, 77, batch[0], key=owner.key)
     assert world.node.handle(frame_of(frame), NOW).changed
     world.crash()  # before the commit, and so before the answer
@@ -717,7 +715,8 @@ def test_ranges_behave_like_a_list_of_bytes(world: World, puts: list[Any], pages
         assert owner.put_range(offset, bytes(data), transfer_id) == expected
         if crash:
             world.crash()
-    found, cursor = set(), 0
+    found: set[int] = set()
+    cursor = 0
     while True:
         progress, ranges = owner.status(cursor, pages, transfer_id)
         assert len(ranges) <= pages
