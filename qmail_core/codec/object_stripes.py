@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from itertools import accumulate
 
-from qmail_core.codec.erasure import InteropReader, InteropWriter, Reader, Writer, interop_shard_size
-from qmail_core.codec.erasure import Layout as Layout
+from qmail_core.codec.erasure import Layout, Reader, Writer
+from qmail_core.codec.interop import InteropReader, InteropWriter, shard_size
 from qmail_core.model import Profile, Striping
 
 BLOCK = 1 << 20  # of one stripe
@@ -55,7 +55,7 @@ def page_starts(striping: Striping, length: int) -> list[int]:
     if striping.profile == Profile.INTEROP:
         k = striping.k
         full, rest = divmod(length, k * BLOCK)
-        sizes = [BLOCK] * full + ([interop_shard_size(k, rest)] if rest or not full else [])
+        sizes = [BLOCK] * full + ([shard_size(k, rest)] if rest or not full else [])
     else:
         layout = Layout(striping, length)
         sizes = [layout.page_size(page) for page in range(layout.pages)]

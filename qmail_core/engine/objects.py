@@ -20,8 +20,8 @@ from typing_extensions import Buffer
 from qmail_core.codec import consts as c
 from qmail_core.codec import erasure, object_stripes, objects
 from qmail_core.codec.cipher import locker_code
-from qmail_core.codec.erasure import Shards
 from qmail_core.codec.objects import Begin, Begun
+from qmail_core.codec.stripes import Shards
 from qmail_core.engine.context import Context, drop
 from qmail_core.engine.jobs import unit_of
 from qmail_core.engine.journal import Journal, Upload

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qmail_core.codec import object_stripes as stripes
-from qmail_core.codec.erasure import Shards
+from qmail_core.codec.stripes import Shards
 from qmail_core.errors import ErasureError
 from qmail_core.model import Profile, Striping
 
