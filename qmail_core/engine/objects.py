@@ -175,7 +175,7 @@ class Objects:
         lockers: dict[Claim, Locker] = {}
         if upload.wallet:
             claims = [Claim(unit_of(upload.file_type), node) for node in upload.nodes]
-            lockers, _ = await self._wallet.acquire(upload.object_id, upload.wallet, claims, [])
+            lockers, _ = await self._wallet.acquire(upload.object_id, upload.wallet, claims, {})
             await self._wallet.ensure_all(lockers.values(), _ENSURE)
         codes = {claim.node: locker_code(locker.code) for claim, locker in lockers.items() if claim.node is not None}
         trip = _Trip(self._ctx, self.nodes, self._journal, upload, reader, codes)

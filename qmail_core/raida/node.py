@@ -95,6 +95,8 @@ class Node:
         self._keys = _Keys(state)
         self._timer = timer
         old = legacy.LEGACY if self.policy.legacy_commands else {}
+        if old:
+            log.warning("node %d answers the older mail commands, which may come in the clear", index)
         self._commands = COMMANDS | {c.GROUP_MAIL: COMMANDS[c.GROUP_MAIL] | old}
 
     @property

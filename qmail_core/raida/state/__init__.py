@@ -20,9 +20,7 @@ from qmail_core.raida.state.tells import MemoryTells, TellState
 __all__ = ["LOCKER_TAIL", "MemoryState", "NodeState"]
 
 
-class NodeState(
-    CoinState, StripeState, TellState, DirectoryState, KeyState, ObjectState, Transactions, Protocol
-):
+class NodeState(CoinState, StripeState, TellState, DirectoryState, KeyState, ObjectState, Transactions, Protocol):
     """The memory of one node. Used from one thread at a time."""
 
 
