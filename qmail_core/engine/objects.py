@@ -171,7 +171,7 @@ class Objects:
         return self._journal.open_uploads()
 
     async def _put(self, upload: Upload, reader: Reader, progress: Progress | None) -> ObjectManifest:
-        self._journal.save(upload)
+        await asyncio.get_running_loop().run_in_executor(None, self._journal.save, upload)
         lockers: dict[Claim, Locker] = {}
         if upload.wallet:
             claims = [Claim(unit_of(upload.file_type), node) for node in upload.nodes]
@@ -212,8 +212,7 @@ class Objects:
                 ) as file:
                     good = await fetch.into(file, progress)
                     if good:
-                        file.flush()
-                        os.fdatasync(file.fileno())
+                        await asyncio.get_running_loop().run_in_executor(None, _sync, file)
                         break
         except BaseException:
             with contextlib.suppress(OSError):
@@ -221,6 +220,11 @@ class Objects:
             raise
         os.replace(part, path)
         return tuple(sorted(fetch.liars))
+
+
+def _sync(file: Any) -> None:
+    file.flush()
+    os.fdatasync(file.fileno())
 
 
 # ------------------------------------------------------------------------------------------------------------------
@@ -249,6 +253,7 @@ class _Trip:
         self._writer = object_stripes.writer(upload.striping, upload.size, upload.seed)
         self._starts = object_stripes.page_starts(upload.striping, upload.size)
         self._stripe_of = {node: stripe for stripe, node in enumerate(upload.nodes)}
+        self._fresh = not upload.hashes  # no request of it has ever left
 
     async def run(self, progress: Progress | None) -> ObjectManifest:
         """Measure, begin, bring what is missing, commit."""
@@ -257,7 +262,7 @@ class _Trip:
         for attempt in range(_ROUNDS):
             await self._bring(missing, None if attempt else progress)
             wishes = {node: self._wish(node) for node in self._alive()}
-            done, failed = await self._nodes.commit(wishes)
+            done, failed = await self._nodes.commit(wishes, self.upload.striping.k)
             again = [node for node, error in failed.items() if _incomplete(error) and attempt + 1 < _ROUNDS]
             self.failed |= {node: error for node, error in failed.items() if node not in again}
             if not again:
@@ -291,7 +296,10 @@ class _Trip:
             await self._ctx.offload(CHUNK, self._hash_source, whole, offset)
         hashes = tuple(digest.digest() for digest in digests)
         self.upload = msgspec.structs.replace(upload, hashes=hashes, sha256=whole.digest(), root=writer.root)
-        self._journal.save(self.upload)  # from here on every repetition announces the same
+        await self._save()  # from here on every repetition announces the same
+
+    async def _save(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self._journal.save, self.upload)
 
     def _hash_source(self, whole: Any, offset: int) -> None:
         whole.update(self._reader.read(offset, min(CHUNK, self.upload.size - offset)))
@@ -322,7 +330,8 @@ class _Trip:
 
     async def _begin(self) -> dict[int, list[Span]]:
         """Open all transfers; one that has ended meanwhile is opened anew under a new id."""
-        self.begun, self.failed = await self._nodes.begin({node: self._wish(node) for node in self.upload.nodes})
+        k = self.upload.striping.k
+        self.begun, self.failed = await self._nodes.begin({node: self._wish(node) for node in self.upload.nodes}, k)
         ended = [node for node, error in self.failed.items() if isinstance(error, NodeError) and error.status in GONE]
         if ended:
             fresh = [
@@ -330,11 +339,13 @@ class _Trip:
                 for node, transfer in zip(self.upload.nodes, self.upload.transfers, strict=True)
             ]
             self.upload = msgspec.structs.replace(self.upload, transfers=tuple(fresh))
-            self._journal.save(self.upload)
+            await self._save()
             begun, failed = await self._nodes.begin({node: self._wish(node) for node in ended})
             self.begun |= begun
             self.failed = {node: error for node, error in self.failed.items() if node not in ended} | failed
         self._require(self.begun, "accept the object")
+        if self._fresh:
+            return {node: [(0, self._starts[-1])] for node in self.begun}
         return await self._missing(list(self.begun))
 
     async def _missing(self, nodes: Sequence[int]) -> dict[int, list[Span]]:
@@ -403,7 +414,7 @@ class _Trip:
                 stripe = self._stripe_of[node]
                 data = memoryview(row[stripe])[at - start : at - start + size]
                 pieces[node] = (self.upload.transfers[stripe], at, data)
-            self.failed |= await self._nodes.put_many(pieces)
+            self.failed |= await self._nodes.put_many(pieces, min(len(pieces), self.upload.striping.k))
 
     def _manifest(self, stored: set[int]) -> ObjectManifest:
         self._require(stored, "stored the object")
@@ -472,15 +483,18 @@ class _Fetch:
                 last = page + 1 == self._reader.pages
                 following = None if last else asyncio.ensure_future(self._row(page + 1))
                 size = (self._starts[page + 1] - self._starts[page]) * self._manifest.striping.k
-                plain = await self._ctx.offload(size, self._reader.join, page, shards)
-                whole.update(plain)
-                file.write(plain)
+                await self._ctx.offload(size, self._open_row, page, shards, whole, file)
                 if progress is not None:
                     progress(file.tell(), self._manifest.size)
         finally:
             if following is not None:
                 drop(following)
         return whole.digest() == self._manifest.sha256 or await self._name_liars()
+
+    def _open_row(self, page: int, shards: Mapping[int, Shards], whole: Any, file: Any) -> None:
+        plain = self._reader.join(page, shards)
+        whole.update(plain)
+        file.write(plain)
 
     async def _name_liars(self) -> bool:
         """Read the stripes again, each for itself. Only `interop` comes here: of it a single page proves nothing."""

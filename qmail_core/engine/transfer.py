@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from typing_extensions import Buffer
@@ -26,6 +26,7 @@ from qmail_core.errors import (
     ErasureError,
     LocalProtocolError,
     NodeError,
+    NodeTimeout,
     QMailError,
     RemoteProtocolError,
     TransportError,
@@ -34,6 +35,7 @@ from qmail_core.errors import (
 CHUNK = 1 << 20  # preferred size of a range
 RETRIES = 4
 PAUSE = 0.2  # seconds before the first retry, doubled for each further one
+SETTLE = 3.0  # seconds nodes are given at least when enough others have answered (D.5)
 PARALLEL = 4  # ranges under way with one node
 _RETRIED = frozenset({c.STATUS_NO_ERROR, c.STATUS_PAYMENT_PROCESSING, c.STATUS_INTERNAL, c.STATUS_NETWORK})
 _DONE = frozenset({c.STATUS_ALL_PASS, c.STATUS_SUCCESS})
@@ -70,10 +72,12 @@ class ObjectNodes:
         read: Callable[[memoryview, int], T],
         *,
         retries: int = RETRIES,
+        need: int = 0,
     ) -> tuple[dict[int, T], dict[int, QMailError]]:
         """Ask each node its own, all at once; those whose failure may pass are asked again.
 
         read     makes the value of an answer's payload, given the request id
+        need     once so many have answered well, those that stay silent are given up soon; 0: everybody is waited for
         returns  values and errors, by node
         """
         good: dict[int, T] = {}
@@ -82,16 +86,16 @@ class ObjectNodes:
         for attempt in range(retries + 1):
             if attempt:
                 await asyncio.sleep(PAUSE * 2 ** (attempt - 1))
-            values, failed_now = await self._once(command, left, read)
+            values, failed_now = await self._once(command, left, read, max(0, need - len(good)))
             good |= values
             failed = {node: error for node, error in failed.items() if node not in left} | failed_now
             left = {node: left[node] for node, error in failed_now.items() if retried(error)}
-            if not left:
+            if not left or (need and len(good) >= need and _all_silent(failed, left)):
                 break
         return good, failed
 
     async def _once(
-        self, command: int, asked: Mapping[int, Asked], read: Callable[[memoryview, int], T]
+        self, command: int, asked: Mapping[int, Asked], read: Callable[[memoryview, int], T], need: int
     ) -> tuple[dict[int, Any], dict[int, QMailError]]:
         request_id = int.from_bytes(self._ctx.entropy(8), "big") or 1
 
@@ -106,10 +110,15 @@ class ObjectNodes:
         batch = self._ctx.mail_batch(command, nodes, heads, [data for _, data in asked.values()])
         run = self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.page, judge=judge)
         try:
-            await run.finish()
+            if need:
+                await run.wait(need)
+                await run.until(lambda: not run.pending, max(SETTLE, run.elapsed))
+            else:
+                await run.finish()
+            late = dict.fromkeys(run.pending, NodeTimeout("no answer long after the others"))
         finally:
             run.cancel()
-        return run.good, run.failed
+        return run.good, run.failed | late
 
     async def ask(
         self,
@@ -150,10 +159,10 @@ class ObjectNodes:
 
     # ---------------------------------------------------------------------------------------------- up
 
-    async def begin(self, wishes: Mapping[int, Begin]) -> tuple[dict[int, Begun], dict[int, QMailError]]:
-        """Open transfers (76), by node."""
+    async def begin(self, wishes: Mapping[int, Begin], need: int = 0) -> tuple[dict[int, Begun], dict[int, QMailError]]:
+        """Open transfers (76), by node; `need` as in `ask_many`."""
         asked: dict[int, Asked] = {node: (wish, b"") for node, wish in wishes.items()}
-        return await self.ask_many(c.CMD_OBJECT_BEGIN, asked, _reads(Begun))
+        return await self.ask_many(c.CMD_OBJECT_BEGIN, asked, _reads(Begun), need=need)
 
     async def missing(self, node: int, transfer_id: bytes) -> list[Span]:
         """What a node still lacks (78); empty as well for a transfer that is committed."""
@@ -169,23 +178,25 @@ class ObjectNodes:
                 return found
             cursor = progress.next_cursor
 
-    async def put_many(self, pieces: Mapping[int, tuple[bytes, int, Buffer]]) -> dict[int, QMailError]:
+    async def put_many(self, pieces: Mapping[int, tuple[bytes, int, Buffer]], need: int = 0) -> dict[int, QMailError]:
         """Put one range each (77): transfer id, offset and bytes by node; returns what failed."""
         asked: dict[int, Asked] = {}
         for node, (transfer_id, offset, data) in pieces.items():
             size = memoryview(data).nbytes
             digest = hashlib.sha256(data).digest()
             asked[node] = (objects.PutRange(transfer_id, offset, size, objects.SHA256, digest), data)
-        _, failed = await self.ask_many(c.CMD_OBJECT_PUT_RANGE, asked, _reads(objects.RangePut))
+        _, failed = await self.ask_many(c.CMD_OBJECT_PUT_RANGE, asked, _reads(objects.RangePut), need=need)
         return failed
 
-    async def commit(self, wishes: Mapping[int, Begin]) -> tuple[dict[int, Committed], dict[int, QMailError]]:
+    async def commit(
+        self, wishes: Mapping[int, Begin], need: int = 0
+    ) -> tuple[dict[int, Committed], dict[int, QMailError]]:
         """Make transfers objects (79), by node. 225 is not waited out here: bytes are missing."""
         asked: dict[int, Asked] = {
             node: (objects.Commit(wish.transfer_id, wish.total_size, objects.SHA256, wish.object_hash), b"")
             for node, wish in wishes.items()
         }
-        return await self.ask_many(c.CMD_OBJECT_COMMIT, asked, _reads(Committed))
+        return await self.ask_many(c.CMD_OBJECT_COMMIT, asked, _reads(Committed), need=need)
 
     async def upload(self, node: int, wish: Begin, read: Read, progress: Progress | None = None) -> Committed:
         """Bring one object to one node: begin, all missing ranges, commit. Repeat it to resume.
@@ -283,6 +294,7 @@ class ObjectNodes:
             return await self._download_pages(node, object_id, file_type, path)
         part = f"{path}.{found.object_hash[:8].hex()}.part"
         with _Part(part) as file:
+            await self._ctx.offload(file.on_disk, file.load)
             if file.size > found.total_size:
                 file.restart()
             await self._fill(node, found, file, progress)
@@ -353,11 +365,19 @@ class _Part:
         self.size = 0
         self.digest = hashlib.sha256()
 
+    @property
+    def on_disk(self) -> int:
+        """Bytes the file has."""
+        return os.fstat(self._file.fileno()).st_size
+
     def __enter__(self) -> _Part:
+        return self
+
+    def load(self) -> None:
+        """Read what an interrupted download has left."""
         while data := self._file.read(CHUNK):
             self.digest.update(data)
             self.size += len(data)
-        return self
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):
@@ -381,6 +401,10 @@ class _Part:
 
 def _reads(kind: type[objects.F]) -> Callable[[memoryview, int], objects.F]:
     return lambda view, request_id: objects.parse_answer(kind, view, request_id)
+
+
+def _all_silent(failed: Mapping[int, QMailError], nodes: Iterable[int]) -> bool:
+    return all(isinstance(failed[node], NodeTimeout) for node in nodes)
 
 
 def _nothing(view: memoryview, request_id: int) -> bool:

@@ -35,7 +35,7 @@ from qmail_core.model import ObjectManifest, Profile, Striping
 from qmail_core.raida.node import Policy
 from qmail_core.store.base import LockerState
 
-from . import BALANCE, check_books, lockers, play, read
+from . import BALANCE, check_books, lockers, now, play, read
 
 FREE = {"policy": Policy(storage_fee=0)}
 SHAPES = [Striping(Profile.SEALED, 20, 5), Striping(Profile.RS, 20, 5), Striping(Profile.INTEROP, 4, 1)]
@@ -520,14 +520,38 @@ def test_a_source_that_shrank() -> None:
 def test_a_node_that_fails_half_way_is_left_behind(tmp_path: Path) -> None:
     async def story(cluster: Cluster, alice: Engine) -> None:
         Moody(cluster, 4, 77, *[194] * 9)
-        Moody(cluster, 5, 78, *[194] * 9)
         Moody(cluster, 6, 79, *[194] * 9)
         manifest = await alice.objects.put_object(Bytes(blob(100_000)), wallet=None)
-        assert manifest.failed == (4, 5, 6)
-        for node in (7, 8, 9):
+        assert manifest.failed == (4, 6)
+        for node in (7, 8, 9, 10):
             Moody(cluster, node, 77, *[194] * 9)
         with pytest.raises(QuorumError):
             await alice.objects.put_object(Bytes(blob(100_000)), wallet=None, upload_id=GUID)
+
+    tell(story)
+
+
+def test_a_node_that_does_not_say_what_it_lacks_is_left_behind() -> None:
+    async def story(cluster: Cluster, alice: Engine) -> None:
+        cluster.down |= set(range(6))
+        with pytest.raises(QuorumError):
+            await alice.objects.put_object(Bytes(b"x"), wallet=None, upload_id=GUID)
+        cluster.down.clear()
+        Moody(cluster, 5, 78, *[194] * 9)
+        assert (await alice.objects.resume(GUID, Bytes(b"x"))).failed == (5,)
+
+    tell(story)
+
+
+@pytest.mark.parametrize("striping", SHAPES)
+def test_nodes_that_hang_are_left_behind(tmp_path: Path, striping: Striping) -> None:
+    async def story(cluster: Cluster, alice: Engine) -> None:
+        cluster.delay[3] = 1000.0
+        begun = now()
+        manifest = await alice.objects.put_object(Bytes(blob(100_000)), striping, wallet=None)
+        assert (manifest.failed, now() - begun < 10) == ((3,), True)
+        await alice.objects.get_object(manifest, tmp_path / "out")
+        assert (read(tmp_path / "out"), now() - begun < 10) == (blob(100_000), True)
 
     tell(story)
 
@@ -548,7 +572,7 @@ def test_the_journal_is_written_before_the_first_request() -> None:
     async def story(cluster: Cluster, alice: Engine) -> None:
         folder = Path(alice.config.data) / "Transfers"
 
-        async def begin(self: ObjectNodes, wishes: Any) -> Any:
+        async def begin(self: ObjectNodes, wishes: Any, need: int) -> Any:
             assert [path.name for path in folder.iterdir()] == [f"{GUID.hex()}.json"]
             assert all(path.stat().st_mode & 0o77 == 0 for path in (folder, *folder.iterdir()))
             raise ConnectError("crash")
