@@ -58,7 +58,6 @@ CMD_LIST_GET = 146
 
 # Commands whose body length is the u32 at header bytes 10..13 (A.2.1)
 LONG_COMMANDS = range(75, 85)
-OBJECT_COMMANDS = range(76, 85)
 OLD_COMMANDS = range(60, 65)
 
 # Sizes

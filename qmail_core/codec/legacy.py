@@ -22,7 +22,7 @@ from qmail_core.model import StripeLocation, Tell
 FIRST_PORT = 50_000  # A.1: port of RAIDA 0, by convention; an old location names no RAIDA
 UNKNOWN_RAIDA = 0xFF
 PAGE_BYTES = {0: 65_536, 1: 1024, 2: 8192, 3: 65_536}  # by bytes-per-page code (C.5); an answer ends at 64 KiB
-NO_RECORD_FOOTER = b"\x50\x10"
+FOOTER = b"\x50\x10"  # a locker code follows (C.10)
 
 
 def _code(raw: bytes | memoryview) -> bytes:
@@ -146,7 +146,7 @@ def _old_record(record: bytes) -> bytes:
             tell.total_size.to_bytes(4, "big"),
             len(tell.servers).to_bytes(4, "big"),
             *map(_old_location, tell.servers),
-            NO_RECORD_FOOTER,
+            FOOTER,
             tell.locker_code,
         )
     )
