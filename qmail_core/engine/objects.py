@@ -259,16 +259,18 @@ class _Trip:
         """Measure, begin, bring what is missing, commit."""
         await self._measure()
         missing = await self._begin()
+        stored: set[int] = set()
         for attempt in range(_ROUNDS):
             await self._bring(missing, None if attempt else progress)
-            wishes = {node: self._wish(node) for node in self._alive()}
-            done, failed = await self._nodes.commit(wishes, self.upload.striping.k)
+            wishes = {node: self._wish(node) for node in self._alive() if node not in stored}
+            done, failed = await self._nodes.commit(wishes, min(len(wishes), self.upload.striping.k))
+            stored |= set(done)
             again = [node for node, error in failed.items() if _incomplete(error) and attempt + 1 < _ROUNDS]
             self.failed |= {node: error for node, error in failed.items() if node not in again}
             if not again:
                 break
             missing = await self._missing(again)
-        return self._manifest(set(done))
+        return self._manifest(stored)
 
     def _alive(self) -> list[int]:
         return [node for node in self.upload.nodes if node in self.begun and node not in self.failed]
