@@ -51,7 +51,7 @@ class Cluster:
         m = max(1, n // 5)
         self.striping = striping or Striping(Profile.SEALED, n - m, m)
         self.raida = RaidaCluster.in_memory(nodes, policy=policy, entropy=entropy)
-        self._host = LoopbackHost(self.raida.nodes, clock)
+        self._host = LoopbackHost(self.raida.nodes, clock, entropy=entropy)
         self.down = self._host.down  # nodes that are switched off; add and remove at will
         self.delay = self._host.delay  # seconds a request takes to reach a node, by index
         self._clock = clock
@@ -111,6 +111,7 @@ class Cluster:
         """Stop all engines and forget everything."""
         for engine in self._engines:
             await engine.close()
+        await self._host.close()
         self._folder.cleanup()
 
     async def __aenter__(self) -> Cluster:

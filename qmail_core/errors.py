@@ -112,8 +112,8 @@ class TransportError(QMailError):
 class ConnectError(TransportError):
     """No connection, or the connection broke before a whole answer came.
 
-    `stale` is true when a kept connection turned out to be closed before one byte came back: the node has then most
-    likely never seen the request.
+    `stale` is true when the request may be made once more: a kept connection turned out to be closed before one byte
+    came back, so that the node has most likely never seen it, or a datagram got no answer.
     """
 
     code = "connect"

@@ -366,6 +366,38 @@ def nodes_of(hosts: Sequence[tuple[str, int]]) -> tuple[NodeId, ...]:
 
 
 # ------------------------------------------------------------------------------------------------------------------
+# What became of coins
+
+
+class Powned(Struct, frozen=True):
+    """What became of coins that were to be taken over."""
+
+    accepted: tuple[Address, ...]  # more than half of the nodes hold our numbers
+    rejected: tuple[Address, ...]  # the nodes hold numbers nobody named: forged, or taken over by somebody else
+    unclear: tuple[Address, ...]  # too few nodes answered; they are asked again in the background
+
+
+class CoinHealth(Struct, frozen=True):
+    """One coin at all nodes: p passed, f failed, u unknown; before and after healing."""
+
+    address: Address
+    before: str
+    after: str
+
+
+class Healed(Struct, frozen=True):
+    """What a look at all coins of a wallet found, and what of it was mended."""
+
+    checked: int
+    coins: tuple[CoinHealth, ...]  # those that did not pass everywhere
+
+    @property
+    def fixed(self) -> int:
+        """How many of them no node refuses any more."""
+        return sum("f" not in coin.after and "f" in coin.before for coin in self.coins)
+
+
+# ------------------------------------------------------------------------------------------------------------------
 # What engine methods answer with
 
 
@@ -625,3 +657,100 @@ class ObjectManifest(Struct, frozen=True, kw_only=True):
     root: bytes  # digest root of `rs` and `sealed` stripes; empty for `interop`
     stripes: tuple[StripeObject, ...]  # those that were stored
     failed: tuple[int, ...] = ()  # nodes that hold nothing
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Mailboxes and messages of any user
+
+
+class MailboxState(Struct, frozen=True, kw_only=True):
+    """One mailbox and its counters."""
+
+    id: int
+    oid: bytes
+    user: int
+    path: str  # parts separated by "/"; the inbox is "INBOX"
+    special_use: str | None  # "\\Sent" and so on
+    folder: int  # as the node API shows it
+    uidvalidity: int
+    uidnext: int
+    modseq: int
+    subscribed: bool
+    retention: int  # ms; 0: for ever
+    total: int
+    unseen: int
+    size: int
+
+
+class MessageState(Struct, frozen=True, kw_only=True):
+    """One message without its content."""
+
+    id: int
+    oid: bytes
+    email_id: bytes
+    user: int
+    mailbox: int
+    uid: int
+    modseq: int
+    guid: bytes | None
+    outgoing: bool
+    thread: bytes
+    subject: str
+    preview: str
+    from_name: str
+    from_address: str
+    denomination: int
+    serial: int
+    recipients: bytes  # JSON
+    received_at: int
+    sent_at: int
+    size: int
+    seen: bool
+    flagged: bool
+    deleted: bool
+    draft: bool
+    answered: bool
+    forwarded: bool
+    attachments: int
+    inbox_fee: int
+    expires: int | None
+
+
+class Content(Struct, frozen=True, kw_only=True):
+    """What a message says, ready to be shown and searched."""
+
+    subject: str = ""
+    sender: str = ""
+    recipients: str = ""
+    text: str = ""
+    html: str = ""
+    headers: bytes = b"{}"  # JSON
+    structure: bytes = b"[]"  # JSON
+
+
+class Query(Struct, frozen=True, kw_only=True):
+    """What to look for; every condition that is given must hold."""
+
+    words: str = ""  # in subject, sender, recipients and text
+    sender: str = ""
+    recipients: str = ""
+    subject: str = ""
+    mailbox: int | None = None
+    thread: bytes | None = None
+    since: int | None = None
+    before: int | None = None
+    least_size: int | None = None
+    most_size: int | None = None
+    flagged: bool | None = None
+    seen: bool | None = None
+    attachments: bool | None = None
+    everywhere: bool = False  # trash and junk too
+
+
+class MessagePages(Struct, frozen=True):
+    """One page of messages in list order."""
+
+    messages: tuple[MessageState, ...]
+    total: int
+    more: bool  # rows behind this page
+    earlier: bool  # rows in front of it

@@ -1,7 +1,7 @@
-"""Bodies of groups 1 and 8: detect, and the lockers that pay for storage and delivery.
+"""Bodies of group 1: detect and pown; and what all lists of coins have in common.
 
 A payload here is what follows the challenge. Coins are listed as DN SN (5 bytes); a list is proven to one node by the
-XOR of the authenticity numbers it holds for them. QMail wire B.2, B.5.
+numbers it holds for them, each on its own or as one XOR. QMail wire B.2.
 """
 
 from __future__ import annotations
@@ -12,10 +12,17 @@ from msgspec import Struct
 
 from qmail_core.codec import consts as c
 from qmail_core.codec.mail import build_selector, read_selector
-from qmail_core.errors import LocalProtocolError, RemoteProtocolError
+from qmail_core.codec.packet import Reply
+from qmail_core.errors import RemoteProtocolError
 from qmail_core.model import AN_SIZE, Address, Coin
 
 SELECTOR_SIZE = 5
+PAIR_SIZE = SELECTOR_SIZE + AN_SIZE
+TRIPLE_SIZE = PAIR_SIZE + AN_SIZE
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Lists of coins
 
 
 def xor_sum(ans: Iterable[bytes]) -> bytes:
@@ -26,25 +33,48 @@ def xor_sum(ans: Iterable[bytes]) -> bytes:
     return total.to_bytes(AN_SIZE, "big")
 
 
-def _addresses(view: memoryview) -> tuple[Address, ...]:
+def xor(one: bytes, other: bytes) -> bytes:
+    """Bytewise XOR of two 16-byte values."""
+    return xor_sum((one, other))
+
+
+def read_selectors(view: memoryview) -> tuple[Address, ...]:
+    """Coins named by DN SN; the caller has checked that the region divides by 5."""
     return tuple(read_selector(view[i : i + SELECTOR_SIZE]) for i in range(0, len(view), SELECTOR_SIZE))
 
 
+def build_coin_list(coins: Iterable[Address]) -> bytes:
+    """DN SN of every coin: answers to 8, 50 and 83."""
+    return b"".join(map(build_selector, coins))
+
+
+def parse_coin_list(payload: bytes | memoryview) -> tuple[Address, ...]:
+    """The coins such an answer names."""
+    if len(payload) % SELECTOR_SIZE:
+        raise RemoteProtocolError("coin list is not divisible")
+    return read_selectors(memoryview(payload))
+
+
+def build_triples(old: Sequence[Coin], new: Sequence[Coin], node: int) -> bytes:
+    """Coins with two authenticity numbers each on one node. Source B.2, command 20; B.3, command 60."""
+    return b"".join(
+        build_selector(before.address) + before.an(node) + after.an(node)
+        for before, after in zip(old, new, strict=True)
+    )
+
+
+def parse_triples(payload: memoryview) -> list[tuple[Address, bytes, bytes]]:
+    """(address, AN, PAN) triples; RemoteProtocolError if the region is not a multiple of 37."""
+    if not len(payload) or len(payload) % TRIPLE_SIZE:
+        raise RemoteProtocolError("coin list is not divisible")
+    return [
+        (read_selector(payload[i : i + 5]), bytes(payload[i + 5 : i + 21]), bytes(payload[i + 21 : i + TRIPLE_SIZE]))
+        for i in range(0, len(payload), TRIPLE_SIZE)
+    ]
+
+
 # ------------------------------------------------------------------------------------------------------------------
-# 10 detect
-
-
-def build_detect(coins: Sequence[Coin], node: int) -> bytes:
-    """Coins with their authenticity numbers on one node. Source B.2."""
-    return b"".join(build_selector(coin.address) + coin.an(node) for coin in coins)
-
-
-def parse_detect(payload: memoryview) -> list[tuple[Address, bytes]]:
-    """(address, authenticity number) pairs; RemoteProtocolError if the region is not a multiple of 21. Source B.2."""
-    size = SELECTOR_SIZE + AN_SIZE
-    if not len(payload) or len(payload) % size:
-        raise RemoteProtocolError("detect list is not divisible")
-    return [(read_selector(payload[i : i + 5]), bytes(payload[i + 5 : i + size])) for i in range(0, len(payload), size)]
+# Verdicts: 241, 242, or 243 with a bitmap
 
 
 def build_bitmap(passed: Sequence[bool]) -> bytes:
@@ -61,103 +91,93 @@ def parse_bitmap(payload: bytes | memoryview, count: int) -> list[bool]:
     return [bool(bits >> i & 1) for i in range(count)]
 
 
+def build_verdict(passed: Sequence[bool]) -> tuple[int, bytes]:
+    """Status and payload of an answer about entries that pass or fail each on its own."""
+    if all(passed):
+        return c.STATUS_ALL_PASS, b""
+    if not any(passed):
+        return c.STATUS_ALL_FAIL, b""
+    return c.STATUS_MIXED, build_bitmap(passed)
+
+
+def parse_verdict(reply: Reply, count: int) -> list[bool]:
+    """Which of `count` entries passed; NodeError for a status that says nothing about them."""
+    if reply.status == c.STATUS_MIXED:
+        return parse_bitmap(reply.payload, count)
+    if reply.status == c.STATUS_ALL_FAIL:
+        return [False] * count
+    reply.expect()
+    return [True] * count
+
+
 # ------------------------------------------------------------------------------------------------------------------
-# 82 put, 88 put multiple
+# 10 detect, 20 pown
 
 
-class LockerPut(Struct, frozen=True):
-    """Coins that move into one locker, as one node sees it."""
+def build_detect(coins: Sequence[Coin], node: int) -> bytes:
+    """Coins with their authenticity numbers on one node. Source B.2, command 10; B.3, command 40."""
+    return b"".join(build_selector(coin.address) + coin.an(node) for coin in coins)
+
+
+def parse_detect(payload: memoryview) -> list[tuple[Address, bytes]]:
+    """(address, authenticity number) pairs; RemoteProtocolError if the region is not a multiple of 21. Source B.2."""
+    if not len(payload) or len(payload) % PAIR_SIZE:
+        raise RemoteProtocolError("coin list is not divisible")
+    return [
+        (read_selector(payload[i : i + 5]), bytes(payload[i + 5 : i + PAIR_SIZE]))
+        for i in range(0, len(payload), PAIR_SIZE)
+    ]
+
+
+# pown and find list coins alike
+build_pown = build_triples
+parse_pown = parse_triples
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# 11 detect by sum, 21 pown by sum
+
+
+class CoinSum(Struct, frozen=True):
+    """Coins proven together by one XOR; with 21, the delta that makes their new numbers."""
 
     coins: tuple[Address, ...]
     xor_sum: bytes
-    key: bytes
+    delta: bytes = b""
 
 
-def build_put(coins: Sequence[Coin], key: bytes, node: int) -> bytes:
-    """Put coins into the locker with `key` on one node. Source B.5.2, command 82."""
-    selectors = b"".join(build_selector(coin.address) for coin in coins)
-    return selectors + xor_sum(coin.an(node) for coin in coins) + key
+def build_detect_sum(coins: Sequence[Coin], node: int) -> bytes:
+    """Coins and the XOR of their numbers on one node. Source B.2, command 11."""
+    return build_coin_list(coin.address for coin in coins) + xor_sum(coin.an(node) for coin in coins)
 
 
-def parse_put(payload: memoryview) -> LockerPut:
-    """Read a command 82 payload; RemoteProtocolError if the coin list is empty or not divisible by 5."""
-    coins = len(payload) - 2 * AN_SIZE
-    if coins < SELECTOR_SIZE or coins % SELECTOR_SIZE:
-        raise RemoteProtocolError("locker coin list is not divisible")
-    return LockerPut(_addresses(payload[:coins]), bytes(payload[coins : coins + 16]), bytes(payload[coins + 16 :]))
+def parse_detect_sum(payload: memoryview) -> CoinSum:
+    """Read a command 11 payload; RemoteProtocolError if the coin list is empty or not divisible by 5."""
+    size = _listed(payload, AN_SIZE)
+    return CoinSum(read_selectors(payload[:size]), bytes(payload[size:]))
 
 
-def build_put_many(lockers: Sequence[tuple[Sequence[Coin], bytes]], node: int) -> bytes:
-    """Fill up to 255 lockers in one request.
-
-    lockers  (coins, key on this node) pairs
-    raises   LocalProtocolError if there are more than 255, or none
-    source   QMail wire B.5.2, command 88
-    """
-    if not 1 <= len(lockers) <= 255:
-        raise LocalProtocolError("one request fills 1 to 255 lockers")
-    parts = [bytes((len(lockers),))]
-    for coins, key in lockers:
-        parts += [len(coins).to_bytes(2, "big"), build_put(coins, key, node)]
-    return b"".join(parts)
+def build_pown_sum(coins: Sequence[Coin], delta: bytes, node: int) -> bytes:
+    """As `build_detect_sum`, and what to XOR each number with. Source B.2, command 21."""
+    return build_detect_sum(coins, node) + delta
 
 
-def parse_put_many(payload: memoryview) -> list[LockerPut]:
-    """Read a command 88 payload; RemoteProtocolError if lengths do not add up."""
-    if not len(payload):
-        raise RemoteProtocolError("locker list is empty")
-    puts, position = [], 1
-    for _ in range(payload[0]):
-        end = position + 2 + int.from_bytes(payload[position : position + 2], "big") * SELECTOR_SIZE + 2 * AN_SIZE
-        if end > len(payload):
-            raise RemoteProtocolError("locker list is truncated")
-        puts.append(parse_put(payload[position + 2 : end]))
-        position = end
-    if position != len(payload) or not puts:
-        raise RemoteProtocolError("locker list does not match its count")
-    return puts
+def parse_pown_sum(payload: memoryview) -> CoinSum:
+    """Read a command 21 payload; RemoteProtocolError if the coin list is empty or not divisible by 5."""
+    size = _listed(payload, 2 * AN_SIZE)
+    return CoinSum(
+        read_selectors(payload[:size]), bytes(payload[size : size + AN_SIZE]), bytes(payload[size + AN_SIZE :])
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------------
-# 83 peek, 84 remove
-
-
-def parse_coin_list(payload: bytes | memoryview) -> tuple[Address, ...]:
-    """The coins an answer to 83 names."""
-    if len(payload) % SELECTOR_SIZE:
+def _listed(payload: memoryview, tail: int) -> int:
+    """Bytes of the coin list in front of a tail."""
+    size = len(payload) - tail
+    if size < SELECTOR_SIZE or size % SELECTOR_SIZE:
         raise RemoteProtocolError("coin list is not divisible")
-    return _addresses(memoryview(payload))
-
-
-def build_coin_list(coins: Iterable[Address]) -> bytes:
-    """The answer to 83: DN SN of every coin in the locker."""
-    return b"".join(map(build_selector, coins))
-
-
-def parse_peek(payload: memoryview) -> bytes:
-    """The locker key of a command 83 payload."""
-    if len(payload) != AN_SIZE:
-        raise RemoteProtocolError("locker peek has a wrong length")
-    return bytes(payload)
-
-
-def build_remove(key: bytes, coins: Sequence[Coin], node: int) -> bytes:
-    """Take coins out of a locker, giving each the authenticity number it carries in `coins`. Source B.5.2, 84."""
-    return key + b"".join(build_selector(coin.address) + coin.an(node) for coin in coins)
-
-
-def parse_remove(payload: memoryview) -> tuple[bytes, list[tuple[Address, bytes]]]:
-    """(locker key, new authenticity number per coin) of a command 84 payload."""
-    if len(payload) < AN_SIZE:
-        raise RemoteProtocolError("locker remove has a wrong length")
-    return bytes(payload[:AN_SIZE]), parse_detect(payload[AN_SIZE:])
+    return size
 
 
 def value_of(coins: Iterable[Address]) -> int:
     """Worth of coins in whole CloudCoins; fractions count as nothing. Source A.10."""
     return sum(10**coin.denomination for coin in coins if coin.denomination >= 0)
-
-
-def locker_keys_ok(key: bytes) -> bool:
-    """Whether a locker key ends as one must, FF four times (else status 199)."""
-    return key[12:] == b"\xff\xff\xff\xff" and len(key) == c.LOCKER_CODE_SIZE

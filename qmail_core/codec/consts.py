@@ -18,6 +18,14 @@ CMD_ECHO = 0
 CMD_VERSION = 1
 GROUP_AUTH = 1
 CMD_DETECT = 10
+CMD_DETECT_SUM = 11
+CMD_POWN = 20
+CMD_POWN_SUM = 21
+GROUP_HEALING = 2
+CMD_GET_TICKET = 40
+CMD_VALIDATE_TICKET = 50
+CMD_FIND = 60
+CMD_FIX = 80
 GROUP_MAIL = 6
 CMD_UPLOAD = 70
 CMD_TELL = 71
@@ -40,6 +48,7 @@ CMD_OLD_PING = 62
 CMD_OLD_PEEK = 63
 CMD_OLD_DOWNLOAD = 64
 GROUP_LOCKER = 8
+CMD_LOCKER_DOWNLOAD = 8
 CMD_LOCKER_PUT = 82
 CMD_LOCKER_PEEK = 83
 CMD_LOCKER_REMOVE = 84
@@ -55,6 +64,15 @@ CMD_DELETE_USER = 143
 CMD_LIST_SET = 144
 CMD_LIST_REMOVE = 145
 CMD_LIST_GET = 146
+GROUP_CHANGE = 9
+CMD_AVAILABLE = 91
+CMD_BREAK = 92
+CMD_JOIN = 93
+
+# Coins (A.10)
+DENOMINATIONS = range(-8, 7)  # of coins with a value; 7 to 11 are role keys
+SERIALS_PER_PAGE = 1024
+SERIAL_PAGES = 1000  # per denomination: what change deals with ends at serial 1 023 999
 
 # Commands whose body length is the u32 at header bytes 10..13 (A.2.1)
 LONG_COMMANDS = range(75, 85)
@@ -76,6 +94,9 @@ LOCATION_SIZE = 32
 ADDRESS_ENTRY_SIZE = 32
 MANIFEST_ENTRY_SIZE = 16
 LOCKER_CODE_SIZE = 16
+SEED_SIZE = 16  # PG of a fix, seed of a locker download (B.3, B.5.2)
+TICKET_SIZE = 4
+MAX_TICKETS = 25  # places in a fix, by node index (B.3)
 MAX_RECIPIENTS = 50
 MAX_FILES = 246  # meta, body and 244 attachments
 MAX_ATTACHMENTS = MAX_FILES - 2
@@ -114,6 +135,10 @@ STATUS_INVALID_CRC = 37
 STATUS_ADMIN = 38
 STATUS_NOT_DIVISIBLE = 39
 STATUS_SN_NOT_HELD = 40
+STATUS_PAGE_NOT_RESERVED = 41
+STATUS_NO_TICKET_SLOT = 42
+STATUS_TICKET_NOT_FOUND = 43
+STATUS_TICKET_CLAIMED = 44
 STATUS_RATE_EXCEEDED = 160
 STATUS_OLD_AUTH_FAILED = 165  # C.10; 200 today
 STATUS_OLD_PAYMENT = 166  # C.10; 168 and 169 today
@@ -129,6 +154,11 @@ STATUS_INVALID_AN = 200
 STATUS_FILE_EXISTS = 201
 STATUS_FILE_NOT_EXIST = 202
 STATUS_INVALID_HMAC = 204
+STATUS_FIND_NEITHER = 208
+STATUS_FIND_ALL_AN = 209
+STATUS_FIND_ALL_PAN = 210
+STATUS_FIND_MIXED = 211
+STATUS_SN_NOT_AVAILABLE = 215
 STATUS_TCP_REQUIRED = 218
 STATUS_PROTOCOL_UNSUPPORTED = 219
 STATUS_OBJECT_TOO_LARGE = 220
@@ -181,6 +211,10 @@ STATUS_TEXT = {
     STATUS_ADMIN: "admin authentication failed",
     STATUS_NOT_DIVISIBLE: "entry list not divisible",
     STATUS_SN_NOT_HELD: "serial number not held here",
+    STATUS_PAGE_NOT_RESERVED: "serial numbers are not reserved",
+    STATUS_NO_TICKET_SLOT: "no ticket slot",
+    STATUS_TICKET_NOT_FOUND: "ticket not found",
+    STATUS_TICKET_CLAIMED: "ticket already claimed",
     STATUS_RATE_EXCEEDED: "request rate exceeded",
     STATUS_OLD_AUTH_FAILED: "authentication failed",
     STATUS_OLD_PAYMENT: "payment required",
@@ -196,6 +230,11 @@ STATUS_TEXT = {
     STATUS_FILE_EXISTS: "object belongs to another sender",
     STATUS_FILE_NOT_EXIST: "object does not exist",
     STATUS_INVALID_HMAC: "HMAC invalid",
+    STATUS_FIND_NEITHER: "neither number is held",
+    STATUS_FIND_ALL_AN: "all old numbers are held",
+    STATUS_FIND_ALL_PAN: "all new numbers are held",
+    STATUS_FIND_MIXED: "some numbers are held",
+    STATUS_SN_NOT_AVAILABLE: "serial number not available",
     STATUS_TCP_REQUIRED: "TCP required",
     STATUS_PROTOCOL_UNSUPPORTED: "object protocol unsupported",
     STATUS_OBJECT_TOO_LARGE: "object too large",

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 from typing_extensions import Buffer
 
 from qmail_core.codec import consts as c
 from qmail_core.codec import mail
 from qmail_core.codec.cipher import Key, coin_key
-from qmail_core.codec.packet import Batch
+from qmail_core.codec.packet import Batch, Reply
 from qmail_core.config import EngineConfig
 from qmail_core.engine.ids import ObjectIds
+from qmail_core.errors import QMailError
 from qmail_core.model import Address, Coin, StripeLocation
 from qmail_core.store.base import MailStore
 from qmail_core.transport.base import Transport
@@ -109,6 +110,15 @@ class Context:
         """Requests of any other group."""
         keys = [self.key(node) for node in nodes]
         return Batch(group, command, list(nodes), keys, [b""] * len(nodes), list(bodies))
+
+    async def poll(
+        self, group: int, command: int, bodies: Mapping[int, bytes], judge: Callable[[Reply], T]
+    ) -> tuple[dict[int, T], dict[int, QMailError]]:
+        """Ask nodes the same thing and wait for all of them: what the judge made of each answer, and failures."""
+        batch = self.batch(group, command, list(bodies), list(bodies.values()))
+        run = self.fanout.run(batch if bodies else None, timeout=self.config.timeouts.small, judge=judge)
+        await run.finish()
+        return cast("dict[int, T]", run.good), run.failed
 
     @staticmethod
     async def offload(size: int, work: Callable[..., T], *args: object) -> T:

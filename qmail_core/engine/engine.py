@@ -23,10 +23,12 @@ from qmail_core.engine.directory import Directory
 from qmail_core.engine.drafts import Drafts
 from qmail_core.engine.events import Events
 from qmail_core.engine.mailbox import Mailbox
+from qmail_core.engine.mailboxes import Mailboxes
 from qmail_core.engine.objects import Objects
 from qmail_core.engine.outgoing import Outgoing
 from qmail_core.engine.paths import Paths
 from qmail_core.engine.people import People
+from qmail_core.engine.purse import Purse
 from qmail_core.engine.receipts import Receipts
 from qmail_core.engine.receive import Receiver
 from qmail_core.engine.repair import Repairer
@@ -43,6 +45,7 @@ from qmail_core.model import (
     Draft,
     Durability,
     Folder,
+    Healed,
     Kind,
     ListEntry,
     ListKind,
@@ -51,6 +54,7 @@ from qmail_core.model import (
     Notification,
     Polled,
     PoolStatus,
+    Powned,
     Published,
     Receipt,
     Recipient,
@@ -102,10 +106,12 @@ class Engine:
         ctx = self._ctx = Context(config, coin, transport, store, clock, entropy)
         self._tasks = Tasks(clock, entropy)
         self._paths = Paths(home, config.roots, config.drives)
-        self._wallet = Wallet(ctx)
+        self._purse = Purse(ctx)
+        self._wallet = Wallet(ctx, self._purse)
         self.events = Events(ctx)
         self.people = People(ctx)
         self.mailbox = self._mailbox = Mailbox(ctx)
+        self.mailboxes = Mailboxes(ctx)
         self.drafts = Drafts(ctx, self.people)
         self._receipts = Receipts(ctx)
         self._directory = Directory(ctx)
@@ -137,6 +143,10 @@ class Engine:
     def notifications(self, limit: int = 50, *, downloaded: bool = False) -> Sequence[Notification]:
         """Tells the user has not dismissed; with `downloaded` also those whose mail is here."""
         return self._receiver.shown(limit, downloaded=downloaded)
+
+    def notification(self, guid: bytes) -> Notification:
+        """One tell; NotFound if none came with this guid."""
+        return self._receiver.notification(guid)
 
     async def dismiss(self, *, notification: int | None = None, guid: bytes | None = None) -> int:
         """Stop showing a tell; NotFound if it is not shown."""
@@ -206,6 +216,33 @@ class Engine:
     async def deposit(self, coins: Iterable[Coin], wallet: str = "Default") -> None:
         """Put coins into a wallet."""
         await self._store.wallet.add_coins(wallet, coins)
+
+    def coins(self, wallet: str = "Default") -> Sequence[Address]:
+        """The coins of a wallet, smallest denominations first."""
+        return [coin.address for coin in self._store.wallet.coins(wallet)]
+
+    async def pown(self, coins: Sequence[Coin], wallet: str = "Default") -> Powned:
+        """Take coins over from somebody who may have kept a copy: they get new numbers at every node.
+
+        raises   UsageError for a coin that is listed twice, Conflict for one this engine has already
+        """
+        return await self._purse.pown(coins, wallet)
+
+    async def receive_locker(self, code: str, wallet: str = "Default") -> Powned:
+        """Take the coins of a locker; NotFound if it is empty or unknown, Conflict if it is this engine's own."""
+        return await self._purse.receive(code, wallet)
+
+    async def break_coin(self, coin: Address, wallet: str = "Default") -> Sequence[Address]:
+        """Ten coins of the next smaller denomination for one; the new ones. Sends break coins by themselves."""
+        return [part.address for part in await self._purse.break_coin(coin, wallet)]
+
+    async def join_coins(self, coins: Sequence[Address], wallet: str = "Default") -> Address:
+        """One coin of the next larger denomination for ten; the new one."""
+        return (await self._purse.join(coins, wallet)).address
+
+    async def heal(self, wallet: str = "Default") -> Healed:
+        """Look at all coins of a wallet at all nodes; those more than half accept are mended at the others."""
+        return await self._purse.heal(wallet)
 
     async def fill_pool(self, wallet: str = "Default") -> PoolStatus:
         """Fund lockers now rather than in the background."""

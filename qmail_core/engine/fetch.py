@@ -1,7 +1,9 @@
 """Getting one object back from its nodes: page row by page row, from any k good stripes, whoever lies or is silent.
 
 Small objects are asked of everybody at once: the bytes are few and the answer tells who is in trouble. Large ones are
-asked of the k healthiest nodes and a small margin, and of the others as soon as one of those fails, lies or dawdles.
+asked of the k healthiest nodes, and one more for each of those that is in doubt. Who fails or lies is replaced at
+once; who takes longer than it usually does is hedged by the next healthiest, as far as the budget for extra bytes
+goes, and in any case after a quarter of a second.
 Stripes are grouped by the digest root in their header; the group that reaches k checked stripes wins, and whoever
 answered something else is named.
 """
@@ -25,12 +27,13 @@ from qmail_core.codec.stripes import Shards, crc32
 from qmail_core.engine.context import Context, drop
 from qmail_core.errors import ErasureError, QMailError, QuorumError
 from qmail_core.model import FileEntry, Profile, Striping, Tell
-from qmail_core.transport.fanout import Run
+from qmail_core.transport.fanout import Fanout, Run
 
 log = logging.getLogger("qmail.fetch")
 
-_MARGIN = 2  # stripes asked beyond k for large objects
-_HEDGE = 0.25  # seconds after which the remaining nodes are asked as well
+_MARGIN = 2  # stripes asked beyond k for large objects at most
+_HEDGE = 0.25  # seconds after which a silent node is replaced whatever that costs
+_PAGE_BYTES = 200_000  # of a page whose size is not known yet
 _SMALL_OBJECT = 1 << 20  # below this everybody is asked at once
 
 
@@ -120,7 +123,9 @@ class Fetch:
         raises     QuorumError naming the failures when fewer than k good stripes can be had
         """
         search = _RowSearch(self, page)
-        run = self._ctx.fanout.run(None, timeout=self._timeout(), judge=_page)
+        # who has been silent for a while is not waited for, unless the repair wants to know about everybody
+        need = self.striping.k if self._ask_all(page) and not everybody else None
+        run = self._ctx.fanout.run(None, timeout=self._timeout(), judge=_page, need=need)
         try:
             await self._search(run, search, everybody=everybody)
         finally:
@@ -129,33 +134,56 @@ class Fetch:
         return search.shards()
 
     async def _search(self, run: Run, search: _RowSearch, *, everybody: bool) -> None:
-        waiting = self._ctx.fanout.health.order(n for n in self._stripe_of if everybody or n not in self.failed)
-        first = len(waiting) if everybody or self._ask_all(search.page) else self.striping.k + _MARGIN
-        self._ask(run, waiting[:first], search.page)
-        waiting = waiting[first:]
+        health = self._ctx.fanout.health
+        waiting = health.order((n for n in self._stripe_of if everybody or n not in self.failed), bulk=True)
+        hedge = None
+        if not everybody and not self._ask_all(search.page):
+            hedge = _Hedge(self._ctx.fanout, run, self._stripe_size())
+            first = self.striping.k + self._margin(waiting)
+            waiting, spare = waiting[:first], waiting[first:]
+            hedge.budget.earn(hedge.size * len(waiting))
+        else:
+            spare = []
+        self._ask(run, waiting, search.page)
         while True:
             seen = len(run.failed)
             need = len(search.raw) + max(1, self.striping.k - len(search.best()))
-            settled = everybody or (search.page == 0 and not waiting)
+            settled = everybody or (search.page == 0 and not spare)
 
             def enough(seen: int = seen, need: int = need) -> bool:
                 return len(run.good) >= need or len(run.failed) > seen
 
-            await run.until(enough, _HEDGE if waiting else None)
+            await run.until(enough, hedge.wait() if hedge is not None and spare else None)
             if settled and len(run.good) >= self.striping.k:
                 # so that a mail's first row tells the silent nodes from those that are merely last
                 await (run.finish() if everybody else run.wait(len(self._stripe_of), timeout=_settle(run)))
             await self._take(run, search)
             if len(search.best()) >= self.striping.k and (not everybody or not run.pending):
                 break
-            if waiting:
-                for node in run.pending if run.elapsed >= _HEDGE else ():
-                    self._ctx.fanout.health.bad(node)  # the next row asks the others first
-                self._ask(run, waiting, search.page)
-                waiting = []
+            if spare and hedge is not None:
+                # a node that failed or lied is replaced, one that dawdles is hedged
+                hedge.look()
+                expected = len(search.best()) + len(run.pending - hedge.stood_in_for)
+                more = max(0, self.striping.k - expected)
+                self._ask(run, spare[:more], search.page)
+                spare = spare[more:]
             elif not run.pending and len(run.good) == len(search.raw):
                 break
+        if hedge is not None:
+            hedge.settle(len(run.good) - self.striping.k)
         self._conclude(run, search)
+
+    def _margin(self, order: Sequence[int]) -> int:
+        """One more for each of the first k nodes that failed of late or was never seen."""
+        health = self._ctx.fanout.health
+        doubtful = sum(health.failures[n] > 0 or not health.median(n, bulk=True) for n in order[: self.striping.k])
+        return min(_MARGIN, doubtful)
+
+    def _stripe_size(self) -> int:
+        """Bytes of one answer, as far as that can be known."""
+        if self.pages_seen:
+            return len(memoryview(next(iter(self.pages_seen.values()))))
+        return min(self._entry.size // self.striping.k, _PAGE_BYTES) if self._entry is not None else 0
 
     def _conclude(self, run: Run, search: _RowSearch) -> None:
         self.failed |= run.failed
@@ -183,7 +211,7 @@ class Fetch:
     def _ask(self, run: Run, nodes: Sequence[int], page: int) -> None:
         body = mail.build_download(self._tell.guid, self._tell.locker_code, self._file_type, page)
         if nodes:
-            run.add(self._ctx.mail_batch(c.CMD_DOWNLOAD, nodes, [body] * len(nodes)))
+            run.add(self._ctx.mail_batch(c.CMD_DOWNLOAD, nodes, [body] * len(nodes)), self._stripe_size())
 
     async def _take(self, run: Run, search: _RowSearch) -> None:
         """Check what has come; a node whose page does not check out is blamed."""
@@ -215,6 +243,43 @@ def _settle(run: Run) -> float:
 
 def _row_bytes(shards: dict[int, Shards]) -> int:
     return sum(len(shard) for row in shards.values() for shard in row)
+
+
+class _Hedge:
+    """Which nodes of a row take longer than they usually do, and who may stand in for them."""
+
+    def __init__(self, fanout: Fanout, run: Run, size: int) -> None:
+        self.budget = fanout.budget
+        self.size = size  # bytes of one answer
+        self.stood_in_for: set[int] = set()
+        self._health = fanout.health
+        self._run = run
+        self._refused = False  # the budget is spent: only the last resort is left
+        self._paid = 0
+
+    def _patience(self, node: int) -> float:
+        return _HEDGE if self._refused else min(_HEDGE, self._health.p95(node, bulk=True, default=_HEDGE))
+
+    def wait(self) -> float | None:
+        """Seconds until `look` may find somebody."""
+        return self._run.next_overdue(self._patience, self.stood_in_for)
+
+    def look(self) -> None:
+        """Find the nodes that have become overdue and may be stood in for."""
+        for node in self._run.overdue(self._patience):
+            if node in self.stood_in_for:
+                continue
+            late = self._refused  # then it has been silent for long enough
+            if not late and not self.budget.spend(self.size):
+                self._refused = True
+                break
+            self._paid += not late
+            self.stood_in_for.add(node)
+            self._health.bad(node)  # the next row asks the others first
+
+    def settle(self, surplus: int) -> None:
+        """The row is complete with so many answers too many; hedges beyond them have cost nothing."""
+        self.budget.give_back(self.size * max(0, self._paid - max(0, surplus)))
 
 
 class _RowSearch:

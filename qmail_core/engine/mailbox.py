@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -11,6 +9,7 @@ import msgspec
 from qmail_core.codec import address
 from qmail_core.engine.context import Context
 from qmail_core.engine.jobs import Job
+from qmail_core.engine.mailboxes import remove_files
 from qmail_core.model import Address, Folder, Message, MessagePage, Recipient
 from qmail_core.store.base import Incoming
 
@@ -35,8 +34,10 @@ class Mailbox:
 
     async def get(self, message_id: bytes, *, mark_read: bool = True) -> Message:
         """A whole message; NotFound if there is none."""
-        if mark_read:
-            return await self._mail.set_read(message_id, True, self._ctx.now())
+        return await self.set_read(message_id, True) if mark_read else self.look(message_id)
+
+    def look(self, message_id: bytes) -> Message:
+        """A whole message, unmarked; NotFound if there is none."""
         return self._mail.message_of(message_id)
 
     def find(self, words: str, limit: int) -> Sequence[Message]:
@@ -61,9 +62,7 @@ class Mailbox:
 
     async def delete(self, message_id: bytes) -> None:
         """Remove a message that lies in the trash, with its fetched attachments; UsageError elsewhere."""
-        for path in await self._mail.delete_mail(message_id, self._ctx.now()):
-            with contextlib.suppress(OSError):
-                os.remove(path)
+        remove_files(await self._mail.delete_mail(message_id, self._ctx.now()))
 
     # ---------------------------------------------------------------------------------------------- filing
 

@@ -129,6 +129,10 @@ class Receiver:
         """Tells that wait for their download."""
         return tuple(map(_notification, self._ctx.store.mail.pending_tells(since)))
 
+    def notification(self, guid: bytes) -> Notification:
+        """One tell; NotFound if none came with this guid."""
+        return _notification(self._ctx.store.mail.tell(guid))
+
     def shown(self, limit: int, *, downloaded: bool) -> tuple[Notification, ...]:
         """Tells the user has not dismissed, newest first."""
         return tuple(map(_notification, self._ctx.store.mail.shown_tells(limit, downloaded=downloaded)))

@@ -400,13 +400,17 @@ class Sender:
         for item, writer in waiting:
             row = await self._ctx.offload(item.size, writer.row, 0, item.read)
             batch = upload.batch_row(item, 0, writer.pages, row, upload.job.servers)
-            runs.append((item, self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.page)))
+            runs.append((item, self._send(upload, batch)))
         for _, run in runs:
             await self._level(upload, run)
         await self._settle(upload, [run for _, run in runs])
         for item, run in runs:
             upload.note(item, run, set(upload.job.servers))
             upload.require(item)
+
+    def _send(self, upload: Upload, batch: Any) -> Run:
+        """Start a row on its way; nodes that have been silent for a while are left to the repair."""
+        return self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.page, need=upload.job.striping.k)
 
     async def _level(self, upload: Upload, run: Run) -> None:
         """Readable first, then durable: nodes that hang delay a mail by `_PATIENCE` at most, and are repaired."""
@@ -441,7 +445,7 @@ class Sender:
                     following.append(loop.run_in_executor(None, writer.row, ahead, item.read))
                 row = await following.popleft()
                 batch = upload.batch_row(item, page, writer.pages, row, nodes)
-                run = self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.page)
+                run = self._send(upload, batch)
                 under_way.append(run)
                 await self._level(upload, run)
                 nodes = self._drop_failed(upload, item, under_way, nodes)

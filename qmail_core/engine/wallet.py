@@ -3,6 +3,8 @@
 Storage and delivery are paid with lockers: coins re-keyed on every node to a key derived from a code, so that whoever
 is told the code can take them. Filling lockers costs a round trip to all nodes, so a pool of funded ones is kept.
 
+What the wallet holds in coins that are too large is broken on the way.
+
 A coin or locker is never spent twice, whatever crashes: coins leave the wallet in the same transaction that creates
 the FUNDING locker; a locker is RESERVED for one send and one purpose before its code leaves this machine, and after
 that only the network's answer frees it again (state LIMBO until it has been asked).
@@ -18,8 +20,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from qmail_core.codec import coins as codec
 from qmail_core.codec import consts as c
 from qmail_core.codec.cipher import locker_key
+from qmail_core.codec.lockers import build_put, build_put_many
 from qmail_core.codec.packet import Reply
+from qmail_core.engine.change import AGE
 from qmail_core.engine.context import Context
+from qmail_core.engine.purse import Purse
 from qmail_core.errors import NodeError, NotFound, PaymentError, QMailError
 from qmail_core.model import Address, Coin, PoolStatus
 from qmail_core.store.base import Claim, Locker, LockerKind, LockerState
@@ -28,7 +33,6 @@ log = logging.getLogger("qmail.wallet")
 
 # 32 symbols without I and O, 0 and 1: 5 bits each, 80 bits in the 16 characters the wire has (QMail wire B.5.1)
 _ALPHABET = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-_FUNDING_AGE = 5  # seconds after which a request sent by a process that died has reached its node or never will
 _MAX_PUT = 200  # lockers per request; the wire allows 255
 
 _Sort = tuple[LockerKind, int]  # what a locker is for, and its worth
@@ -58,12 +62,12 @@ def choose(coins: list[Coin], value: int) -> list[Coin] | None:
 
 
 class Wallet:
-    """The purse of one engine."""
+    """The lockers of one engine."""
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, purse: Purse) -> None:
         self._ctx = ctx
         self._store = ctx.store.wallet
-        self._funding = asyncio.Lock()
+        self._purse = purse
 
     def value(self, kind: LockerKind) -> int:
         """CloudCoins in one locker of the pool."""
@@ -115,14 +119,14 @@ class Wallet:
         return {sort: count for sort, count in counts.items() if count > 0}
 
     async def _fund_missing(self, guid: bytes, wallet: str, claims: Sequence[tuple[LockerKind, Claim, int]]) -> None:
-        async with self._funding:
+        async with self._purse.lock:
             missing = self._missing(guid, wallet, claims)
             if missing and not await self._fund(wallet, missing):
                 raise QMailError("Failed to acquire funded locker codes from pool: too few servers confirmed them")
 
     async def replenish(self, wallet: str) -> None:
         """Fill the pool up to its configured size, as far as the wallet reaches."""
-        async with self._funding:
+        async with self._purse.lock:
             config = self._ctx.config
             wanted = {LockerKind.UPLOAD: config.pool_upload, LockerKind.INBOX: config.pool_inbox}
             missing = {}
@@ -140,7 +144,7 @@ class Wallet:
 
     async def _fund(self, wallet: str, counts: Mapping[_Sort, int]) -> int:
         """Move coins into new lockers, on all nodes; returns how many a quorum confirmed."""
-        plan = self._plan(wallet, counts)
+        plan = await self._plan_or_break(wallet, counts)
         codes = list(plan)
         confirmed = 0
         for start in range(0, len(codes), _MAX_PUT):
@@ -148,6 +152,21 @@ class Wallet:
             await self._store.begin_funding(part, self._ctx.now())
             confirmed += await self._put({code: coins for code, (_, coins) in part.items()})
         return confirmed
+
+    async def _plan_or_break(self, wallet: str, counts: Mapping[_Sort, int]) -> dict[str, tuple[Locker, list[Coin]]]:
+        """A plan; coins are broken, the smallest first, until they can pay exactly."""
+        while True:
+            try:
+                return self._plan(wallet, counts)
+            except PaymentError as error:
+                large = [coin for coin in self._store.coins(wallet) if coin.address.denomination > 0]
+                if error.available < error.needed or not large:
+                    raise
+                try:
+                    await self._purse.changer.break_coin(min(large, key=lambda coin: coin.value), wallet)
+                except QMailError as failure:
+                    log.warning("a coin cannot be broken: %s", failure)
+                    raise error from failure
 
     def _plan(self, wallet: str, counts: Mapping[_Sort, int]) -> dict[str, tuple[Locker, list[Coin]]]:
         coins = sorted(self._store.coins(wallet), key=lambda coin: -coin.value)
@@ -171,20 +190,14 @@ class Wallet:
             f"Insufficient balance: need {needed} CC, wallet has {balance} CC{hint}", needed=needed, available=balance
         )
 
-    async def _put(self, lockers: dict[str, Sequence[Coin]]) -> int:
-        codes, nodes = list(lockers), range(self._ctx.nodes)
+    async def _put(self, filling: dict[str, Sequence[Coin]]) -> int:
+        codes, nodes = list(filling), range(self._ctx.nodes)
         bodies = [
-            codec.build_put_many([(lockers[code], locker_key(code.encode(), node)) for code in codes], node)
-            for node in nodes
+            build_put_many([(filling[code], locker_key(code.encode(), node)) for code in codes], node) for node in nodes
         ]
 
         def judge(reply: Reply) -> list[bool]:
-            if reply.status == c.STATUS_MIXED:
-                return codec.parse_bitmap(reply.payload, len(codes))
-            if reply.status == c.STATUS_ALL_FAIL:
-                return [False] * len(codes)
-            reply.expect()
-            return [True] * len(codes)
+            return codec.parse_verdict(reply, len(codes))
 
         batch = self._ctx.batch(c.GROUP_LOCKER, c.CMD_LOCKER_PUT_MANY, nodes, bodies)
         run = self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.small, judge=judge)
@@ -214,7 +227,7 @@ class Wallet:
             return True
         coins = self._store.locker_coins(locker.code)
         key = locker_key(locker.code.encode(), node)
-        batch = self._ctx.batch(c.GROUP_LOCKER, c.CMD_LOCKER_PUT, [node], [codec.build_put(coins, key, node)])
+        batch = self._ctx.batch(c.GROUP_LOCKER, c.CMD_LOCKER_PUT, [node], [build_put(coins, key, node)])
         run = self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.small)
         await run.finish()
         error = run.failed.get(node)
@@ -278,10 +291,11 @@ class Wallet:
     async def recover(self) -> None:
         """Ask the network what became of lockers whose fate is unknown; run at start and from time to time."""
         # under the lock, so that what is being funded right now is not taken for lost
-        async with self._funding:
+        async with self._purse.lock:
             for locker in self._store.lockers(state=LockerState.FUNDING):
-                if self._ctx.now() - locker.created_at >= _FUNDING_AGE:
+                if self._ctx.now() - locker.created_at >= AGE:
                     await self._recover_funding(locker)
+            await self._purse.changer.recover()
         for locker in self._store.lockers(state=LockerState.LIMBO):
             await self._recover_limbo(locker)
 

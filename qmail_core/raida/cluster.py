@@ -20,7 +20,7 @@ class Cluster:
     @classmethod
     def in_memory(cls, count: int = 25, *, policy: Policy | None = None, entropy: Callable[[int], bytes]) -> Cluster:
         """A cluster that forgets everything with the process."""
-        return cls([Node(index, MemoryState(), policy=policy, entropy=entropy) for index in range(count)])
+        return cls([Node(index, MemoryState(), policy=policy, entropy=entropy, nodes=count) for index in range(count)])
 
     def handle(self, index: int, frame: bytearray, now: float) -> Outcome:
         """Hand a frame to one node. The caller commits, see `Outcome.changed`."""

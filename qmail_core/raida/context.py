@@ -6,15 +6,19 @@ end a request without any change, and never commits: that is the host's part.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 from typing_extensions import Buffer
 
 from qmail_core.codec import consts as c
-from qmail_core.codec.packet import Request
+from qmail_core.codec.cipher import Key
+from qmail_core.codec.packet import Reply, Request
 from qmail_core.model import Address
+from qmail_core.raida.pages import Pages
 from qmail_core.raida.state import NodeState
+from qmail_core.raida.tickets import Tickets
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -38,6 +42,11 @@ class Policy(Struct, frozen=True, kw_only=True):
     max_retention: int = 3650 * 86_400  # seconds an object is kept at most
     keep_transfers: int = 7 * 86_400  # seconds the id of an ended transfer is remembered
     legacy_commands: bool = False  # answer the older mail commands 60 to 64, which may come in the clear
+    redeem: Literal["local", "network"] = "local"  # where a locker that paid is emptied: here, or at all nodes
+    redeem_retry: float = 600.0  # seconds until a node that could not be reached is asked again
+    ticket_lifetime: float = 60.0  # seconds a ticket is good for
+    ticket_slots: int = 10_000  # tickets given out at a time
+    session_time: float = 16.0  # seconds serial numbers are kept for a session, QMail wire B.6
     version: bytes = b"20261121"  # eight ASCII digits, QMail wire B.1
 
 
@@ -48,7 +57,24 @@ class Context(Struct):
     state: NodeState
     policy: Policy
     entropy: Callable[[int], bytes]
+    nodes: int  # in the whole network
+    tickets: Tickets
+    pages: Pages
+    asked: set[tuple[bytes, int]] = field(default_factory=set)  # claims under way: payment, node
     tamper: Callable[[bytes], bytes] | None = None
+
+
+class Inquiry(Struct, frozen=True):
+    """What a handler wants to know of other nodes before it decides. It never names its own node.
+
+    `then` gets the answers that came, by node, and decides; it runs as a request of its own.
+    """
+
+    group: int
+    command: int
+    questions: Mapping[int, bytes]  # payload by node
+    then: Callable[[Context, Mapping[int, Reply], float], Answer]
+    keys: Mapping[int, Key] | None = None  # by node; None is type 0
 
 
 class Answer(Struct, frozen=True):
@@ -58,6 +84,7 @@ class Answer(Struct, frozen=True):
     payload: Buffer = b""
     woken: tuple[bytes, ...] = ()  # mailboxes that got a tell
     park: bytes | None = None  # mailbox to wait for instead of answering now
+    inquiry: Inquiry | None = None  # ask other nodes instead of answering now
 
 
 class Command(Struct, frozen=True):

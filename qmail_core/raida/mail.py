@@ -21,8 +21,8 @@ from qmail_core.codec.objects import LIVE
 from qmail_core.codec.packet import Refused, Request
 from qmail_core.errors import StoreUnavailable
 from qmail_core.model import ListKind, UserProfile
-from qmail_core.raida.coins import Locker, consume, open_locker
 from qmail_core.raida.context import Answer, Command, Context
+from qmail_core.raida.lockers import Locker, consume, open_locker
 
 DAY = 86_400.0
 DURATIONS: dict[int, float | None] = {  # QMail wire C.2

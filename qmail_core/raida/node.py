@@ -7,19 +7,21 @@ wrong becomes a status byte. The host commits the state before a reply leaves, a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
 from qmail_core.codec import consts as c
 from qmail_core.codec import packet
-from qmail_core.codec.packet import Header, Refused, Request
+from qmail_core.codec.packet import Header, Refused, Reply, Request
 from qmail_core.errors import RemoteProtocolError, StoreUnavailable
-from qmail_core.raida import coins, directory, keys, legacy, mail, objects
-from qmail_core.raida.context import Answer, Command, Context, Policy
+from qmail_core.raida import change, coins, directory, healing, keys, legacy, lockers, mail, objects
+from qmail_core.raida.context import Answer, Command, Context, Inquiry, Policy
+from qmail_core.raida.pages import Pages
 from qmail_core.raida.state import NodeState
+from qmail_core.raida.tickets import Tickets
 
-__all__ = ["Node", "Outcome", "Policy", "Wait"]
+__all__ = ["Ask", "Node", "Outcome", "Policy", "Wait"]
 
 log = logging.getLogger("qmail.raida")
 
@@ -38,9 +40,11 @@ def version(context: Context, request: Request, now: float) -> Answer:
 
 COMMANDS: dict[int, dict[int, Command]] = {
     c.GROUP_STATUS: {c.CMD_ECHO: Command(echo), c.CMD_VERSION: Command(version)},
-    c.GROUP_AUTH: coins.DETECT,
+    c.GROUP_AUTH: coins.AUTH,
+    c.GROUP_HEALING: healing.HEALING,
     c.GROUP_MAIL: mail.MAIL | objects.OBJECTS,
-    c.GROUP_LOCKER: coins.LOCKERS,
+    c.GROUP_LOCKER: lockers.LOCKERS,
+    c.GROUP_CHANGE: change.CHANGE,
     c.GROUP_KEYS: keys.KEYS,
     c.GROUP_DIRECTORY: directory.DIRECTORY,
 }
@@ -54,15 +58,30 @@ class Wait(Struct, frozen=True):
     request: Request
 
 
+class Ask(Struct, frozen=True):
+    """Questions to other nodes, for the host to put; it hands the answers to `Node.answered`.
+
+    A host MUST bound how long it waits and how many it puts at once; nodes that did not answer are left out. Without
+    `request` nobody waits for what comes of it.
+    """
+
+    inquiry: Inquiry
+    request: Request | None = None
+
+
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What became of a frame. Exactly one of `reply` and `wait` is set."""
+    """What became of a frame. Exactly one of `reply`, `wait` and `ask` is set; none for an Ask nobody waits for."""
 
     reply: bytearray | None = None
     wait: Wait | None = None
+    ask: Ask | None = None
     woken: tuple[bytes, ...] = ()  # mailboxes that got a tell
     changed: bool = False  # the host MUST call state.commit() before the reply leaves
     close: bool = False  # the peer and the node may disagree where the next frame starts
     request: Request | None = None  # what `Node.fail` needs to answer differently
+
+
+_NOBODY = Request(packet.read_header(memoryview(bytes(c.HEADER256_SIZE))), b"", b"", memoryview(b""))
 
 
 class _Keys:
@@ -77,6 +96,7 @@ class Node:
     """The server side of the protocol for one RAIDA index.
 
     entropy  returns n bytes from a CSPRNG
+    nodes    how many the network has
     timer    seconds, for the execution time in answers; the default reports none
     """
 
@@ -88,10 +108,13 @@ class Node:
         policy: Policy | None = None,
         entropy: Callable[[int], bytes],
         timer: Callable[[], float] = float,
+        nodes: int = 25,
     ) -> None:
         self.index = index
         self.state = state
-        self._context = Context(index, state, policy or Policy(), entropy)
+        policy = policy or Policy()
+        tickets = Tickets(policy.ticket_lifetime, policy.ticket_slots)
+        self._context = Context(index, state, policy, entropy, nodes, tickets, Pages(policy.session_time))
         self._keys = _Keys(state)
         self._timer = timer
         old = legacy.LEGACY if self.policy.legacy_commands else {}
@@ -155,6 +178,28 @@ class Node:
             self.state.undo()
             return False
 
+    def answered(self, ask: Ask, replies: Mapping[int, Reply], now: float) -> Outcome:
+        """Decide what an Ask was put for, with the answers that came. Never raises."""
+        command = Command(lambda context, request, at: ask.inquiry.then(context, replies, at))
+        if ask.request is not None:
+            return self._run(command, ask.request, now)
+        self._decide(command, _NOBODY, now)
+        return Outcome(changed=self.state.dirty())
+
+    def errands(self, now: float) -> list[Ask]:
+        """Questions of the node's own, put when nobody waits. The host looks after each commit and now and then."""
+        if self.policy.redeem != "network":
+            return []
+        try:
+            return [Ask(inquiry) for inquiry in lockers.due_claims(self._context, now)]
+        except StoreUnavailable as error:
+            log.error("node %d: claims: %s", self.index, error)
+            return []
+
+    def forget_errands(self) -> None:
+        """What was under way got lost with its host; it is due again."""
+        self._context.asked.clear()
+
     def fail(self, outcome: Outcome, status: int) -> Outcome:
         """The same request answered with a bare status instead: its effects could not be kept."""
         if outcome.request is None:
@@ -188,6 +233,8 @@ class Node:
         kept = Request(request.header, request.an, request.challenge, memoryview(b""))
         if answer.park is not None:
             return Outcome(wait=Wait(answer.park, now + self.policy.poll_limit, kept), changed=state.dirty())
+        if answer.inquiry is not None:
+            return Outcome(ask=Ask(answer.inquiry, kept), changed=state.dirty(), request=kept)
         reply = self._reply(request, answer, int((self._timer() - started) * 1e6))
         return Outcome(reply=reply, woken=answer.woken, changed=state.dirty(), request=kept)
 

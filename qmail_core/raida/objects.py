@@ -18,8 +18,8 @@ from qmail_core.codec import objects as codec
 from qmail_core.codec.packet import Refused, Request
 from qmail_core.errors import StoreUnavailable
 from qmail_core.model import StoredObject, Transfer
-from qmail_core.raida.coins import Locker, consume
 from qmail_core.raida.context import Answer, Command, Context
+from qmail_core.raida.lockers import Locker, consume
 from qmail_core.raida.mail import authenticate, storage_payment, unit_of
 
 SWEPT_AT_ONCE = 16  # overdue transfers a request may have to clear away
@@ -112,10 +112,10 @@ def _check_generation(context: Context, object_id: bytes, file_type: int, expect
 
 def _check_room(context: Context, size: int, sender: bytes) -> None:
     policy = context.policy
-    opened, _, mine = context.state.held(sender)
+    opened, _, mine = context.state.objects_held(sender)
     if opened >= policy.max_transfers or mine + size > policy.object_quota:
         raise Refused(c.STATUS_QUOTA)
-    if context.state.held(None)[2] + size > policy.object_capacity:
+    if context.state.objects_held(None)[2] + size > policy.object_capacity:
         raise Refused(c.STATUS_STORAGE_FULL)
 
 
@@ -420,7 +420,7 @@ def capabilities(context: Context, request: Request, now: float) -> Answer:
     codec.parse_head(request.payload)
     codec.parse_capabilities_request(request.payload)
     policy = context.policy
-    used = context.state.held(None)[2]
+    used = context.state.objects_held(None)[2]
     only = codec.StorageClass(
         id=codec.DEFAULT_CLASS,
         media_type=0,

@@ -70,6 +70,26 @@ class Claim(Struct, frozen=True):
     node: int | None = None  # upload: the server it pays; None: an inbox fee
 
 
+class WorkKind(enum.IntEnum):
+    """How coins are exchanged."""
+
+    POWN = 0
+    BREAK = 1
+    JOIN = 2
+
+
+class Work(Struct, frozen=True, kw_only=True):
+    """Coins on their way from one form to another, both sides with their authenticity numbers."""
+
+    id: bytes
+    kind: WorkKind
+    wallet: str
+    given: tuple[Coin, ...]
+    taken: tuple[Coin, ...]
+    session: int = 0
+    created_at: int = 0
+
+
 class ReceivedTell(Struct, frozen=True):
     """A tell a beacon handed out."""
 
@@ -100,7 +120,7 @@ class Incoming(Struct, frozen=True, kw_only=True):
 
 
 class WalletStore(Protocol):
-    """Coins and lockers. A coin is in exactly one place: a wallet, or one locker."""
+    """Coins and lockers. A coin is in exactly one place: a wallet, one locker that is not spent, or one work."""
 
     def coins(self, wallet: str, limit: int = 100_000) -> list[Coin]: ...
     def balance(self, wallet: str) -> int:
@@ -109,7 +129,29 @@ class WalletStore(Protocol):
 
     def wallets(self) -> list[str]: ...
     async def add_coins(self, wallet: str, coins: Iterable[Coin]) -> None:
-        """Put coins into a wallet; a coin already known MUST be replaced, never doubled."""
+        """Put coins into a wallet; a coin already known MUST be replaced, never doubled.
+
+        A coin that lies in a locker that is not spent, or in a work, MUST stay there as it is.
+        """
+        ...
+
+    async def renew(self, changes: Iterable[tuple[Coin, Coin]]) -> None:
+        """Give coins of wallets new authenticity numbers, each only if it still has the old ones."""
+        ...
+
+    async def begin_work(self, works: Iterable[Work], now: int) -> None:
+        """Record works; what break and join give leaves its wallet, Conflict if it is not there.
+
+        Conflict also if a coin that a pown gives is known already, wherever it is.
+        """
+        ...
+
+    async def end_work(self, ends: Mapping[bytes, tuple[str, Sequence[Coin]]]) -> None:
+        """Forget works, by id, and put coins into a wallet for each. One that has ended MUST be left as it is."""
+        ...
+
+    def works(self) -> list[Work]:
+        """Works that have not ended, oldest first."""
         ...
 
     async def begin_funding(self, lockers: Mapping[str, tuple[Locker, Sequence[Coin]]], now: int) -> None:

@@ -13,75 +13,10 @@ from typing import Protocol
 from msgspec import Struct
 from typing_extensions import Buffer
 
-from qmail_core.model import Folder, JournalEntry
+from qmail_core.model import Content, Folder, JournalEntry, MailboxState, MessagePages, MessageState, Query
 
 HOME = 1  # the user that is the engine's own identity
 PREVIEW = 200  # characters of text kept beside a message for lists
-
-
-class MailboxState(Struct, frozen=True, kw_only=True):
-    """One mailbox and its counters."""
-
-    id: int
-    oid: bytes
-    user: int
-    path: str  # parts separated by "/"; the inbox is "INBOX"
-    special_use: str | None  # "\\Sent" and so on
-    folder: int  # as the node API shows it
-    uidvalidity: int
-    uidnext: int
-    modseq: int
-    subscribed: bool
-    retention: int  # ms; 0: for ever
-    total: int
-    unseen: int
-    size: int
-
-
-class MessageState(Struct, frozen=True, kw_only=True):
-    """One message without its content."""
-
-    id: int
-    oid: bytes
-    email_id: bytes
-    user: int
-    mailbox: int
-    uid: int
-    modseq: int
-    guid: bytes | None
-    outgoing: bool
-    thread: bytes
-    subject: str
-    preview: str
-    from_name: str
-    from_address: str
-    denomination: int
-    serial: int
-    recipients: bytes  # JSON
-    received_at: int
-    sent_at: int
-    size: int
-    seen: bool
-    flagged: bool
-    deleted: bool
-    draft: bool
-    answered: bool
-    forwarded: bool
-    attachments: int
-    inbox_fee: int
-    expires: int | None
-
-
-class Content(Struct, frozen=True, kw_only=True):
-    """What a message says, ready to be shown and searched."""
-
-    subject: str = ""
-    sender: str = ""
-    recipients: str = ""
-    text: str = ""
-    html: str = ""
-    headers: bytes = b"{}"  # JSON
-    structure: bytes = b"[]"  # JSON
 
 
 class FiledAttachment(Struct, frozen=True):
@@ -120,38 +55,19 @@ class Filing(Struct, frozen=True, kw_only=True):
     pieces: tuple[Buffer, ...] = ()  # the raw message, cut so that equal parts of many messages are equal pieces
 
 
-class Query(Struct, frozen=True, kw_only=True):
-    """What to look for; every condition that is given must hold."""
-
-    words: str = ""  # in subject, sender, recipients and text
-    sender: str = ""
-    recipients: str = ""
-    subject: str = ""
-    mailbox: int | None = None
-    thread: bytes | None = None
-    since: int | None = None
-    before: int | None = None
-    least_size: int | None = None
-    most_size: int | None = None
-    flagged: bool | None = None
-    seen: bool | None = None
-    attachments: bool | None = None
-    everywhere: bool = False  # trash and junk too
-
-
-class MessagePages(Struct, frozen=True):
-    """One page of messages in list order."""
-
-    messages: tuple[MessageState, ...]
-    total: int
-    more: bool  # rows behind this page
-    earlier: bool  # rows in front of it
-
-
 class MailboxStore(Protocol):
     """Users' mailboxes. `changed` is called on the loop after every change that made journal entries."""
 
     changed: Callable[[], None]
+
+    # ------------------------------------------------------------------ users
+    def user_of(self, oid: bytes) -> int:
+        """The user of an id; NotFound if there is none."""
+        ...
+
+    def oid_of(self, user: int) -> bytes:
+        """The id of a user; NotFound if there is none."""
+        ...
 
     # ------------------------------------------------------------------ mailboxes
     def mailboxes(self, user: int) -> list[MailboxState]:

@@ -11,7 +11,7 @@ import msgspec
 
 from qmail_core.errors import Conflict, NotFound
 from qmail_core.model import Address, Coin, Contact, OutgoingTell, Receipt
-from qmail_core.store.base import Claim, Locker, LockerKind, LockerState
+from qmail_core.store.base import Claim, Locker, LockerKind, LockerState, Work, WorkKind
 from qmail_core.store.database import Database
 from qmail_core.store.mail import SqliteMail, folder_beside
 
@@ -74,8 +74,41 @@ class SqliteWallet:
             return [name for (name,) in db.execute("SELECT DISTINCT wallet FROM coin ORDER BY wallet")]
 
     async def add_coins(self, wallet: str, coins: Iterable[Coin]) -> None:
-        rows = [(coin.address.denomination, coin.address.serial, wallet, coin.ans) for coin in coins]
-        await self._db.write(lambda db: db.executemany("INSERT OR REPLACE INTO coin VALUES (?,?,?,?)", rows))
+        listed = list(coins)
+        await self._db.write(lambda db: _add_coins(db, wallet, listed))
+
+    async def renew(self, changes: Iterable[tuple[Coin, Coin]]) -> None:
+        rows = [(new.ans, old.address.denomination, old.address.serial, old.ans) for old, new in changes]
+        sql = "UPDATE coin SET ans=? WHERE denomination=? AND serial=? AND ans=?"
+        await self._db.write(lambda db: db.executemany(sql, rows))
+
+    async def begin_work(self, works: Iterable[Work], now: int) -> None:
+        begun = list(works)
+
+        def change(db: sqlite3.Connection) -> None:
+            for work in begun:
+                _leave(db, work)
+                row = (work.id, work.kind, work.wallet, work.session, now)
+                db.execute("INSERT INTO work VALUES (?,?,?,?,?)", row)
+                for side, coins in enumerate((work.given, work.taken)):
+                    rows = [(work.id, side, *_key(coin), coin.ans) for coin in coins]
+                    db.executemany("INSERT INTO work_coin VALUES (?,?,?,?,?)", rows)
+
+        await self._db.write(change)
+
+    async def end_work(self, ends: Mapping[bytes, tuple[str, Sequence[Coin]]]) -> None:
+        def change(db: sqlite3.Connection) -> None:
+            for work, (wallet, coins) in ends.items():
+                db.execute("DELETE FROM work_coin WHERE work=?", (work,))
+                if db.execute("DELETE FROM work WHERE id=?", (work,)).rowcount:
+                    _add_coins(db, wallet, coins)
+
+        await self._db.write(change)
+
+    def works(self) -> list[Work]:
+        with self._db.read() as db:
+            sql = "SELECT id, kind, wallet, session, created_at FROM work ORDER BY created_at, id"
+            return [_work(db, row) for row in db.execute(sql).fetchall()]
 
     async def begin_funding(self, lockers: Mapping[str, tuple[Locker, Sequence[Coin]]], now: int) -> None:
         def change(db: sqlite3.Connection) -> None:
@@ -154,6 +187,50 @@ class SqliteWallet:
             db.execute("UPDATE locker SET funded_at=? WHERE code=?", (_bitmap(_nodes(old) | {node}), code))
 
         await self._db.write(change)
+
+
+def _key(coin: Coin) -> tuple[int, int]:
+    return coin.address.denomination, coin.address.serial
+
+
+_ELSEWHERE = (
+    "SELECT 1 FROM work_coin WHERE denomination=?1 AND serial=?2 UNION ALL"
+    f" SELECT 1 FROM locker_coin JOIN locker USING (code)"
+    f" WHERE denomination=?1 AND serial=?2 AND state<>{LockerState.CONSUMED:d}"
+)
+
+
+def _add_coins(db: sqlite3.Connection, wallet: str, coins: Iterable[Coin]) -> None:
+    for coin in coins:
+        if not db.execute(_ELSEWHERE, _key(coin)).fetchone():
+            db.execute("INSERT OR REPLACE INTO coin VALUES (?,?,?,?)", (*_key(coin), wallet, coin.ans))
+
+
+def _leave(db: sqlite3.Connection, work: Work) -> None:
+    """Take what a work gives from where it is."""
+    for coin in work.given:
+        if work.kind == WorkKind.POWN:
+            known = f"SELECT 1 FROM coin WHERE denomination=?1 AND serial=?2 UNION ALL {_ELSEWHERE}"
+            if db.execute(known, _key(coin)).fetchone():
+                raise Conflict(f"coin {coin.address.denomination}:{coin.address.serial} is in this store already")
+            continue
+        sql = "DELETE FROM coin WHERE denomination=? AND serial=? AND wallet=? AND ans=?"
+        if db.execute(sql, (*_key(coin), work.wallet, coin.ans)).rowcount != 1:
+            raise Conflict("a coin has left the wallet meanwhile")
+
+
+def _work(db: sqlite3.Connection, row: Row) -> Work:
+    sql = "SELECT denomination, serial, ans FROM work_coin WHERE work=? AND side=? ORDER BY denomination, serial"
+    given, taken = (tuple(map(_coin, db.execute(sql, (row[0], side)))) for side in (0, 1))
+    return Work(
+        id=row[0],
+        kind=WorkKind(row[1]),
+        wallet=row[2],
+        session=row[3],
+        created_at=row[4],
+        given=given,
+        taken=taken,
+    )
 
 
 def _reserve(

@@ -19,6 +19,9 @@ class Transport(Protocol):
     `send` MUST call `done` exactly once, never from inside `send` itself, with either the whole answer frame (a
     writable view nobody else keeps) or a TransportError; after the returned function was called, `done` MUST NOT be
     called any more. It MUST NOT retry: a frame is transmitted at most once, because a repeated nonce is never allowed.
+
+    A `done` may have a method `offer(frame) -> bool` for transports that anybody can send to: it takes a frame only if
+    that is the answer, and says whether it did; when it did, the exchange is over and `done` is not called.
     """
 
     def send(self, node: int, frame: Buffer, enc: int, done: Done) -> Cancel:

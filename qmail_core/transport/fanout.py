@@ -6,18 +6,24 @@ the run's deadline; one timer serves the whole run. A failure of one node is dat
 
 Every transmission is packed with fresh randomness. The only repetition is one new attempt when a kept connection
 turns out to be closed before anything came back, because then the node has most likely not seen the request at all.
+A node that has been silent for a while is failed without being asked where others are enough (`health`), and no more
+is under way than the gate allows (`gate`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
+from qmail_core.codec import consts as c
 from qmail_core.codec import packet
 from qmail_core.codec.packet import Batch, Reply, Sent
 from qmail_core.errors import ConnectError, NodeTimeout, QMailError, RemoteProtocolError, TransportError
 from qmail_core.transport.base import Cancel, Transport
+from qmail_core.transport.gate import SMALL, Gate, Limits
+from qmail_core.transport.health import Health
+from qmail_core.transport.hedge import Budget
 
 log = logging.getLogger("qmail.fanout")
 
@@ -29,122 +35,208 @@ def expect_success(reply: Reply) -> object:
     return reply.expect()
 
 
-class Health:
-    """What is known of each node: smoothed latency and failures in a row. Orders nodes, excludes none."""
+class _Exchange:
+    """One request of a run, from the gate to its answer. Called by the transport with the outcome."""
 
-    def __init__(self, nodes: int) -> None:
-        self.latency = [0.0] * nodes
-        self.failures = [0] * nodes
+    __slots__ = ("again", "batch", "begun", "cancel", "position", "run", "sent", "weight")
 
-    def good(self, node: int, seconds: float) -> None:
-        """A node answered."""
-        self.failures[node] = 0
-        known = self.latency[node]
-        self.latency[node] = seconds if not known else known + 0.2 * (seconds - known)
+    def __init__(self, run: Run, batch: Batch, position: int, sent: Sent, weight: int) -> None:
+        self.run = run
+        self.batch = batch
+        self.position = position
+        self.sent = sent
+        self.weight = weight  # bytes of question and answer
+        self.again = True  # it may be repeated once
+        self.begun = -1.0  # negative while it waits at the gate
+        self.cancel: Cancel | None = None
 
-    def bad(self, node: int) -> None:
-        """A node failed, lied or was too slow."""
-        self.failures[node] += 1
+    @property
+    def timed(self) -> bool:
+        """Whether its latency says something; a ping takes as long as it is told to."""
+        return self.batch.command != c.CMD_PING or self.batch.group != c.GROUP_MAIL
 
-    def order(self, nodes: Iterable[int]) -> list[int]:
-        """Nodes, the most promising first."""
-        return sorted(nodes, key=lambda node: (min(self.failures[node], 3), self.latency[node]))
+    def start(self) -> None:
+        """Its place at the gate is taken: send."""
+        sent, run = self.sent, self.run
+        self.begun = run.loop.time()
+        self.cancel = run.fanout.transport.send(sent.node, sent.frame, sent.key.enc, self)
+
+    def drop(self) -> None:
+        """Let go of it."""
+        if self.cancel is not None:
+            self.cancel()
+            self.run.fanout.gate.leave(self.sent.node, self.weight)
+
+    def __call__(self, answer: memoryview | TransportError) -> None:
+        run, node = self.run, self.sent.node
+        if isinstance(answer, TransportError):
+            if self.again and isinstance(answer, ConnectError) and answer.stale:
+                self._repeat()
+                return
+            outcome: Reply | QMailError = answer
+        else:
+            try:
+                outcome = packet.open_reply(self.sent, answer)
+            except RemoteProtocolError as error:
+                outcome = error
+        self._leave()
+        run.settle(node, outcome, self)
+
+    def offer(self, answer: memoryview) -> bool:
+        """A datagram that may be the answer: take it if it is, else go on waiting, as anybody can send datagrams."""
+        try:
+            reply = packet.open_reply(self.sent, answer)
+        except RemoteProtocolError as error:
+            log.debug("node %d: datagram ignored: %s", self.sent.node, error)
+            return False
+        self._leave()
+        self.run.settle(self.sent.node, reply, self)
+        return True
+
+    def _leave(self) -> None:
+        del self.run.exchanges[self.sent.node]
+        self.run.fanout.gate.leave(self.sent.node, self.weight)
+
+    def _repeat(self) -> None:
+        fanout, fresh = self.run.fanout, self.batch.only([self.position])
+        self.again = False
+        self.sent = packet.pack(fresh, fanout.entropy(fresh.entropy_size()))[0]
+        self.start()
 
 
 class Run:
     """Requests under way and what came of them. Make one with `Fanout.run`."""
 
-    def __init__(self, fanout: Fanout, timeout: float, judge: Judge) -> None:
+    def __init__(self, fanout: Fanout, timeout: float, judge: Judge, need: int | None) -> None:
         self.good: dict[int, object] = {}
         self.failed: dict[int, QMailError] = {}
-        self._fanout = fanout
+        self.exchanges: dict[int, _Exchange] = {}
+        self.fanout = fanout
         self._judge = judge
-        self._loop = asyncio.get_running_loop()
-        self._started = self._loop.time()
-        self._pending: dict[int, Cancel] = {}
-        self._enough: Callable[[], bool] = self._nothing_pending
+        self._need = need
+        self._held: dict[int, _Exchange] = {}  # failed without being asked
+        self.loop = fanout.loop
+        self._started = self.loop.time()
+        self._enough: Callable[[], bool] | None = None  # no method of its own: a run would outlive its last use
         self._waiter: asyncio.Future[None] | None = None
         self._ends = self._started + timeout
-        self._timer = self._loop.call_at(self._ends, self._expire)
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def elapsed(self) -> float:
         """Seconds since the run began."""
-        return self._loop.time() - self._started
+        return self.loop.time() - self._started
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline, for runs that are part of the same story."""
+        return max(0.0, self._ends - self.loop.time())
 
     @property
     def pending(self) -> frozenset[int]:
         """Nodes that were asked and have neither answered nor failed."""
-        return frozenset(self._pending)
+        return frozenset(self.exchanges)
 
-    def add(self, batch: Batch) -> None:
-        """Ask more nodes, with the same deadline. A node is asked once per run at a time."""
-        # the timer is gone when all who were asked before have answered
-        self._timer.cancel()
-        self._timer = self._loop.call_at(self._ends, self._expire)
-        for position, sent in enumerate(packet.pack(batch, self._fanout.entropy(batch.entropy_size()))):
-            self._send(sent, batch, position, again=True)
+    def add(self, batch: Batch, answer_size: int = 0) -> None:
+        """Ask more nodes, with the same deadline. A node is asked once per run at a time.
 
-    def _send(self, sent: Sent, batch: Batch, position: int, *, again: bool) -> None:
-        node, begun = sent.node, self._loop.time()
+        answer_size  bytes an answer will have, if they are many: they count against what may be under way
+        """
+        if self._timer is None:
+            # the timer is gone when all who were asked before have answered
+            self._timer = self.loop.call_at(self._ends, self._expire)
+        fanout, now = self.fanout, self.loop.time()
+        enter, send, enc = fanout.gate.enter, fanout.transport.send, batch.enc
+        for position, sent in enumerate(packet.pack(batch, fanout.entropy(batch.entropy_size()))):
+            node, frame = sent.node, sent.frame
+            weight = len(memoryview(frame)) + answer_size
+            exchange = _Exchange(self, batch, position, sent, weight)
+            if self._need is not None and not fanout.health.allows(node, now):
+                self._held[node] = exchange
+                self.failed[node] = NodeTimeout(f"node {node}: not asked, it has been silent")
+                continue
+            self.exchanges[node] = exchange
+            if enter(node, weight):
+                exchange.begun = now
+                exchange.cancel = send(node, frame, enc, exchange)
+            else:
+                fanout.gate.wait(self, node, weight, exchange.start)
+        self._reconsider()
 
-        def done(answer: memoryview | TransportError) -> None:
-            self._pending.pop(node, None)
-            if again and isinstance(answer, ConnectError) and answer.stale:
-                fresh = batch.only([position])
-                retry = packet.pack(fresh, self._fanout.entropy(fresh.entropy_size()))[0]
-                self._send(retry, batch, position, again=False)
-                return
-            self._settle_one(sent, answer, self._loop.time() - begun)
+    def _reconsider(self) -> None:
+        """Ask the silent ones after all when the others cannot be enough."""
+        if self._held and self._need is not None and len(self.good) + len(self.exchanges) < self._need:
+            held, self._held = self._held, {}
+            gate = self.fanout.gate
+            for node, exchange in held.items():
+                del self.failed[node]
+                self.exchanges[node] = exchange
+                if gate.enter(node, exchange.weight):
+                    exchange.start()
+                else:
+                    gate.wait(self, node, exchange.weight, exchange.start)
 
-        self._pending[node] = self._fanout.transport.send(node, sent.frame, sent.key.enc, done)
-
-    def _settle_one(self, sent: Sent, answer: memoryview | TransportError, seconds: float) -> None:
-        node = sent.node
-        try:
-            if isinstance(answer, TransportError):
-                raise answer
-            reply = packet.open_reply(sent, answer)
-            self._fanout.health.good(node, seconds)
-            self.good[node] = self._judge(reply)
-        except RemoteProtocolError as error:
-            log.warning("node %d: %s", node, error)
-            self._fail(node, error)
-        except QMailError as error:
-            self._fail(node, error)
+    def settle(self, node: int, outcome: Reply | QMailError, exchange: _Exchange) -> None:
+        """Take an exchange's outcome over."""
+        if isinstance(outcome, Reply):
+            try:
+                self.good[node] = self._judge(outcome)
+            except QMailError as error:
+                self.fanout.health.alive(node)
+                self._fail(node, error)
+            else:
+                if exchange.timed:
+                    seconds = self.loop.time() - exchange.begun
+                    self.fanout.health.good(node, seconds, bulk=exchange.weight > SMALL)
+                else:
+                    self.fanout.health.alive(node)
+        else:
+            self._fail(node, outcome)
+        if self._held:
+            self._reconsider()
         self._check()
 
     def _fail(self, node: int, error: QMailError) -> None:
         self.failed[node] = error
-        if not isinstance(error, TransportError):
+        health = self.fanout.health
+        if isinstance(error, NodeTimeout):
+            health.silent(node, self.loop.time())
+            return
+        if isinstance(error, RemoteProtocolError):
+            log.warning("node %d: %s", node, error)
+        elif not isinstance(error, TransportError):
             log.debug("node %d failed: %s", node, error)
-        self._fanout.health.bad(node)
+        health.bad(node)
 
     def blame(self, node: int, error: QMailError) -> None:
         """Move an answer that looked good to the failures: its content was found to be wrong."""
         self.good.pop(node, None)
         self._fail(node, error)
 
-    def _nothing_pending(self) -> bool:
-        return not self._pending
-
     def _check(self) -> None:
-        if self._waiter is not None and not self._waiter.done() and (not self._pending or self._enough()):
-            self._waiter.set_result(None)
-        if not self._pending:
-            self._timer.cancel()
+        waiter = self._waiter
+        over = not self.exchanges
+        if waiter is not None and (over or (self._enough is not None and self._enough())) and not waiter.done():
+            waiter.set_result(None)
+        if over:
+            self._disarm()
 
-    async def until(self, enough: Callable[[], bool], timeout: float | None = None) -> None:
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def until(self, enough: Callable[[], bool] | None, timeout: float | None = None) -> None:
         """Wait until a condition over `good` and `failed` holds, nothing more can come, or `timeout` seconds pass."""
-        if not self._pending or enough():
+        if not self.exchanges or (enough is not None and enough()):
             return
         self._enough = enough
-        self._waiter = self._loop.create_future()
-        handle = None if timeout is None else self._loop.call_later(timeout, self._release, self._waiter)
+        self._waiter = self.loop.create_future()
+        handle = None if timeout is None else self.loop.call_later(timeout, self._release, self._waiter)
         try:
             await self._waiter
         finally:
-            self._waiter = None
+            self._waiter = self._enough = None
             if handle is not None:
                 handle.cancel()
 
@@ -161,26 +253,52 @@ class Run:
                  0 returns at once
         """
         await self.until(lambda: len(self.good) >= need, timeout)
-        if settle and self._pending and len(self.good) >= need:
-            await self.until(self._nothing_pending, min(0.5, max(0.01, self.elapsed * settle)))
+        if settle and self.exchanges and len(self.good) >= need:
+            await self.until(None, min(0.5, max(0.01, self.elapsed * settle)))
 
     async def finish(self) -> None:
         """Wait until every node has answered, failed or run out of time."""
-        await self.until(self._nothing_pending)
+        await self.until(None)
 
     def cancel(self) -> None:
         """Stop asking; nodes still pending count neither as good nor as failed."""
-        self._timer.cancel()
-        pending, self._pending = self._pending, {}
-        for cancel in pending.values():
-            cancel()
+        self._disarm()
+        now = self.loop.time()
+        for node, exchange in self._drop_all().items():
+            if exchange.timed and exchange.begun >= 0:
+                self.fanout.health.late(node, now - exchange.begun, bulk=exchange.weight > SMALL)
         self._check()
 
+    def overdue(self, after: Callable[[int], float]) -> list[int]:
+        """Nodes that have been silent for longer than `after(node)` seconds since they were asked."""
+        now = self.loop.time()
+        return [n for n, exchange in self.exchanges.items() if exchange.begun >= 0 and now - exchange.begun >= after(n)]
+
+    def next_overdue(self, after: Callable[[int], float], but: set[int]) -> float | None:
+        """Seconds until the next node other than `but` is overdue; None when there is none."""
+        now = self.loop.time()
+        spans = [
+            (exchange.begun if exchange.begun >= 0 else now) + after(node) - now
+            for node, exchange in self.exchanges.items()
+            if node not in but
+        ]
+        return max(0.0, min(spans)) if spans else None
+
+    def _drop_all(self) -> dict[int, _Exchange]:
+        pending, self.exchanges = self.exchanges, {}
+        self.fanout.gate.forget(self)
+        for exchange in pending.values():
+            exchange.drop()
+        return pending
+
     def _expire(self) -> None:
-        pending, self._pending = self._pending, {}
-        for node, cancel in pending.items():
-            cancel()
-            self._fail(node, NodeTimeout(f"node {node}: no answer in time"))
+        self._timer = None
+        for node, exchange in self._drop_all().items():
+            error = NodeTimeout(f"node {node}: no answer in time")
+            if exchange.begun >= 0:
+                self._fail(node, error)
+            else:
+                self.failed[node] = error  # it never was asked
         self._check()
 
 
@@ -188,16 +306,37 @@ class Fanout:
     """Starts runs over one transport.
 
     entropy  cryptographically strong random bytes; called once per batch
+    limits   what may be under way at the same time; without, what suits the place of the nodes
     """
 
-    def __init__(self, transport: Transport, entropy: Callable[[int], bytes]) -> None:
+    def __init__(self, transport: Transport, entropy: Callable[[int], bytes], *, limits: Limits | None = None) -> None:
+        nodes = transport.nodes()
         self.transport = transport
         self.entropy = entropy
-        self.health = Health(transport.nodes())
+        self.health = Health(nodes)
+        self.budget = Budget()
+        if limits is None:
+            near = all(transport.location(node)[0].startswith("127.") for node in range(nodes))
+            limits = Limits.local() if near else Limits()
+        self.gate = Gate(nodes, limits)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def run(self, batch: Batch | None, *, timeout: float, judge: Judge = expect_success) -> Run:
-        """Send a batch; the run ends by itself `timeout` seconds from now."""
-        run = Run(self, timeout, judge)
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of the first run."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
+    def run(
+        self, batch: Batch | None, *, timeout: float, judge: Judge = expect_success, need: int | None = None
+    ) -> Run:
+        """Send a batch; the run ends by itself `timeout` seconds from now.
+
+        need  good answers without which the run is of no use: as long as others can still give so many, nodes that
+              have been silent for a while fail at once; without it everybody is asked
+        """
+        run = Run(self, timeout, judge, need)
         if batch is not None:
             run.add(batch)
         return run

@@ -7,13 +7,17 @@ commits a node's changes before an answer leaves, and waits on the node's behalf
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from typing_extensions import Buffer
 
+from qmail_core.codec import consts as c
 from qmail_core.errors import ConnectError
 from qmail_core.transport.base import Cancel, Done
+from qmail_core.transport.peers import Peers
 
 
 class State(Protocol):
@@ -30,6 +34,9 @@ class NodeLike(Protocol):
     def handle(self, frame: bytearray, now: float) -> Any: ...
     def resume(self, wait: Any, now: float) -> Any: ...
     def expire(self, wait: Any, now: float) -> Any: ...
+    def answered(self, ask: Any, replies: Any, now: float) -> Any: ...
+    def errands(self, now: float) -> Sequence[Any]: ...
+    def fail(self, outcome: Any, status: int) -> Any: ...
 
 
 class _Parked:
@@ -48,14 +55,22 @@ class LoopbackHost:
     clock    Unix time for the nodes
     down     nodes that refuse connections; may be changed at any time
     delay    seconds until a node sees a request, by node index; may be changed at any time
+    entropy  for the frames nodes send each other
     """
 
-    def __init__(self, nodes: Sequence[NodeLike], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[NodeLike],
+        clock: Callable[[], float],
+        *,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
         self.nodes = nodes
         self.down: set[int] = set()
         self.delay: dict[int, float] = {}
         self._clock = clock
         self._parked: set[_Parked] = set()
+        self._peers = Peers(LoopbackTransport(self), entropy)
 
     def deliver(self, index: int, frame: bytearray, done: Done) -> _Parked | None:
         """Hand a frame over; returns the long poll it became, if it did."""
@@ -66,6 +81,10 @@ class LoopbackHost:
         parked = None
         if outcome.wait is not None:
             parked = self._park(index, outcome.wait, done)
+        elif outcome.ask is not None and self._peers.full:
+            done(memoryview(self.nodes[index].fail(outcome, c.STATUS_RATE_EXCEEDED).reply))
+        elif outcome.ask is not None:
+            self._peers.ask(outcome.ask.inquiry, functools.partial(self._answered, index, outcome.ask, done))
         else:
             done(memoryview(outcome.reply))
         self._wake(index, outcome.woken)
@@ -74,7 +93,24 @@ class LoopbackHost:
     def _kept(self, index: int, outcome: Any) -> Any:
         if outcome.changed:
             self.nodes[index].state.commit()
+            self.run_errands(index)
         return outcome
+
+    def _answered(self, index: int, ask: Any, done: Done | None, replies: Any) -> None:
+        outcome = self._kept(index, self.nodes[index].answered(ask, replies, self._clock()))
+        if done is not None:
+            done(memoryview(outcome.reply))
+
+    def run_errands(self, index: int) -> None:
+        """Let a node ask others what it wants to know for itself."""
+        if self._peers.full:
+            return
+        for ask in self.nodes[index].errands(self._clock()):
+            self._peers.ask(ask.inquiry, functools.partial(self._answered, index, ask, None))
+
+    async def close(self) -> None:
+        """Drop what nodes ask each other."""
+        await self._peers.close()
 
     def _park(self, index: int, wait: Any, done: Done) -> _Parked:
         parked = _Parked(index, wait, done)
@@ -118,8 +154,9 @@ class LoopbackTransport:
         parked: list[_Parked] = []
 
         def answered(answer: Any) -> None:
-            self._open.discard(cancel)
-            done(answer)
+            if cancel in self._open:
+                self._open.discard(cancel)
+                done(answer)
 
         def deliver() -> None:
             # a copy, because a node decrypts in place

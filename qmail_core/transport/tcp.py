@@ -1,62 +1,127 @@
 """TCP exchanges: one request at a time per connection, connections kept and pooled where the node keeps them.
 
 asyncio.BufferedProtocol without streams: an answer is received straight into a buffer of its announced size. The
-module does not care which event loop runs it; start-up chooses uvloop. A node that closes after each answer (as
-deployed servers do) simply leaves nothing to pool.
+module does not care which event loop runs it; start-up chooses uvloop.
+
+Whether a node keeps its connections is learned from what it does: a second answer on one connection says yes, a close
+right behind an answer says no, as deployed servers do. A node that closes, or is not known yet, gets one connection
+at a time, because such a server takes connections one by one and a burst of them waits for the next event; only a
+connection that has been silent for a while (a long poll) no longer stands in the way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
-from typing import cast
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from typing import Any, cast
 
 from typing_extensions import Buffer
 
 from qmail_core.codec import exchange
-from qmail_core.errors import ConnectError, TransportError
+from qmail_core.errors import ConnectError, NodeTimeout, TransportError
 from qmail_core.model import NodeId
 from qmail_core.transport.base import Cancel, Done
 
+CONNECT_TIMEOUT = 5.0  # seconds; a lost SYN is sent again after one
 _FIRST_BUFFER = 4096  # most answers fit, so header and body come with one read
 _MAX_IDLE = 8  # kept connections per node
+_RIGHT_BEHIND = 1.0  # seconds from a request in which a close counts as one behind its answer
+_PATIENCE = 0.25  # seconds after which a silent connection does not hold up the next one
 
 
 class _Connection(asyncio.BufferedProtocol):
-    """One connection; `done` is set while an exchange is under way."""
+    """One connection; `done` is set while an exchange is under way, `_frame` until it could be sent."""
 
-    def __init__(self, pool: _Pool) -> None:
+    def __init__(self, pool: _Pool, loop: asyncio.AbstractEventLoop) -> None:
         self.pool = pool
         self.transport: asyncio.Transport | None = None
         self.done: Done | None = None
         self.used = 0  # exchanges completed
+        self.begun = 0.0  # when its last exchange began
+        self.dropped = False  # by this side
+        self._loop = loop
+        self._connecting: Coroutine[Any, Any, object] | None = None
+        self._frame: Buffer | None = None
         self._enc = 0
         self._first = bytearray(_FIRST_BUFFER)
-        self._buffer: bytearray = self._first
+        self._whole: bytearray | None = None
+        self._view = memoryview(self._first)
         self._have = 0
         self._size: int | None = None
 
+    # ------------------------------------------------------------------ the owner's side
+    def connect(self, frame: Buffer, enc: int, done: Done) -> None:
+        """Connect and send one request; the answer, or why there is none, goes to `done`.
+
+        The loop's coroutine is driven by its own futures: one task less for each connection.
+        """
+        self.done, self._enc, self._frame = done, enc, frame
+        self.begun = self._loop.time()
+        node = self.pool.node
+        self._connecting = self._loop.create_connection(lambda: self, node.host, node.port)
+        self._step(None)
+
     def exchange(self, frame: Buffer, enc: int, done: Done) -> None:
-        """Send one request; the answer goes to `done`."""
+        """Send one request over a kept connection."""
         assert self.transport is not None
         self.done, self._enc = done, enc
-        self.transport.write(memoryview(frame))
+        self.transport.write(cast(bytearray, frame))  # any buffer will do
 
     def abort(self) -> None:
         """Give the connection up; nobody is told."""
-        self.done = None
+        self.done = self._frame = None
+        self.dropped = True
         if self.transport is not None:
             self.transport.abort()
+        elif self._connecting is not None:
+            self._connecting.close()
+            self._connecting = None
+            self.pool.forget(self)
 
+    def give_up(self, error: TransportError) -> None:
+        """Abort, and say why to whoever waits for the answer."""
+        done = self.done
+        self.abort()
+        if done is not None:
+            done(error)
+
+    def _step(self, future: asyncio.Future[Any] | None) -> None:
+        if self._connecting is None:
+            return
+        try:
+            waited = self._connecting.send(None)
+        except StopIteration:
+            self._connecting = None
+        except OSError as error:
+            self._connecting = None
+            self.pool.forget(self)
+            # never from inside `send`
+            why = ConnectError(f"node {self.pool.node.index}: {error.strerror or error}")
+            self._loop.call_soon(self.give_up, why)
+        else:
+            if waited is None:
+                self._loop.call_soon(self._step, None)
+            else:
+                waited._asyncio_future_blocking = False  # what a task does with a future it waits for
+                waited.add_done_callback(self._step)
+
+    # ------------------------------------------------------------------ asyncio
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by shape only
         sock: socket.socket | None = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.pool.connected(self)
+        frame, self._frame = self._frame, None
+        if frame is None:
+            self.transport.abort()
+        else:
+            self.transport.write(memoryview(frame))
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return memoryview(self._buffer)[self._have : self._size if self._buffer is not self._first else None]
+        return self._view[self._have :]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._have += nbytes
@@ -64,37 +129,39 @@ class _Connection(asyncio.BufferedProtocol):
             self.abort()  # nothing was asked, so nothing may come
             return
         if self._size is None:
-            self._size = exchange.reply_size(memoryview(self._buffer)[: self._have], self._enc)
+            self._size = exchange.reply_size(self._view[: self._have], self._enc)
             if self._size is None:
                 return
             if self._size > _FIRST_BUFFER:
-                whole = bytearray(self._size)
-                whole[: self._have] = memoryview(self._first)[: self._have]
-                self._buffer = whole
+                self._whole = bytearray(self._size)
+                whole = memoryview(self._whole)
+                whole[: self._have] = self._view[: self._have]
+                self._view = whole
         if self._have >= self._size:
-            self._complete()
+            self._complete(self.done, self._size)
 
-    def _complete(self) -> None:
-        done, size, have = self.done, self._size, self._have
-        assert done is not None
-        assert size is not None
-        answer = bytearray(memoryview(self._first)[:size]) if self._buffer is self._first else self._buffer
-        self.done, self._buffer, self._have, self._size = None, self._first, 0, None
+    def _complete(self, done: Done, size: int) -> None:
+        more = self._have > size
+        if self._whole is None:
+            answer = memoryview(self._first[:size])
+        else:
+            answer, self._view, self._whole = self._view, memoryview(self._first), None
+        self.done, self._have, self._size = None, 0, None
         self.used += 1
-        if have > size:
+        if more:
             self.abort()
             done(ConnectError(f"node {self.pool.node.index} sent more than its answer"))
             return
         self.pool.release(self)
-        done(memoryview(answer))
+        done(answer)
 
     def eof_received(self) -> bool:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.pool.forget(self)
         done, self.done = self.done, None
         self.transport = None
+        self.pool.closed(self)
         if done is not None:
             error = ConnectError(f"node {self.pool.node.index}: connection lost before the answer")
             error.stale = self.used > 0 and self._have == 0
@@ -102,41 +169,125 @@ class _Connection(asyncio.BufferedProtocol):
 
 
 class _Pool:
-    """The connections to one node."""
+    """The connections to one node, and what is known of its ways."""
 
-    def __init__(self, node: NodeId) -> None:
+    def __init__(self, node: NodeId, owner: TcpTransport) -> None:
         self.node = node
-        self.idle: list[_Connection] = []
+        self.keeps: bool | None = None  # None: not seen yet
         self.all: set[_Connection] = set()
+        self._owner = owner
+        self._idle: list[_Connection] = []
+        self._queue: deque[tuple[Buffer, int, Done]] = deque()  # requests to a node that takes one at a time
+        self._timer: asyncio.TimerHandle | None = None
 
-    def take(self) -> _Connection | None:
-        """An idle connection, the most recently used first."""
-        while self.idle:
-            connection = self.idle.pop()
+    def send(self, frame: Buffer, enc: int, done: Done) -> Cancel:
+        """Use an idle connection, the most recently used first, or a new one, or wait for the one under way."""
+        while self._idle:
+            connection = self._idle.pop()
             if connection.transport is not None and not connection.transport.is_closing():
-                return connection
-        return None
+                connection.begun = self._owner.loop.time()
+                connection.exchange(frame, enc, done)
+                return connection.abort
+        if not self.keeps and self._crowded():
+            waiting = (frame, enc, done)
+            self._queue.append(waiting)
+            return lambda: self._cancel(waiting)
+        return self._open(frame, enc, done).abort
+
+    def _crowded(self) -> bool:
+        """Whether a connection is under way that may soon be done; looks again when it no longer counts."""
+        latest = max((peer.begun for peer in self.all if peer.done is not None), default=None)
+        if latest is None:
+            return False
+        left = latest + _PATIENCE - self._owner.loop.time()
+        if left > 0 and self._timer is None:
+            self._timer = self._owner.loop.call_later(left, self._look_again)
+        return left > 0
+
+    def _look_again(self) -> None:
+        self._timer = None
+        self._advance()
+
+    def _advance(self) -> None:
+        while self._queue and (self.keeps or not self._crowded()):
+            self._open(*self._queue.popleft())
+
+    def _cancel(self, waiting: tuple[Buffer, int, Done]) -> None:
+        """Withdraw a request, whether it still waits or is under way."""
+        if waiting in self._queue:
+            self._queue.remove(waiting)
+            return
+        for connection in self.all:
+            if connection.done is waiting[2]:
+                connection.abort()
+                return
+
+    def _open(self, frame: Buffer, enc: int, done: Done) -> _Connection:
+        connection = _Connection(self, self._owner.loop)
+        self.all.add(connection)
+        self._owner.watch(connection)
+        connection.connect(frame, enc, done)
+        return connection
+
+    def connected(self, connection: _Connection) -> None:
+        """A connection stands."""
+        self._owner.unwatch(connection)
 
     def release(self, connection: _Connection) -> None:
-        """Keep a connection whose exchange is complete."""
-        if len(self.idle) < _MAX_IDLE and connection.transport is not None:
-            self.idle.append(connection)
-        else:
+        """The exchange of a connection is complete: keep it, unless it is one too many or of no use."""
+        if connection.used > 1:
+            self.keeps = True
+        if self.keeps is False or len(self._idle) >= _MAX_IDLE:
             connection.abort()
+        elif self._queue:
+            connection.begun = self._owner.loop.time()
+            connection.exchange(*self._queue.popleft())
+        else:
+            self._idle.append(connection)
+        if self._queue:
+            self._advance()
+
+    def closed(self, connection: _Connection) -> None:
+        """A connection is gone; right behind its first answer that means the node does not keep any."""
+        quick = self._owner.loop.time() - connection.begun < _RIGHT_BEHIND
+        if self.keeps is None and connection.used == 1 and quick and not connection.dropped:
+            self.keeps = False
+        self.forget(connection)
 
     def forget(self, connection: _Connection) -> None:
-        """A connection is gone."""
+        """A connection is gone, or never came about."""
+        self._owner.unwatch(connection)
         self.all.discard(connection)
-        if connection in self.idle:
-            self.idle.remove(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if self._queue:
+            self._owner.loop.call_soon(self._advance)
+
+    def close(self) -> None:
+        """Drop everything without a word."""
+        self._queue.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        for connection in list(self.all):
+            connection.abort()
 
 
 class TcpTransport:
     """Exchanges with nodes that listen on TCP. Hosts are numeric, so no resolver thread is ever needed."""
 
-    def __init__(self, nodes: Sequence[NodeId]) -> None:
-        self._pools = [_Pool(node) for node in nodes]
-        self._connecting: set[asyncio.Task[None]] = set()
+    def __init__(self, nodes: Sequence[NodeId], *, connect_timeout: float = CONNECT_TIMEOUT) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pools = [_Pool(node, self) for node in nodes]
+        self._connect_timeout = connect_timeout
+        self._connecting: dict[_Connection, None] = {}  # all wait equally long, so it is in order of their deadlines
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of the first request."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def nodes(self) -> int:
         return len(self._pools)
@@ -145,47 +296,37 @@ class TcpTransport:
         where = self._pools[node].node
         return where.host, where.port
 
-    def send(self, node: int, frame: Buffer, enc: int, done: Done) -> Cancel:
-        pool = self._pools[node]
-        connection = pool.take()
-        if connection is not None:
-            connection.exchange(frame, enc, done)
-            return connection.abort
-        task = asyncio.get_running_loop().create_task(self._connect(pool, frame, enc, done))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
-        # while connecting, cancelling the task is enough; afterwards the connection itself must go
-        return lambda: _cancel(task, pool, done)
+    def keeps(self, node: int) -> bool | None:
+        """Whether a node keeps its connections; None while that is unknown."""
+        return self._pools[node].keeps
 
-    async def _connect(self, pool: _Pool, frame: Buffer, enc: int, done: Done) -> None:
-        loop = asyncio.get_running_loop()
-        connection = _Connection(pool)
-        try:
-            await loop.create_connection(lambda: connection, pool.node.host, pool.node.port)
-        except OSError as error:
-            done(_refused(pool.node, error))
-            return
-        pool.all.add(connection)
-        connection.exchange(frame, enc, done)
+    def send(self, node: int, frame: Buffer, enc: int, done: Done) -> Cancel:
+        return self._pools[node].send(frame, enc, done)
+
+    def watch(self, connection: _Connection) -> None:
+        """Give a connection so long to come about; one timer serves them all."""
+        self._connecting[connection] = None
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._connect_timeout, self._expire)
+
+    def unwatch(self, connection: _Connection) -> None:
+        """A connection stands or is gone."""
+        self._connecting.pop(connection, None)
+
+    def _expire(self) -> None:
+        self._timer = None
+        now = self.loop.time()
+        for connection in list(self._connecting):
+            left = connection.begun + self._connect_timeout - now
+            if left > 0:
+                self._timer = self.loop.call_later(left, self._expire)
+                return
+            connection.give_up(NodeTimeout(f"node {connection.pool.node.index}: no connection in time"))
 
     async def close(self) -> None:
-        for task in list(self._connecting):
-            task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         for pool in self._pools:
-            for connection in list(pool.all):
-                connection.abort()
-        await asyncio.gather(*self._connecting, return_exceptions=True)
+            pool.close()
         # one turn, so that aborted transports have run their connection_lost
         await asyncio.sleep(0)
-
-
-def _cancel(task: asyncio.Task[None], pool: _Pool, done: Done) -> None:
-    if not task.done():
-        task.cancel()
-    for connection in list(pool.all):
-        if connection.done is done:
-            connection.abort()
-
-
-def _refused(node: NodeId, error: OSError) -> TransportError:
-    return ConnectError(f"node {node.index}: {error.strerror or error}")

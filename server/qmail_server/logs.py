@@ -7,6 +7,9 @@ through, also those of the task it starts; all others keep the configured level.
 
 from __future__ import annotations
 
+import asyncio
+import atexit
+import contextlib
 import logging
 import sys
 import time
@@ -18,8 +21,12 @@ import msgspec
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 verbose: ContextVar[bool] = ContextVar("verbose", default=False)
 
+log = logging.getLogger("qmail.http.access")
+
 FIELDS = ("method", "path", "status", "ms", "node", "message_id")  # `extra` fields that may reach a line
 _NAME = "qmail"
+_GATHER = 0.05  # seconds an access line may wait for others
+_MOST_LINES = 200
 _HARMLESS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
@@ -63,10 +70,70 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(line, enc_hook=str).decode()
 
 
+class AccessLog:
+    """The line of every request, without a log record: building one costs more than the rest of a small request.
+
+    Lines are kept for a moment and written together. Until `configure` was called they go to the ordinary logger.
+    """
+
+    def __init__(self) -> None:
+        self._stream: TextIO | None = None
+        self._json = False
+        self._level = logging.INFO
+        self._lines: list[str] = []
+        self._second = (0, "")  # the newest second, and how it is written
+
+    def configure(self, stream: TextIO, level: int, *, json: bool) -> None:
+        """Write to this stream from now on."""
+        self.flush()
+        self._stream, self._level, self._json = stream, level, json
+
+    def line(self, asked: str, method: str, path: str, status: int, ms: float) -> None:
+        """One answered request."""
+        if self._stream is None:
+            fields = {"method": method, "path": path, "status": status, "ms": ms}
+            log.info("%s %s %d %.1f ms", method, path, status, ms, extra=fields)
+            return
+        if self._level > logging.INFO and not verbose.get():
+            return
+        self._lines.append(self._format(asked, method, path, status, ms))
+        if len(self._lines) == 1:
+            asyncio.get_running_loop().call_later(_GATHER, self.flush)
+        elif len(self._lines) >= _MOST_LINES:
+            self.flush()
+
+    def _format(self, asked: str, method: str, path: str, status: int, ms: float) -> str:
+        now = time.time()
+        message = f"{method} {path} {status} {ms:.1f} ms"
+        if self._json:
+            line = {"time": round(now, 3), "level": "info", "logger": log.name, "message": message, "request_id": asked}
+            line |= {"method": method, "path": path, "status": status, "ms": ms}
+            return msgspec.json.encode(line).decode() + "\n"
+        second = int(now)
+        if second != self._second[0]:
+            self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
+        if not message.isprintable():
+            message = message.translate(_HARMLESS)
+        return f"{self._second[1]}.{int((now - second) * 1000):03d}Z INFO    {log.name} [{asked}] {message}\n"
+
+    def flush(self) -> None:
+        """Write what is kept."""
+        lines, self._lines = self._lines, []
+        if lines and self._stream is not None:
+            with contextlib.suppress(ValueError, OSError):  # a stream that is closed or full stops no request
+                self._stream.write("".join(lines))
+                self._stream.flush()
+
+
+access = AccessLog()
+atexit.register(access.flush)
+
+
 def configure(level: str = "INFO", *, json: bool = False, stream: TextIO | None = None) -> None:
     """Send the records of this project to a stream (standard error by default); calling it again replaces that."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
     handler = logging.StreamHandler(stream or sys.stderr)
+    access.configure(stream or sys.stderr, threshold, json=json)
     handler.addFilter(Threshold(threshold))
     handler.setFormatter(JsonLines() if json else Plain())
     logger = logging.getLogger(_NAME)

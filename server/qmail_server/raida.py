@@ -13,6 +13,7 @@ import functools
 import heapq
 import itertools
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -24,8 +25,12 @@ from msgspec import Struct, field
 
 from qmail_core.codec import consts as c
 from qmail_core.codec import exchange, packet
+from qmail_core.codec.packet import Reply
 from qmail_core.errors import RemoteProtocolError, StoreUnavailable
-from qmail_core.raida.node import Node, Outcome, Wait
+from qmail_core.model import nodes_of
+from qmail_core.raida.node import Ask, Node, Outcome, Wait
+from qmail_core.transport.peers import Peers
+from qmail_core.transport.tcp import TcpTransport
 
 log = logging.getLogger("qmail.raida")
 
@@ -34,6 +39,7 @@ FRAME_TIMEOUT = 30.0  # seconds without a byte inside a frame
 IDLE_TIMEOUT = 600.0  # seconds without a byte between frames
 DRAIN_LIMIT = 2 * c.MAX_BODY  # bytes read and forgotten behind a refused frame
 SLOW_DELAY = 2.0
+_ERRANDS = 60.0  # seconds between looks at what nodes want to ask for themselves
 _COMMITTERS = 4  # nodes whose disks are waited for at the same time
 
 Mode = Literal["up", "down", "slow", "corrupt"]
@@ -59,6 +65,15 @@ class _Seat(Struct, eq=False):
     server: asyncio.Server | None = None
     peers: set[_Connection] = field(default_factory=set)
     parked: dict[bytes, set[_Connection]] = field(default_factory=dict)  # by mailbox
+
+
+class _Answers(Struct, eq=False):
+    """What other nodes answered to one Ask; without a peer nobody waits for what comes of it."""
+
+    seat: _Seat
+    peer: _Connection | None
+    ask: Ask
+    replies: dict[int, Reply]
 
 
 class _Connection(asyncio.BufferedProtocol):
@@ -321,6 +336,7 @@ class RaidaHost:
     nodes   each with a state of its own; the host is their only user while it runs
     ports   one per node; none or 0 lets the system choose, and a chosen port is kept for the life of the host
     clock   Unix seconds, the `now` of the nodes
+    network where all nodes of the network listen, by index; default: the nodes of this host, if they are all of it
     """
 
     def __init__(
@@ -332,6 +348,7 @@ class RaidaHost:
         clock: Callable[[], float] = time.time,
         frame_timeout: float = FRAME_TIMEOUT,
         idle_timeout: float = IDLE_TIMEOUT,
+        network: Sequence[tuple[str, int]] = (),
     ) -> None:
         self._host = host
         self._clock = clock
@@ -340,6 +357,10 @@ class RaidaHost:
         self._deadlines = _Clock(self._expire)
         self._frames: list[tuple[_Connection, bytearray]] = []  # whole, for the next turn
         self._woken: dict[_Connection, None] = {}  # parked, to be looked at in the next turn, each once
+        self._network = network
+        self._peers: Peers | None = None
+        self._answers: list[_Answers] = []  # of other nodes, for the next turn
+        self._errand_timer: asyncio.TimerHandle | None = None
         self._turn_due = False
         self._started = False
         self._committers = ThreadPoolExecutor(_COMMITTERS, thread_name_prefix="raida-commit")
@@ -360,10 +381,12 @@ class RaidaHost:
         except OSError:
             await self.stop()
             raise
+        self._open_peers()
 
     async def stop(self) -> None:
         """Close listeners and connections; what was answered is committed, what was not is dropped."""
         self._started = False
+        await self._close_peers()
         for seat in self._seats:
             await self._silence(seat)
         self._deadlines.stop()
@@ -451,11 +474,17 @@ class RaidaHost:
         now = self._clock()
         for peer, _ in frames:
             peer.seat.requests += 1
+        settled = self._settle(now)
         done = [(peer, peer.seat.node.handle(frame, now)) for peer, frame in frames if _reachable(peer)]
         done += [(peer, peer.seat.node.resume(peer.wait, now)) for peer in woken if peer.wait is not None]
-        failed = self._commit({peer.seat for peer, outcome in done if outcome.changed})
+        done += [(peer, outcome) for _, peer, outcome in settled if peer is not None]
+        changed = {peer.seat for peer, outcome in done if outcome.changed}
+        changed |= {seat for seat, _, outcome in settled if outcome.changed}
+        failed = self._commit(changed)
         for peer, outcome in done:
             self._finish(peer, outcome, now, failed=peer.seat in failed)
+        for seat in changed - failed:
+            self._run_errands(seat, now)
 
     def _commit(self, seats: Iterable[_Seat]) -> set[_Seat]:
         """Commit once per changed node, several side by side as each waits for its disk; those where that failed."""
@@ -470,6 +499,9 @@ class RaidaHost:
             outcome = seat.node.fail(outcome, c.STATUS_FILESYSTEM)
         if outcome.wait is not None:
             self._park(peer, outcome.wait, now)
+            return
+        if outcome.ask is not None:
+            self._ask(peer, outcome)
             return
         self.unpark(peer)
         assert outcome.reply is not None
@@ -497,6 +529,60 @@ class RaidaHost:
             return
         outcome = peer.seat.node.expire(peer.wait, self._clock())
         self._finish(peer, outcome, self._clock(), failed=False)
+
+    # ------------------------------------------------------------------ from node to node
+    def _open_peers(self) -> None:
+        own = {seat.node.index: (self._host, seat.port) for seat in self._seats}
+        whole = sorted(own) == list(range(len(own)))
+        where = self._network or [own[index] for index in range(len(own)) if whole]
+        if where:
+            self._peers = Peers(TcpTransport(nodes_of(where)), os.urandom)
+            self._look_around()
+
+    async def _close_peers(self) -> None:
+        if self._errand_timer is not None:
+            self._errand_timer.cancel()
+        if self._peers is not None:
+            await self._peers.close()
+            self._peers = None
+        self._answers.clear()
+        for seat in self._seats:
+            seat.node.forget_errands()
+
+    def _ask(self, peer: _Connection, outcome: Outcome) -> None:
+        """Put a node's questions; the peer is answered when the answers are in."""
+        assert outcome.ask is not None
+        seat, ask = peer.seat, outcome.ask
+        if self._peers is None:
+            self._heard(_Answers(seat, peer, ask, {}))
+        elif self._peers.full:
+            peer.answer(seat.node.fail(outcome, c.STATUS_RATE_EXCEEDED).reply or bytearray(), close=False)
+        else:
+            self._peers.ask(ask.inquiry, lambda replies: self._heard(_Answers(seat, peer, ask, replies)))
+
+    def _heard(self, answers: _Answers) -> None:
+        self._answers.append(answers)
+        self._schedule()
+
+    def _settle(self, now: float) -> list[tuple[_Seat, _Connection | None, Outcome]]:
+        """Hand nodes the answers they asked for. That the peer has left changes nothing."""
+        ready, self._answers = self._answers, []
+        return [(one.seat, one.peer, one.seat.node.answered(one.ask, one.replies, now)) for one in ready]
+
+    def _run_errands(self, seat: _Seat, now: float) -> None:
+        if self._peers is None or self._peers.full or seat.mode == "down":
+            return
+        for ask in seat.node.errands(now):
+            self._peers.ask(ask.inquiry, functools.partial(self._errand_done, seat, ask))
+
+    def _errand_done(self, seat: _Seat, ask: Ask, replies: dict[int, Reply]) -> None:
+        self._heard(_Answers(seat, None, ask, replies))
+
+    def _look_around(self) -> None:
+        now = self._clock()
+        for seat in self._seats:
+            self._run_errands(seat, now)
+        self._errand_timer = asyncio.get_running_loop().call_later(_ERRANDS, self._look_around)
 
 
 def _commit(seat: _Seat) -> bool:

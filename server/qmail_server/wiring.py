@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from qmail_core.config import EngineConfig
 from qmail_core.engine.engine import Engine
@@ -23,6 +22,7 @@ from qmail_core.raida.node import Node, Policy
 from qmail_core.store.node import NodeStore
 from qmail_core.store.sqlite import SqliteStore
 from qmail_core.transport.tcp import TcpTransport
+from qmail_server.http.app import App
 from qmail_server.raida import HostThread, RaidaHost
 
 log = logging.getLogger("qmail.wiring")
@@ -38,7 +38,7 @@ class Network:
     def __init__(self, folder: Path, ports: Sequence[int], policy: Policy | None = None) -> None:
         self.stores = [NodeStore(folder / f"{index:02}") for index in range(len(ports))]
         nodes = [
-            Node(index, store, policy=policy, entropy=os.urandom, timer=time.perf_counter)
+            Node(index, store, policy=policy, entropy=os.urandom, timer=time.perf_counter, nodes=len(ports))
             for index, store in enumerate(self.stores)
         ]
         self.cluster = Cluster(nodes)
@@ -109,7 +109,8 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """One application on one or several loopback ports, in the running loop."""
 
-    def __init__(self, app: ASGIApp, ports: Sequence[int]) -> None:
+    def __init__(self, app: App, ports: Sequence[int]) -> None:
+        self._app = app
         config = uvicorn.Config(
             app,
             http="httptools",
@@ -135,7 +136,8 @@ class HttpServer:
             await self._task
 
     async def stop(self) -> None:
-        """Answer what is under way, then close."""
+        """Answer what is under way, end event streams, then close."""
+        self._app.drain()
         self._server.should_exit = True
         if self._task is not None:
             await self._task

@@ -72,7 +72,7 @@ class Bytes:
 
 
 def held(cluster: Cluster, node: int) -> tuple[int, int, int]:
-    return cluster.raida.nodes[node].state.held(None)
+    return cluster.raida.nodes[node].state.objects_held(None)
 
 
 # ------------------------------------------------------------------------------------------------------------------

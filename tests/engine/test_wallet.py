@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmail_core import Address, Cluster, PaymentError, QMailError
-from qmail_core.codec.cipher import locker_code
+from qmail_core.codec.cipher import locker_code, selector_of
 from qmail_core.engine.wallet import choose, draw_code
 from qmail_core.model import Coin
+from qmail_core.raida.node import Policy
 from qmail_core.store.base import LockerKind, LockerState
 from tests.conftest import skip
 from tests.engine import check_books, lockers, play
@@ -37,10 +38,22 @@ def test_codes_are_16_symbols_of_32() -> None:
     assert len(set("".join(seen))) == 32
 
 
-def test_coins_too_large_to_pay_exactly_are_named() -> None:
+def test_coins_too_large_to_pay_exactly_are_broken() -> None:
     async def story(cluster: Cluster) -> None:
         alice = await cluster.engine("alice", balance=0)
         await alice.deposit(cluster.mint([Address(2, 5), Address(2, 6)]))
+        await alice.send(alice.draft(["alice"], "s", "b"))
+        assert alice.balance() == 185
+        check_books(cluster, alice, 200)
+
+    play(story, nodes=5)
+
+
+def test_coins_that_cannot_be_broken_now_are_named() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice = await cluster.engine("alice", balance=0)
+        await alice.deposit(cluster.mint([Address(2, 5), Address(2, 6)]))
+        cluster.down |= {0, 1, 2}
         with pytest.raises(PaymentError, match="in coins that are too large to pay exactly"):
             await alice.send(alice.draft(["alice"], "s", "b"))
         assert alice.balance() == 200
@@ -147,3 +160,31 @@ def test_a_funding_cut_short_is_finished_or_taken_back(told: set[int]) -> None:
         check_books(cluster, alice)
 
     play(story, nodes=5)
+
+
+def test_nodes_that_empty_lockers_everywhere_serve_honest_senders_as_before() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await cluster.engine("alice"), await cluster.engine("bob")
+        for _ in range(2):
+            result = await alice.send(alice.draft(["bob"], "s", "b"))
+            assert result.receipt.upload.servers.ok == 5
+            (mail,) = await bob.receive()
+            assert mail.message.subject == "s"
+        await asyncio.sleep(6)
+        check_books(cluster, alice)
+        for node in cluster.raida.nodes:
+            paid = {selector for selector, _ in node.state.earned()}
+            assert paid
+            for where, pairs in node.state.claimed():
+                state = cluster.raida.nodes[where].state
+                for at in range(0, len(pairs), 21):
+                    assert state.an(pairs[at : at + 5]) == pairs[at + 5 : at + 21]
+            # what paid for storage was shown to this node alone, so it is the node's everywhere
+            storage = {code.code for code in lockers(alice) if code.node == node.index and code.guid}
+            coins = [coin for code in storage for coin in alice._store.wallet.locker_coins(code)]
+            assert len(coins) == 2
+            owned = [pairs[at : at + 5] for _, pairs in node.state.claimed() for at in range(0, len(pairs), 21)]
+            for coin in coins:
+                assert owned.count(selector_of(coin.address.denomination, coin.address.serial)) == 4
+
+    play(story, nodes=5, policy=Policy(redeem="network"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from qmail_core.codec import cipher, coins, directory, mail, packet
+from qmail_core.codec import cipher, directory, lockers, mail, packet
 from qmail_core.codec import consts as c
 from qmail_core.codec.cipher import NO_KEY, Key
 from qmail_core.codec.mail import TellRecipient
@@ -20,7 +20,7 @@ from qmail_core.model import (
     UserProfile,
 )
 from qmail_core.raida.cluster import Cluster
-from qmail_core.raida.node import Node, Outcome, Policy
+from qmail_core.raida.node import Ask, Node, Outcome, Policy
 
 NOW = 1_800_000_000.0
 GUID = bytes(range(16, 32))
@@ -84,7 +84,7 @@ class Peer:
 
     def put(self, paid_with: list[Coin], code: bytes) -> int:
         """Status of moving coins into the locker with a code, at this node."""
-        body = coins.build_put(paid_with, cipher.locker_key(code, self.index), self.index)
+        body = lockers.build_put(paid_with, cipher.locker_key(code, self.index), self.index)
         return self.ask(c.GROUP_LOCKER, c.CMD_LOCKER_PUT, body).status
 
     @property
@@ -143,3 +143,48 @@ def tell_from(coin: Coin, guid: bytes = GUID, tell_type: int = 0) -> Tell:
         files=(FileEntry(1, c.FLAG_BODY, 5, 7),),
         servers=(StripeLocation(0, False, 0), StripeLocation(1, True, 1)),
     )
+
+
+class Net(World):
+    """A cluster whose nodes ask each other; `away` nodes answer nobody."""
+
+    def __init__(self, *, policy: Policy | None = None, count: int = 25) -> None:
+        super().__init__(policy=policy, count=count)
+        self.nodes = self.cluster.nodes
+        self.away: set[int] = set()
+        self.questions = 0
+
+    def ask(self, index: int, group: int, command: int, body: bytes = b"", *, now: float = NOW) -> packet.Reply:
+        """One request without encryption; what the node asks of others is answered on the way."""
+        sent = request(index, group, command, body)
+        node = self.nodes[index]
+        outcome = node.handle(frame_of(sent), now)
+        while outcome.ask is not None:
+            outcome = node.answered(outcome.ask, self.put(index, outcome.ask, now), now)
+        node.state.commit()
+        return opened(sent, outcome)
+
+    def put(self, asker: int, ask: Ask, now: float = NOW) -> dict[int, packet.Reply]:
+        """The answers other nodes give."""
+        inquiry, replies = ask.inquiry, {}
+        assert asker not in inquiry.questions, "a node never asks itself"
+        for index, question in inquiry.questions.items():
+            self.questions += 1
+            if index in self.away:
+                continue
+            key = NO_KEY if inquiry.keys is None else inquiry.keys[index]
+            sent = request(index, inquiry.group, inquiry.command, question, key=key)
+            outcome = self.nodes[index].handle(frame_of(sent), now)
+            assert outcome.ask is None, "a question never leads to another"
+            self.nodes[index].state.commit()
+            replies[index] = opened(sent, outcome)
+        return replies
+
+    def errands(self, index: int, now: float = NOW) -> int:
+        """Let a node ask what it wants to know for itself; how many inquiries that took."""
+        node = self.nodes[index]
+        asks = node.errands(now)
+        for ask in asks:
+            node.answered(ask, self.put(index, ask, now), now)
+            node.state.commit()
+        return len(asks)

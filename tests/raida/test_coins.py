@@ -1,17 +1,14 @@
-"""raida.coins: detect, and lockers in and out."""
+"""raida.coins: detect and pown, each coin on its own or all by one sum."""
 
 from __future__ import annotations
 
 import pytest
 
-from qmail_core.codec import cipher, coins
+from qmail_core.codec import coins
 from qmail_core.codec import consts as c
 from qmail_core.model import Address, Coin
-from qmail_core.raida.coins import Locker, fresh_ans
 
-from .client import NOW, Peer, World, code, frame_of, request
-
-CODE = code("X7KQ-M3PL-9RVB")
+from .client import Peer, World, code
 
 
 @pytest.fixture
@@ -24,16 +21,23 @@ def peer(world: World) -> Peer:
     return world.peer(world.ones[0])
 
 
-def key(text: bytes = CODE) -> bytes:
-    return cipher.locker_key(text, 1)
+UNKNOWN = Coin(Address(1, 999), bytes(32))
 
 
 def wrong(coin: Coin) -> Coin:
     return Coin(coin.address, bytes(len(coin.ans)))
 
 
+def renewed(listed: list[Coin]) -> list[Coin]:
+    return [Coin(coin.address, bytes((i + 1,)) * 32) for i, coin in enumerate(listed)]
+
+
+def passes(peer: Peer, coin: Coin) -> bool:
+    return peer.ask(1, 10, coins.build_detect([coin], 1)).status == 241
+
+
 def test_detect_all_none_and_mixed(world: World, peer: Peer) -> None:
-    right, bad = world.tens[:2], [wrong(world.tens[2]), Coin(Address(1, 999), bytes(32))]
+    right, bad = world.tens[:2], [wrong(world.tens[2]), UNKNOWN]
     assert peer.ask(1, 10, coins.build_detect(right, 1)).status == 241
     assert peer.ask(1, 10, coins.build_detect(bad, 1)).status == 242
     mixed = peer.ask(1, 10, coins.build_detect([right[0], *bad, right[1]], 1))
@@ -41,108 +45,66 @@ def test_detect_all_none_and_mixed(world: World, peer: Peer) -> None:
     assert coins.parse_bitmap(mixed.payload, 4) == [True, False, False, True]
 
 
-def test_lists_that_do_not_divide(peer: Peer) -> None:
-    assert peer.ask(1, 10, bytes(22)).status == c.STATUS_NOT_DIVISIBLE
-    assert peer.ask(1, 10, bytes(20)).status == c.STATUS_PACKET_LENGTH
-    assert peer.ask(8, 82, bytes(38)).status == c.STATUS_NOT_DIVISIBLE
-    assert peer.ask(8, 82, bytes(36)).status == c.STATUS_PACKET_LENGTH
-    assert peer.ask(8, 84, bytes(38)).status == c.STATUS_NOT_DIVISIBLE
-    assert peer.ask(8, 83, bytes(15)).status == c.STATUS_PACKET_LENGTH
-    assert peer.ask(8, 88, b"\2" + bytes(60)).status == c.STATUS_PACKET_LENGTH
+def test_detect_may_name_a_coin_twice(world: World, peer: Peer) -> None:
+    assert peer.ask(1, 10, coins.build_detect([world.tens[0]] * 2, 1)).status == 241
 
 
-def test_put_peek_and_remove(world: World, peer: Peer) -> None:
-    assert peer.ask(8, 83, key()).status == 242
-    assert peer.put(world.tens[:3], CODE) == 241
-    found = peer.ask(8, 83, key())
-    assert found.status == 241
-    assert coins.parse_coin_list(found.payload) == tuple(coin.address for coin in world.tens[:3])
-    renewed = [Coin(coin.address, bytes([coin.address.serial]) * 32) for coin in world.tens[:3]]
-    assert peer.ask(8, 84, coins.build_remove(key(), renewed, 1)).status == 241
-    assert peer.ask(8, 83, key()).status == 242
-    assert peer.ask(1, 10, coins.build_detect(renewed, 1)).status == 241
-    assert peer.ask(8, 84, coins.build_remove(key(), renewed, 1)).status == 242
+@pytest.mark.parametrize(("command", "step"), [(10, 21), (11, 5), (20, 37), (21, 5)])
+def test_lists_that_do_not_divide(peer: Peer, command: int, step: int) -> None:
+    least = {10: 21, 11: 21, 20: 37, 21: 37}[command]
+    assert peer.ask(1, command, bytes(least - 1)).status == c.STATUS_PACKET_LENGTH
+    assert peer.ask(1, command, b"").status == c.STATUS_PACKET_LENGTH
+    for extra in range(1, step):
+        assert peer.ask(1, command, bytes(least + extra)).status == c.STATUS_NOT_DIVISIBLE
 
 
-def test_put_needs_a_locker_key(world: World, peer: Peer) -> None:
-    body = coins.build_put(world.tens[:1], bytes(16), 1)
-    assert peer.ask(8, 82, body).status == c.STATUS_INVALID_PAN
+def test_detect_sum(world: World, peer: Peer) -> None:
+    assert peer.ask(1, 11, coins.build_detect_sum(world.tens[:3], 1)).status == 241
+    assert peer.ask(1, 11, coins.build_detect_sum([*world.tens[:2], wrong(world.tens[2])], 1)).status == 242
+    assert peer.ask(1, 11, coins.build_detect_sum([*world.tens[:2], UNKNOWN], 1)).status == 242
+    # twice the same cancels out
+    assert peer.ask(1, 11, coins.build_detect_sum([wrong(world.tens[0])] * 2, 1)).status == 242
 
 
-@pytest.mark.parametrize("case", ["wrong sum", "unknown coin", "coin twice"])
-def test_a_put_that_proves_nothing_changes_nothing(world: World, peer: Peer, case: str) -> None:
+def test_pown_all_none_and_mixed(world: World, peer: Peer) -> None:
+    old = world.tens[:3]
+    new = renewed(old)
+    assert peer.ask(1, 20, coins.build_pown(old[:2], new[:2], 1)).status == 241
+    assert all(passes(peer, coin) for coin in new[:2])
+    assert not passes(peer, old[0])
+    assert peer.ask(1, 20, coins.build_pown(old[:2], new[:2], 1)).status == 242
+    mixed = peer.ask(1, 20, coins.build_pown([old[0], old[2], UNKNOWN], [new[0], new[2], UNKNOWN], 1))
+    assert mixed.status == 243
+    assert coins.parse_bitmap(mixed.payload, 3) == [False, True, False]
+    assert passes(peer, new[2])
+
+
+def test_a_pown_that_names_a_coin_twice_fails_whole(world: World, peer: Peer) -> None:
+    old, new = world.tens[:1] * 2, renewed(world.tens[:1] * 2)
+    assert peer.ask(1, 20, coins.build_pown(old, new, 1)).status == 242
+    assert passes(peer, world.tens[0])
+
+
+def test_pown_by_sum(world: World, peer: Peer) -> None:
+    delta = bytes(range(16))
+    old = world.tens[:3]
+    assert peer.ask(1, 21, coins.build_pown_sum(old, delta, 1)).status == 241
+    new = [Coin(coin.address, bytes(16) + coins.xor(coin.an(1), delta)) for coin in old]
+    assert all(passes(peer, coin) for coin in new)
+    assert peer.ask(1, 21, coins.build_pown_sum(old, delta, 1)).status == 242
+
+
+@pytest.mark.parametrize("case", ["wrong sum", "unknown coin", "coin twice", "two coins of a locker"])
+def test_a_sum_that_proves_nothing_changes_nothing(world: World, peer: Peer, case: str) -> None:
     good = world.tens[0]
+    assert peer.put(world.tens[5:7], code("LOCKER")) == 241
     listed = {
         "wrong sum": [good, wrong(world.tens[1])],
-        "unknown coin": [good, Coin(Address(1, 999), bytes(32))],
-        "coin twice": [wrong(good), wrong(good)],  # twice the same cancels out, whatever it is
+        "unknown coin": [good, UNKNOWN],
+        "coin twice": [wrong(good), wrong(good)],
+        "two coins of a locker": [wrong(coin) for coin in world.tens[5:7]],
     }[case]
-    assert peer.put(listed, CODE) == 242
-    assert peer.ask(8, 83, key()).status == 242
-    assert peer.ask(1, 10, coins.build_detect(world.tens[:1], 1)).status == 241
-
-
-def test_two_coins_of_a_locker_cannot_be_stolen_with_a_sum_of_zeros(world: World, peer: Peer) -> None:
-    assert peer.put(world.tens[:2], CODE) == 241
-    stolen = [wrong(coin) for coin in world.tens[:2]]
-    assert peer.put(stolen, code("THIEF")) == 242
-    body = coins.build_put_many([(stolen, key(code("THIEF")))], 1)
-    assert peer.ask(8, 88, body).status == 242
-    assert len(peer.node.state.locker(key())) == 2
-
-
-def test_remove_says_which_coins_were_there(world: World, peer: Peer) -> None:
-    assert peer.put(world.tens[:2], CODE) == 241
-    renewed = [Coin(coin.address, b"n" * 32) for coin in world.tens[:3]]
-    reply = peer.ask(8, 84, coins.build_remove(key(), renewed, 1))
-    assert reply.status == 243
-    assert coins.parse_bitmap(reply.payload, 3) == [True, True, False]
-    assert peer.ask(1, 10, coins.build_detect(world.tens[2:3], 1)).status == 241
-
-
-def test_remove_of_a_coin_twice_fails_whole(world: World, peer: Peer) -> None:
-    assert peer.put(world.tens[:1], CODE) == 241
-    twice = [Coin(world.tens[0].address, b"n" * 32)] * 2
-    assert peer.ask(8, 84, coins.build_remove(key(), twice, 1)).status == 242
-    assert peer.node.state.locker(key())
-
-
-def test_remove_works_on_lockers_only(world: World, peer: Peer) -> None:
-    coin = world.tens[0]
-    body = coins.build_remove(coin.an(1), [Coin(coin.address, b"n" * 32)], 1)
-    assert peer.ask(8, 84, body).status == 242
-    assert peer.ask(8, 83, coin.an(1)).status == 242
-    assert peer.ask(1, 10, coins.build_detect([coin], 1)).status == 241
-
-
-def test_put_many_all_none_and_mixed(world: World, peer: Peer) -> None:
-    one, two, three = (key(code(text)) for text in ("ONE", "TWO", "THREE"))
-    good = coins.build_put_many([(world.tens[:2], one), (world.tens[2:3], two)], 1)
-    assert peer.ask(8, 88, good).status == 241
-    bad = coins.build_put_many([([wrong(world.tens[4])], one), (world.tens[5:6], bytes(16))], 1)
-    assert peer.ask(8, 88, bad).status == 242
-    mixed = coins.build_put_many([([wrong(world.tens[6])], one), (world.tens[7:8], three)], 1)
-    reply = peer.ask(8, 88, mixed)
-    assert (reply.status, coins.parse_bitmap(reply.payload, 2)) == (243, [False, True])
-    assert len(peer.node.state.locker(one)) == 2
-
-
-def test_put_many_refuses_a_coin_in_two_lockers(world: World, peer: Peer) -> None:
-    body = coins.build_put_many([(world.tens[:1], key(code("ONE"))), (world.tens[:1], key(code("TWO")))], 1)
-    assert peer.ask(8, 88, body).status == 242
-    assert peer.ask(1, 10, coins.build_detect(world.tens[:1], 1)).status == 241
-
-
-def test_fresh_secrets_never_look_like_lockers() -> None:
-    assert fresh_ans(lambda n: b"\xff" * n, 2) == [b"\xff" * 15 + b"\0"] * 2
-
-
-def test_lockers_print_without_secrets() -> None:
-    assert repr(Locker(b"secret", (b"coin",), 3)) == "Locker(3 CC)"
-
-
-def test_a_cluster_hands_frames_to_its_nodes(world: World) -> None:
-    for index in (0, 1):
-        outcome = world.cluster.handle(index, frame_of(request(index, 0, c.CMD_ECHO)), NOW)
-        assert outcome.reply is not None
-        assert (outcome.reply[0], outcome.reply[2]) == (index, 250)
+    before = [peer.node.state.an(bytes((1, 0, 0, 0, coin.address.serial & 255))) for coin in world.tens]
+    assert peer.ask(1, 21, coins.build_pown_sum(listed, b"d" * 16, 1)).status == 242
+    assert peer.ask(1, 11, coins.build_detect_sum(listed, 1)).status == 242
+    assert [peer.node.state.an(bytes((1, 0, 0, 0, coin.address.serial & 255))) for coin in world.tens] == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qmail_core.codec import cipher, coins, mail
+from qmail_core.codec import cipher, lockers, mail
 from qmail_core.codec import consts as c
 from qmail_core.codec.directory import UNITS_PER_COIN, build_owned
 from qmail_core.codec.mail import TellRecipient
@@ -124,7 +124,7 @@ def test_consumed_coins_belong_to_the_node(world: World, sender: Peer) -> None:
     assert an not in (paid.an(1), cipher.locker_key(b"PAY", 1))
     assert sender.node.state.an(selector) == an
     renewed = Coin(paid.address, b"n" * 32)
-    assert sender.ask(8, 84, coins.build_remove(cipher.locker_key(b"PAY", 1), [renewed], 1)).status == 242
+    assert sender.ask(8, 84, lockers.build_remove(cipher.locker_key(b"PAY", 1), [renewed], 1)).status == 242
 
 
 def test_a_mail_belongs_to_its_first_uploader(world: World, sender: Peer, reader: Peer) -> None:

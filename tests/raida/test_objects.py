@@ -488,7 +488,7 @@ def test_unfinished_transfers_expire(owner: Client, world: World) -> None:
         assert world.node.sweep(owner.now) is not swept
         world.node.state.commit()
     assert world.node.state.spans(ID, 0, 3000) == []
-    assert world.node.state.held(None) == (0, 0, 0)
+    assert world.node.state.objects_held(None) == (0, 0, 0)
     owner.now += world.policy.keep_transfers
     assert world.node.sweep(owner.now)
     world.node.state.commit()
@@ -517,10 +517,10 @@ def test_a_begin_sweeps_what_is_due(make: Make) -> None:
 def test_a_sweep_ends_a_few_at_a_time(owner: Client, world: World) -> None:
     for number in range(SWEPT_AT_ONCE + 1):
         owner.begin(DATA, bytes([number + 1]) * 16)
-    assert world.node.state.held(mail.build_selector(owner.coin.address))[0] == SWEPT_AT_ONCE + 1
+    assert world.node.state.objects_held(mail.build_selector(owner.coin.address))[0] == SWEPT_AT_ONCE + 1
     for left in (1, 0, 0):
         world.node.sweep(NOW + DAY)
-        assert world.node.state.held(None)[0] == left
+        assert world.node.state.objects_held(None)[0] == left
 
 
 def test_a_sweep_over_a_broken_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -531,7 +531,7 @@ def test_a_sweep_over_a_broken_disk(world: World, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(world.node.state, "put_transfer", broken)
     assert not world.node.sweep(NOW + DAY)
-    assert world.node.state.held(None) == (1, 1, 3000)
+    assert world.node.state.objects_held(None) == (1, 1, 3000)
 
 
 # ------------------------------------------------------------------------------------------------------------------

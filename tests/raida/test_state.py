@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from qmail_core.errors import StoreUnavailable
 from qmail_core.model import StoredObject, Transfer
-from qmail_core.raida.state import MemoryState, NodeState
+from qmail_core.raida.state import MemoryClaim, MemoryState, NodeState
 from qmail_core.store.node import BLOB_LIMIT, NodeStore
 
 GUID = bytes(range(16))
@@ -71,6 +71,54 @@ def test_coins(state: NodeState) -> None:
     state.set_ans([(ME, b"c" * 16)])
     state.set_ans([])
     assert (state.an(ME), state.an(BOX)) == (b"c" * 16, b"b" * 16)
+
+
+def test_coins_that_cease_to_exist(kit: Kit) -> None:
+    state = kit.state
+    state.set_ans([(ME, b"a" * 16), (BOX, LOCKER)])
+    state.commit()
+    state.drop_coins([ME, BOX, b"other"])
+    assert (state.an(ME), state.an(BOX), state.locker(LOCKER)) == (None, None, [])
+    state.rollback()
+    assert (state.an(ME), state.locker(LOCKER)) == (b"a" * 16, [BOX])
+    state.drop_coins([ME, BOX])
+    state.commit()
+    after = kit.crash()
+    assert (after.an(ME), after.locker(LOCKER)) == (None, [])
+    after.set_ans([(BOX, LOCKER)])
+    assert after.locker(LOCKER) == [BOX]
+
+
+def test_which_coins_are_held(state: NodeState) -> None:
+    known = [b"\0\0\0\1\0", b"\0\0\0\1\5", b"\0\0\0\2\0", b"\xff\0\0\1\5"]
+    state.set_ans((selector, b"x" * 16) for selector in known)
+    assert state.held(b"\0\0\0\1\0", b"\0\0\0\1\xff") == known[:2]
+    assert state.held(b"\0\0\0\1\1", b"\0\0\0\2\0") == known[1:3]
+    assert state.held(b"\xff\0\0\0\0", b"\xff\0\0\xff\xff") == known[3:]
+    assert state.held(b"\1\0\0\0\0", b"\1\0\0\0\xff") == []
+
+
+def test_claims(kit: Kit) -> None:
+    state = kit.state
+    pay, other = b"p" * 16, b"q" * 16
+    claims = [MemoryClaim(pay, node, bytes((node,)) * 16, b"c" * 21) for node in (2, 0, 1)]
+    state.add_claims([*claims, MemoryClaim(other, 0, b"k" * 16, b"d" * 42)])
+    state.commit()
+    state = kit.crash()
+    due = state.claims_due(5.0, 10)
+    assert [(claim.payment, claim.node) for claim in due] == [(pay, 0), (pay, 1), (pay, 2), (other, 0)]
+    assert (due[3].key, due[3].coins) == (b"k" * 16, b"d" * 42)
+    assert "kkk" not in repr(due[3])
+    assert [claim.node for claim in state.claims_due(5.0, 2)] == [0, 1]
+    assert state.claimed() == []
+    state.postpone_claim(due[0], 9.0)
+    state.end_claim(due[1], b"t" * 21)
+    state.end_claim(due[2], b"")
+    assert [(claim.payment, claim.node) for claim in state.claims_due(5.0, 10)] == [(other, 0)]
+    assert [(claim.payment, claim.node) for claim in state.claims_due(9.0, 10)] == [(other, 0), (pay, 0)]
+    assert state.claimed() == [(1, b"t" * 21)]
+    state.rollback()
+    assert len(state.claims_due(5.0, 10)) == 4
 
 
 def test_lockers(state: NodeState) -> None:
@@ -267,14 +315,18 @@ OBJECT = StoredObject(
 
 def test_transfers(state: NodeState) -> None:
     assert state.transfer(TRANSFER.id) is None
-    assert (state.held(None), state.due_transfers(1e9, 9)) == ((0, 0, 0), [])
+    assert (state.objects_held(None), state.due_transfers(1e9, 9)) == ((0, 0, 0), [])
     state.put_transfer(TRANSFER)
     other = replace(TRANSFER, id=b"U" * 16, owner=BOX, state=2, due=20.0)
     ended = replace(TRANSFER, id=b"V" * 16, state=3, held=False, due=30.0)
     for row in (other, ended):
         state.put_transfer(row)
     assert (state.transfer(TRANSFER.id), state.transfer(ended.id)) == (TRANSFER, ended)
-    assert (state.held(None), state.held(ME), state.held(GUID[:5])) == ((1, 2, 180), (1, 1, 90), (0, 0, 0))
+    assert (state.objects_held(None), state.objects_held(ME), state.objects_held(GUID[:5])) == (
+        (1, 2, 180),
+        (1, 1, 90),
+        (0, 0, 0),
+    )
     assert state.due_transfers(50.0, 9) == [other, ended, TRANSFER]
     assert state.due_transfers(49.0, 1) == [other]
     assert state.opened_for(GUID, 10, 49.0)

@@ -15,13 +15,14 @@ import uvloop
 from qmail_server.raida import DRAIN_LIMIT, SCRATCH, HostThread, RaidaHost, flip
 
 from qmail_core.codec import consts as c
-from qmail_core.codec import exchange, mail, objects, packet
+from qmail_core.codec import exchange, healing, mail, objects, packet
 from qmail_core.codec.cipher import NO_KEY
 from qmail_core.errors import StoreUnavailable
+from qmail_core.model import Coin
 from qmail_core.raida.cluster import Cluster
 from qmail_core.raida.node import Node, Policy
 from qmail_core.store.node import NodeStore
-from tests.raida.client import GUID, Peer, World, entropy, request, tell_from
+from tests.raida.client import GUID, Peer, World, code, entropy, request, tell_from
 
 FREE = Policy(storage_fee=0, inbox_fee=0)
 
@@ -79,11 +80,11 @@ class Kit:
         return self.lines[-1]
 
 
-def run(story: Callable[[Kit], Awaitable[None]], *, policy: Policy = FREE, **options: float) -> None:
+def run(story: Callable[[Kit], Awaitable[None]], *, policy: Policy = FREE, count: int = 2, **options: float) -> None:
     """Run a story against a fresh host, in uvloop."""
 
     async def whole() -> None:
-        world = World(policy=policy)
+        world = World(policy=policy, count=count)
         host = RaidaHost(world.cluster.nodes, **options)  # type: ignore[arg-type]
         await host.start()
         kit = Kit(world, host)
@@ -567,3 +568,116 @@ def test_a_whole_range_goes_up_and_down() -> None:
         assert bytes(objects.parse_range_got(payload, 7)[1]) == data
 
     run(story)
+
+
+# ------------------------------------------------------------------------------------------------- from node to node
+
+
+async def tickets_of(kit: Kit, coin: Coin) -> list[int]:
+    """What the nodes of a host give for a coin."""
+    tickets = []
+    for index in range(len(kit.host.nodes)):
+        line = await kit.connect(index)
+        asked = request(index, c.GROUP_HEALING, c.CMD_GET_TICKET, healing.build_get_ticket([coin], index))
+        tickets.append(healing.parse_ticket(await line.ask(asked), 1)[1])
+    return tickets
+
+
+async def fix_of(kit: Kit, coin: Coin, node: int) -> packet.Sent:
+    """All tickets for a coin, to be shown to one node."""
+    body = healing.build_fix([coin.address], bytes(16), await tickets_of(kit, coin))
+    return request(node, c.GROUP_HEALING, c.CMD_FIX, body)
+
+
+def test_a_node_asks_the_others_over_their_sockets() -> None:
+    async def story(kit: Kit) -> None:
+        coin = kit.world.ones[5]
+        sent = await fix_of(kit, coin, 2)
+        line = await kit.connect(2)
+        assert (await line.ask(sent)).status == 241
+        known = kit.host.nodes[2].state.an(mail.build_selector(coin.address))
+        assert known == healing.healed_an(2, coin.address, bytes(16))
+        echo = request(2, c.GROUP_STATUS, c.CMD_ECHO)
+        assert (await line.ask(echo)).status == 250  # the connection goes on
+        await kit.host.set_mode(0, "down")
+        again = request(2, c.GROUP_HEALING, c.CMD_FIX, healing.build_fix([coin.address], bytes(16), [9] * 3))
+        assert (await line.ask(again)).status == 242
+
+    run(story, count=3)
+
+
+def test_whoever_leaves_while_a_node_asks_harms_nothing() -> None:
+    async def story(kit: Kit) -> None:
+        coin = kit.world.ones[5]
+        sent = await fix_of(kit, coin, 2)
+        line = await kit.connect(2)
+        line.send(sent)
+        await line.writer.drain()
+        line.reset()
+        other = await kit.connect(2)
+        for _ in range(50):
+            assert (await other.ask(request(2, c.GROUP_STATUS, c.CMD_ECHO))).status == 250
+
+    run(story, count=3)
+
+
+def test_a_fix_that_cannot_be_kept_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(kit: Kit) -> None:
+        coin = kit.world.ones[5]
+        sent = await fix_of(kit, coin, 2)
+        state = kit.host.nodes[2].state
+
+        def fail() -> None:
+            raise StoreUnavailable("disk full")
+
+        monkeypatch.setattr(state, "commit", fail)
+        line = await kit.connect(2)
+        assert (await line.ask(sent)).status == c.STATUS_FILESYSTEM
+        assert state.an(mail.build_selector(coin.address)) == coin.an(2)
+
+    run(story, count=3)
+
+
+def test_a_host_with_a_part_of_the_network_asks_nobody_unless_told_where() -> None:
+    async def story() -> None:
+        world = World(policy=FREE, count=3)
+        others = RaidaHost(world.cluster.nodes[:2])
+        await others.start()
+        there = Kit(world, others)
+        places = [("127.0.0.1", port) for port in others.ports()]
+        for network, expected in (((), 242), ([*places, ("127.0.0.1", 9)], 241)):
+            host = RaidaHost(world.cluster.nodes[2:], network=network)
+            await host.start()
+            kit = Kit(world, host)
+            tickets = await tickets_of(there, world.ones[0])
+            body = healing.build_fix([world.ones[0].address], bytes(16), tickets)
+            line = await kit.connect(0)
+            assert (await line.ask(request(2, c.GROUP_HEALING, c.CMD_FIX, body))).status == expected
+            await line.close()
+            await host.stop()
+        for line in there.lines:
+            await line.close()
+        await others.stop()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(story())
+
+
+def test_earned_coins_are_taken_at_the_other_nodes() -> None:
+    async def story(kit: Kit) -> None:
+        world = kit.world
+        for node in range(3):
+            assert world.peer(world.ones[0], node).put(world.ones[5:6], code("PAY")) == 241
+        line = await kit.connect(0)
+        sender = world.peer(world.ones[0], 0)
+        rest = mail.build_upload(GUID, code("PAY"), 1, 2, 4) + b"data"
+        sent = request(0, c.GROUP_MAIL, c.CMD_UPLOAD, sender.identity + rest, key=sender.key)
+        assert (await line.ask(sent)).status == c.STATUS_SUCCESS
+        # the other nodes answer node 0 in their own turns: an echo at each, until it has heard of both
+        for _ in range(1000):
+            if len(kit.host.nodes[0].state.claimed()) == 2:
+                break
+            await line.ask(request(0, c.GROUP_STATUS, c.CMD_ECHO))
+        assert [node for node, _ in kit.host.nodes[0].state.claimed()] == [1, 2]
+
+    run(story, count=3, policy=Policy(redeem="network"))

@@ -27,7 +27,7 @@ from qmail_core.model import (
     ReceiptTell,
     Recipient,
 )
-from qmail_core.store.base import Claim, Incoming, Locker, LockerKind, LockerState, MailStore
+from qmail_core.store.base import Claim, Incoming, Locker, LockerKind, LockerState, MailStore, Work, WorkKind
 
 Promise = Callable[[MailStore], Awaitable[None]]
 SUITE: list[Promise] = []
@@ -134,6 +134,68 @@ async def funding_moves_coins_into_lockers(store: MailStore) -> None:
     await store.wallet.add_funded("A", 11)
     await store.wallet.add_funded("A", 11)
     assert store.wallet.lockers()[0].funded == {0, 11, 24}
+
+
+@promise
+async def a_coin_in_an_unspent_locker_is_not_doubled(store: MailStore) -> None:
+    await fund(store, "A")
+    (inside,) = store.wallet.locker_coins("A")
+    await store.wallet.add_coins("Default", [inside, coin(1)])
+    assert store.wallet.coins("Default") == [coin(1)]
+    await store.wallet.settle({"A": LockerState.CONSUMED}, 1)
+    await store.wallet.add_coins("Default", [inside])  # it came back from somebody it was paid to
+    assert store.wallet.balance("Default") == 2
+
+
+@promise
+async def works_hold_both_sides_until_they_end(store: MailStore) -> None:
+    wallet = store.wallet
+    await wallet.add_coins("Default", [coin(1, 1), coin(2)])
+    split = Work(
+        id=b"w", kind=WorkKind.BREAK, wallet="Default", given=(coin(1, 1),), taken=(coin(8), coin(9)), session=7
+    )
+    pown = Work(id=b"p", kind=WorkKind.POWN, wallet="Other", given=(coin(5),), taken=(coin(5, fill=2),))
+    await wallet.begin_work([split, pown], 3)
+    assert [(work.id, work.given, work.taken) for work in wallet.works()] == [
+        (b"p", (coin(5),), (coin(5, fill=2),)),
+        (b"w", (coin(1, 1),), (coin(8), coin(9))),
+    ]
+    assert [(work.kind, work.wallet, work.session, work.created_at) for work in wallet.works()] == [
+        (WorkKind.POWN, "Other", 0, 3),
+        (WorkKind.BREAK, "Default", 7, 3),
+    ]
+    await wallet.add_coins("Default", [coin(1, 1), coin(5), coin(8)])
+    assert wallet.coins("Default") == [coin(2)]
+    await wallet.end_work({b"w": ("Default", (coin(8), coin(9))), b"p": ("Other", (coin(5, fill=2),))})
+    assert wallet.works() == []
+    assert (wallet.coins("Default"), wallet.coins("Other")) == ([coin(2), coin(8), coin(9)], [coin(5, fill=2)])
+    await wallet.end_work({b"w": ("Default", (coin(1, 1),))})
+    assert coin(1, 1) not in wallet.coins("Default")
+
+
+@promise
+async def a_work_that_cannot_begin_changes_nothing(store: MailStore) -> None:
+    wallet = store.wallet
+    await wallet.add_coins("Default", [coin(1), coin(2)])
+    await fund(store, "A")
+    gone = Work(id=b"w", kind=WorkKind.JOIN, wallet="Default", given=(coin(1), coin(3)), taken=(coin(4, 1),))
+    changed = Work(id=b"w", kind=WorkKind.JOIN, wallet="Default", given=(coin(1, fill=7),), taken=(coin(4, 1),))
+    other = Work(id=b"w", kind=WorkKind.JOIN, wallet="Other", given=(coin(1),), taken=(coin(4, 1),))
+    known = [
+        Work(id=b"w", kind=WorkKind.POWN, wallet="Default", given=(each,), taken=(coin(1),))
+        for each in (coin(1, fill=9), *store.wallet.locker_coins("A"))
+    ]
+    for work in (gone, changed, other, *known):
+        with pytest.raises(Conflict):
+            await wallet.begin_work([work], 1)
+        assert (wallet.works(), wallet.coins("Default")) == ([], [coin(1), coin(2)])
+
+
+@promise
+async def numbers_are_renewed_where_they_are_still_the_old_ones(store: MailStore) -> None:
+    await store.wallet.add_coins("Default", [coin(1), coin(2)])
+    await store.wallet.renew([(coin(1), coin(1, fill=5)), (coin(2, fill=3), coin(2, fill=5)), (coin(3), coin(3))])
+    assert store.wallet.coins("Default") == [coin(1, fill=5), coin(2)]
 
 
 @promise

@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qmail_core.errors import Conflict, NotFound, QuotaError, UsageError
-from qmail_core.model import Folder
+from qmail_core.model import Content, Folder, MailboxState, Query
 from qmail_core.store.database import migrate
 from qmail_core.store.mail.pieces import BLOB_LIMIT
-from qmail_core.store.mailbox import HOME, Content, FiledAttachment, Filing, MailboxState, Query
+from qmail_core.store.mailbox import HOME, FiledAttachment, Filing
 from qmail_core.store.sqlite import SqliteStore
 
 NUMBERS = itertools.count(1)

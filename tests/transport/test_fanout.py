@@ -15,7 +15,8 @@ from qmail_core.codec.cipher import NO_KEY
 from qmail_core.codec.packet import Batch, Reply
 from qmail_core.errors import ConnectError, NodeError, NodeTimeout, QMailError, RemoteProtocolError
 from qmail_core.transport.base import Cancel, Done
-from qmail_core.transport.fanout import Fanout, Health
+from qmail_core.transport.fanout import Fanout
+from qmail_core.transport.health import Health
 from tests.conftest import virtual
 
 
@@ -364,10 +365,3 @@ def test_the_healthiest_nodes_come_first() -> None:
     health.good(2, 0.2)
     assert health.order(range(5)) == [2, 3, 4, 1, 0]
     assert health.order([4, 1]) == [4, 1]
-
-
-def test_latency_is_smoothed() -> None:
-    health = Health(1)
-    health.good(0, 1.0)
-    health.good(0, 2.0)
-    assert health.latency == [pytest.approx(1.2)]

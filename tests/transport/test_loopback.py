@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qmail_core.codec import cipher, mail, packet
+from qmail_core.codec import cipher, healing, lockers, mail, packet
 from qmail_core.codec import consts as c
 from qmail_core.codec.packet import Reply, Sent
 from qmail_core.errors import ConnectError, TransportError
@@ -190,5 +190,110 @@ def test_a_cancelled_ping_leaves_its_tells_to_the_next() -> None:
         peek = await world.ask(world.frame(world.bob, 0, c.CMD_PEEK, mail.build_poll()))
         assert isinstance(peek, Reply)
         assert len(mail.parse_tells(peek.payload)) == 1
+
+    virtual(story())
+
+
+# ------------------------------------------------------------------------------------------------- from node to node
+
+
+def healing_frame(world: World, node: int, command: int, body: bytes) -> Sent:
+    batch = packet.Batch(c.GROUP_HEALING, command, [node], [cipher.NO_KEY], [b""], [body])
+    return packet.pack(batch, entropy(batch.entropy_size()))[0]
+
+
+async def fix_frame(world: World, node: int) -> Sent:
+    """Two tickets for Alice's coin, shown to the third node."""
+    tickets = []
+    for index in range(3):
+        asked = healing_frame(world, index, c.CMD_GET_TICKET, healing.build_get_ticket([world.alice], index))
+        answer = await world.ask(asked)
+        assert isinstance(answer, Reply)
+        tickets.append(healing.parse_ticket(answer, 1)[1])
+    return healing_frame(world, node, c.CMD_FIX, healing.build_fix([world.alice.address], bytes(16), tickets))
+
+
+@pytest.mark.parametrize(("down", "expected"), [(set(), 241), ({0}, 242)])
+def test_a_node_asks_the_others_before_it_answers(down: set[int], expected: int) -> None:
+    async def story() -> None:
+        world = World()
+        sent = await fix_frame(world, 2)
+        world.host.down |= down
+        assert status(await world.ask(sent)) == expected
+        known = world.raida.nodes[2].state.an(mail.build_selector(world.alice.address))
+        assert (known == healing.healed_an(2, world.alice.address, bytes(16))) == (expected == 241)
+        await world.host.close()
+
+    virtual(story())
+
+
+def test_a_node_does_not_wait_for_ever() -> None:
+    async def story() -> None:
+        world = World()
+        sent = await fix_frame(world, 2)
+        world.host.delay[0] = 3600.0
+        begun = world.now()
+        assert status(await world.ask(sent)) == 242
+        assert world.now() - begun == 5.0
+        await world.host.close()
+
+    virtual(story())
+
+
+def test_whoever_left_is_not_answered_and_the_fix_stands() -> None:
+    async def story() -> None:
+        world = World()
+        sent = await fix_frame(world, 2)
+        world.host.delay[0] = 1.0
+        answer, cancel = world.start(sent)
+        await asyncio.sleep(0.5)
+        cancel()
+        await asyncio.sleep(2)
+        assert not answer.done()
+        known = world.raida.nodes[2].state.an(mail.build_selector(world.alice.address))
+        assert known == healing.healed_an(2, world.alice.address, bytes(16))
+        await world.host.close()
+
+    virtual(story())
+
+
+def test_too_many_fixes_at_once_are_refused() -> None:
+    async def story() -> None:
+        world = World()
+        frames = [await fix_frame(world, 2) for _ in range(65)]
+        world.host.delay[0] = 1.0
+        answers = await asyncio.gather(*map(world.ask, frames))
+        assert sorted(map(status, answers)) == [160] + [241] * 64
+        await world.host.close()
+
+    virtual(story())
+
+
+def test_earned_coins_are_taken_at_the_other_nodes_behind_the_answer() -> None:
+    async def story() -> None:
+        world = World()
+        raida = Cluster.in_memory(3, policy=Policy(redeem="network"), entropy=entropy)
+        (alice,) = raida.mint([Address(0, 1)], entropy)
+        raida.commit()
+        host = LoopbackHost(raida.nodes, world.now, entropy=entropy)
+        wire = LoopbackTransport(host)
+        code = cipher.locker_code("PAY")
+        for node in range(3):
+            body = lockers.build_put([alice], cipher.locker_key(code, node), node)
+            answer = asyncio.get_running_loop().create_future()
+            batch = packet.Batch(c.GROUP_LOCKER, c.CMD_LOCKER_PUT, [node], [cipher.NO_KEY], [b""], [body])
+            sent = packet.pack(batch, entropy(batch.entropy_size()))[0]
+            wire.send(node, sent.frame, 0, answer.set_result)
+            assert status(packet.open_reply(sent, await answer)) == 241
+        sender = Coin(alice.address, b"".join(cipher.locker_key(code, node) for node in range(3)))
+        host.delay[1] = 30.0  # it cannot be reached in time
+        world.host, world.wire, world.raida = host, wire, raida
+        rest = mail.build_upload(bytes(16), code, 1, 2, 4) + b"data"
+        assert status(await world.ask(world.frame(sender, 0, c.CMD_UPLOAD, rest))) == c.STATUS_SUCCESS
+        await asyncio.sleep(6)
+        assert [node for node, _ in raida.nodes[0].state.claimed()] == [2]
+        assert not raida.nodes[2].state.locker(cipher.locker_key(code, 2))
+        assert raida.nodes[1].state.locker(cipher.locker_key(code, 1))
+        await host.close()
 
     virtual(story())

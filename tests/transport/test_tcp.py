@@ -328,6 +328,9 @@ def test_words_without_a_question_cost_the_connection() -> None:
 
 def test_requests_at_the_same_time_have_connections_of_their_own() -> None:
     async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        for _ in range(2):  # now it is known that the node keeps its connections
+            assert (await ask(fanout, world.batch())).good
+        assert transport.keeps(0) is True
         runs = [fanout.run(world.batch(), timeout=2) for _ in range(12)]
         for asked in runs:
             await asked.finish()

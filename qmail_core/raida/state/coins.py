@@ -19,6 +19,12 @@ class CoinState(Protocol):
     def set_ans(self, coins: Iterable[tuple[bytes, bytes]]) -> None:
         """Record (selector, AN) pairs, new or changed."""
 
+    def drop_coins(self, selectors: Iterable[bytes]) -> None:
+        """Forget coins; one that is unknown is no error."""
+
+    def held(self, first: bytes, last: bytes) -> list[bytes]:
+        """Selectors of the coins known from `first` to `last`, both included, in order of their bytes."""
+
     def locker(self, key: bytes) -> list[bytes]:
         """Coins whose AN equals a locker key, in selector order. MUST be empty for a key without a locker's ending."""
 
@@ -46,12 +52,25 @@ class MemoryCoins(MemoryTables):
 
     def set_ans(self, coins: Iterable[tuple[bytes, bytes]]) -> None:
         for selector, an in coins:
-            old = self._ans.get(selector, b"")
-            if old.endswith(LOCKER_TAIL):
-                self._put(self._lockers[old], selector, None)
+            self._leave_locker(selector)
             if an.endswith(LOCKER_TAIL):
                 self._put(self._lockers.setdefault(an, {}), selector, True)
             self._put(self._ans, selector, an)
+
+    def _leave_locker(self, selector: bytes) -> None:
+        old = self._ans.get(selector, b"")
+        if old.endswith(LOCKER_TAIL):
+            self._put(self._lockers[old], selector, None)
+
+    def drop_coins(self, selectors: Iterable[bytes]) -> None:
+        for selector in selectors:
+            self._leave_locker(selector)
+            self._put(self._ans, selector, None)
+
+    def held(self, first: bytes, last: bytes) -> list[bytes]:
+        low, high = int.from_bytes(first, "big"), int.from_bytes(last, "big")
+        known = (number.to_bytes(len(first), "big") for number in range(low, high + 1))
+        return [selector for selector in known if selector in self._ans]
 
     def locker(self, key: bytes) -> list[bytes]:
         return sorted(self._lockers.get(key, ()))

@@ -26,7 +26,7 @@ class ObjectState(Protocol):
     def due_transfers(self, now: float, limit: int) -> list[Transfer]:
         """Transfers whose `due` is not after `now`, most overdue first."""
 
-    def held(self, owner: bytes | None) -> tuple[int, int, int]:
+    def objects_held(self, owner: bytes | None) -> tuple[int, int, int]:
         """Open transfers, all held transfers, and the bytes held were announced with; of one owner or of all."""
 
     def spans(self, transfer_id: bytes, start: int, end: int, limit: int = -1) -> list[Span]:
@@ -70,7 +70,7 @@ class MemoryObjects(MemoryTables):
     def due_transfers(self, now: float, limit: int) -> list[Transfer]:
         return sorted((row for row in self._transfers.values() if row.due <= now), key=lambda row: row.due)[:limit]
 
-    def held(self, owner: bytes | None) -> tuple[int, int, int]:
+    def objects_held(self, owner: bytes | None) -> tuple[int, int, int]:
         rows = [row for row in self._transfers.values() if row.held and owner in (None, row.owner)]
         return sum(row.state == OPEN for row in rows), len(rows), sum(row.total_size for row in rows)
 

@@ -6,10 +6,11 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
 from qmail_core.errors import Conflict, NotFound, QuotaError
+from qmail_core.model import MailboxState, MessageState
 from qmail_core.store.mail.journal import record
 from qmail_core.store.mail.pieces import Prepared, name_pieces
 from qmail_core.store.mail.rows import MESSAGE, find_mailbox, find_message, marks, message_of
-from qmail_core.store.mailbox import PREVIEW, Filing, MailboxState, MessageState
+from qmail_core.store.mailbox import PREVIEW, Filing
 
 FLAGS = ("seen", "flagged", "deleted", "draft", "answered", "forwarded")
 _HIDDEN = ("\\Trash", "\\Junk")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from qmail_core.errors import Conflict, UsageError
-from qmail_core.model import Folder
+from qmail_core.errors import Conflict, NotFound, UsageError
+from qmail_core.model import Folder, MailboxState
 from qmail_core.store.database import Database
 from qmail_core.store.mail import filing
 from qmail_core.store.mail.journal import record
 from qmail_core.store.mail.rows import MAILBOX, find_mailbox, mailbox_of, marks
-from qmail_core.store.mailbox import MailboxState
 
 T = TypeVar("T")
 INBOX = "INBOX"
@@ -29,6 +28,19 @@ class MailboxPart:
         result = await self._db.write(change)
         self.changed()
         return result
+
+    def user_of(self, oid: bytes) -> int:
+        return int(self._user("id", "oid", oid))
+
+    def oid_of(self, user: int) -> bytes:
+        return bytes(self._user("oid", "id", user))
+
+    def _user(self, wanted: str, known: str, value: object) -> Any:
+        with self._db.read() as db:
+            row = db.execute(f"SELECT {wanted} FROM user WHERE {known}=?", (value,)).fetchone()
+        if row is None:
+            raise NotFound("This user does not exist")
+        return row[0]
 
     def mailboxes(self, user: int) -> list[MailboxState]:
         with self._db.read() as db:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from qmail_core.errors import NotFound
+from qmail_core.model import Content, MessagePages, MessageState, Query
 from qmail_core.store.database import Database
 from qmail_core.store.mail import filing as changes
 from qmail_core.store.mail.pieces import BLOB_LIMIT, Pieces, Prepared, forget_unused
 from qmail_core.store.mail.rows import MESSAGE, Row, find_message, message_of
 from qmail_core.store.mail.search import conditions, count, words_alone
-from qmail_core.store.mailbox import Content, Filing, MessagePages, MessageState, Query
+from qmail_core.store.mailbox import Filing
 
 T = TypeVar("T")
 

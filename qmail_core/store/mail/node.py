@@ -9,14 +9,24 @@ from collections.abc import Sequence
 import msgspec
 
 from qmail_core.errors import NotFound, UsageError
-from qmail_core.model import Address, DraftCopy, Folder, Message, MessagePage, Recipient, StoredAttachment
+from qmail_core.model import (
+    Address,
+    Content,
+    DraftCopy,
+    Folder,
+    Message,
+    MessagePage,
+    Query,
+    Recipient,
+    StoredAttachment,
+)
 from qmail_core.store.base import Incoming, ReceivedTell
 from qmail_core.store.mail import filing as changes
 from qmail_core.store.mail.journal import record
 from qmail_core.store.mail.mailboxes import MailboxPart, home_of
 from qmail_core.store.mail.messages import MessagePart
 from qmail_core.store.mail.rows import Row, marks
-from qmail_core.store.mailbox import HOME, Content, FiledAttachment, Filing, Query
+from qmail_core.store.mailbox import HOME, FiledAttachment, Filing
 
 # the columns of a Message, in its order; `{text}` is the whole text or, in lists, the preview
 _COLUMNS = (

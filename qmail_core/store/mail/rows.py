@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from qmail_core.errors import NotFound
-from qmail_core.store.mailbox import MailboxState, MessageState
+from qmail_core.model import MailboxState, MessageState
 
 Row = tuple[Any, ...]
 

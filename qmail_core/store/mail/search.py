@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from qmail_core.store.mailbox import Query
+from qmail_core.model import Query
 
 # the index follows Unicode 6.1, where the vowel signs U+19B0 to U+19C9 were marks: they cut words there
 _WORD = re.compile(r"[^\W_\u19b0-\u19c9]+")

@@ -7,6 +7,7 @@ exist: it is swept at the next open. So a page changes at the database commit an
 
 from __future__ import annotations
 
+from qmail_core.store.node.claims import ClaimTables
 from qmail_core.store.node.coins import CoinTables
 from qmail_core.store.node.directory import DirectoryTables
 from qmail_core.store.node.keys import KeyTables
@@ -19,6 +20,7 @@ __all__ = ["BLOB_LIMIT", "NodeStore"]
 
 _TOPICS: tuple[type[Medium], ...] = (
     CoinTables,
+    ClaimTables,
     StripeTables,
     TellTables,
     DirectoryTables,
@@ -27,7 +29,7 @@ _TOPICS: tuple[type[Medium], ...] = (
 )
 
 
-class NodeStore(CoinTables, StripeTables, TellTables, DirectoryTables, KeyTables, ObjectTables):
+class NodeStore(CoinTables, ClaimTables, StripeTables, TellTables, DirectoryTables, KeyTables, ObjectTables):
     """The memory of one node in a folder of its own.
 
     folder  created if missing; one process at a time may have it open

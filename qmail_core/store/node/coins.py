@@ -27,6 +27,13 @@ CREATE TABLE IF NOT EXISTS earned (selector BLOB PRIMARY KEY, an BLOB NOT NULL) 
         if rows:
             self._change("INSERT INTO coins VALUES (?, ?) ON CONFLICT (selector) DO UPDATE SET an = excluded.an", rows)
 
+    def drop_coins(self, selectors: Iterable[bytes]) -> None:
+        self._change("DELETE FROM coins WHERE selector = ?", [(selector,) for selector in selectors])
+
+    def held(self, first: bytes, last: bytes) -> list[bytes]:
+        rows = self._rows("SELECT selector FROM coins WHERE selector BETWEEN ? AND ? ORDER BY selector", (first, last))
+        return [selector for (selector,) in rows]
+
     def locker(self, key: bytes) -> list[bytes]:
         rows = self._rows(f"SELECT selector FROM coins WHERE an = ? AND {_LOCKER} ORDER BY selector", (key,))
         return [selector for (selector,) in rows]

@@ -11,7 +11,7 @@ from typing import Any
 
 from qmail_core.errors import StoreUnavailable
 
-VERSION = 4  # counts up when a topic adds tables
+VERSION = 5  # counts up when a topic adds tables
 
 
 class Medium:

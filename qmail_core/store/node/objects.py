@@ -78,7 +78,7 @@ CREATE TABLE IF NOT EXISTS stored_objects (
         rows = self._rows("SELECT * FROM transfers WHERE due <= ? ORDER BY due LIMIT ?", (now, limit))
         return [_transfer(row) for row in rows]
 
-    def held(self, owner: bytes | None) -> tuple[int, int, int]:
+    def objects_held(self, owner: bytes | None) -> tuple[int, int, int]:
         where, args = ("AND owner = ?", (owner,)) if owner is not None else ("", ())
         sql = f"SELECT total(state = 1), count(*), total(total_size) FROM transfers WHERE held {where}"
         ((opened, count, size),) = self._rows(sql, args)

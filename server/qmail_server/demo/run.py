@@ -20,7 +20,7 @@ from qmail_server import logs
 from qmail_server.demo import control
 from qmail_server.demo.tour import tour
 from qmail_server.demo.world import NODE_PORTS, NODES, World
-from qmail_server.http.app import build_app
+from qmail_server.http.app import EVENT_PORT, build_app
 from qmail_server.http.guard import GuardSettings, hosts_for
 from qmail_server.wiring import HttpServer
 
@@ -91,6 +91,7 @@ def _servers(world: World) -> list[HttpServer]:
     extra = control.routes(world)
 
     def app(engine: object, *ports: int) -> HttpServer:
+        ports += tuple(port + EVENT_PORT for port in ports)
         hosts = frozenset().union(*map(hosts_for, ports))
         # the demo is open on loopback, so that the documented calls run as they are; browsers of other origins are not
         guard = GuardSettings(hosts=hosts, compat_open=True)

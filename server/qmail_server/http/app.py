@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import logging
 import os
 import re
 import time
@@ -25,43 +24,79 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from qmail_core.errors import QMailError
 from qmail_server import logs
 from qmail_server.http import params as parameters
+from qmail_server.http.events import TICKET_LIFE, EventStream, MailEvents, Streams, Tickets
 from qmail_server.http.guard import Guard, GuardSettings
-from qmail_server.http.params import ClientGone, Params
+from qmail_server.http.mailbox import routes as mailbox
+from qmail_server.http.params import ClientGone
+from qmail_server.http.paths import Paths, Resource
 from qmail_server.http.qmail import routes as qmail
 from qmail_server.http.respond import Call, Route, failure, response_of
 
 if TYPE_CHECKING:
     from qmail_core.engine.engine import Engine
 
-log = logging.getLogger("qmail.http.access")
-
+HOME = 1  # the user whose mailboxes the node API shows
+EVENTS = ("/api/events", "/events")  # the second is what clients look for on the port a hundred above
+EVENT_PORT = 100
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 _PAGE = Path(__file__).parent / "page" / "index.html"
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
-def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[BaseRoute | Route] = ()) -> ASGIApp:
+def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[BaseRoute | Route] = ()) -> App:
     """The whole surface of one engine on one port.
 
     extra_routes   routes of this project's kind (static path, Call) or of Starlette's (path parameters, Request)
     """
+    streams, tickets = Streams(), Tickets()
     static = [*qmail.ROUTES, _page_route(), *(route for route in extra_routes if isinstance(route, Route))]
+    static += _event_routes(engine, streams, tickets)
     router = Router([route for route in extra_routes if isinstance(route, BaseRoute)], redirect_slashes=False)
     inner = Guard(
-        Dispatch(engine, static, router),
+        Dispatch(engine, static, Paths(mailbox.RESOURCES), router),
         guard,
         pages=["/"],
         readable=[route.path for route in static if not route.effects],
+        streams=EVENTS,
+        tickets=tickets,
     )
-    return Access(inner, router)
+    return App(inner, router, streams)
 
 
-class Access:
+def _event_routes(engine: Engine, streams: Streams, tickets: Tickets) -> list[Route]:
+    render = MailEvents(engine)
+
+    async def events(call: Call) -> ASGIApp:
+        return EventStream(engine, HOME, render, streams)
+
+    async def ticket(call: Call) -> dict[str, object]:
+        return {"success": True, "status": "success", "ticket": tickets.issue(), "expires_in": int(TICKET_LIFE)}
+
+    return [*(Route(path, events, effects=False) for path in EVENTS), Route("/api/events/ticket", ticket)]
+
+
+_drawn: list[str] = []
+
+
+def _new_id() -> str:
+    """A random id of 16 hexadecimal digits; drawn a thousand at a time, as each draw is a system call."""
+    if not _drawn:
+        raw = os.urandom(8000).hex()
+        _drawn.extend(raw[i : i + 16] for i in range(0, len(raw), 16))
+    return _drawn.pop()
+
+
+class App:
     """Outermost: gives every request its id, writes the access line, answers what nobody else could."""
 
-    def __init__(self, app: ASGIApp, lifespan: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, lifespan: ASGIApp, streams: Streams) -> None:
         self._app = app
         self._lifespan = lifespan
+        self._streams = streams
+
+    def drain(self) -> None:
+        """End all event streams: the server is about to stop."""
+        self._streams.end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -72,7 +107,7 @@ class Access:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = os.urandom(8).hex()
+        request_id = _new_id()
         logs.request_id.set(request_id)
         status = 0
         start = time.perf_counter()
@@ -94,22 +129,26 @@ class Access:
             await failure(error)(scope, receive, watched)
         finally:
             taken = round((time.perf_counter() - start) * 1000, 1)
-            fields = {"method": scope["method"], "path": scope["path"], "status": status, "ms": taken}
-            log.info("%s %s %d %.1f ms", *fields.values(), extra=fields)
+            logs.access.line(request_id, scope["method"], scope["path"], status, taken)
 
 
 class Dispatch:
     """Finds the route, reads the parameters, runs the endpoint, answers."""
 
-    def __init__(self, engine: Engine, routes: Iterable[Route], router: Router) -> None:
+    def __init__(self, engine: Engine, routes: Iterable[Route], paths: Paths, router: Router) -> None:
         self._engine = engine
+        self._paths = paths
         self._routes = {route.path: route for route in routes}
         self._router = router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self._routes.get(scope["path"])
         if route is None:
-            await self._other(scope, receive, send)
+            found = self._paths.find(scope["path"])
+            if found is None:
+                await self._other(scope, receive, send)
+            else:
+                await self._visit(*found, scope, receive, send)
             return
         try:
             response = await self._run(route, scope, receive)
@@ -122,7 +161,7 @@ class Dispatch:
     async def _run(self, route: Route, scope: Scope, receive: Receive) -> ASGIApp:
         if scope["method"] not in _METHODS:
             raise HTTPException(405, "Method not allowed", {"Allow": ", ".join(_METHODS)})
-        call = Call(self._engine, Params(), receive, logs.request_id.get())
+        call = Call(self._engine, scope, receive, logs.request_id.get())
         try:
             sink = None if route.sink is None else functools.partial(route.sink, call)
             await parameters.read(call.params, scope, receive, sink)
@@ -134,6 +173,23 @@ class Dispatch:
             if call.guid and not self._engine.receipt_exists(call.guid):
                 self._engine.drop_spool(call.guid)
             raise
+
+    async def _visit(
+        self, resource: Resource, path: dict[str, str], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Run the verb of a resource, which reads its body itself."""
+        verb = "GET" if scope["method"] == "HEAD" else scope["method"]
+        try:
+            endpoint = resource.verbs.get(verb)
+            if endpoint is None:
+                raise HTTPException(405, f"{verb} is not allowed", {"Allow": ", ".join(resource.verbs)})
+            call = Call(self._engine, scope, receive, logs.request_id.get(), path)
+            response = response_of(await endpoint(call))
+        except ClientGone:
+            raise
+        except Exception as error:
+            response = failure(error, resource.dialect)
+        await response(scope, receive, send)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self._router  # makes the router raise instead of answering in a dialect of its own

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from starlette.exceptions import HTTPException
 
 from qmail_core.errors import (
     AddressError,
+    Conflict,
     ErasureError,
     Forbidden,
     NotFound,
@@ -47,7 +48,46 @@ class Dialect:
             return error.hint
         return next((self.statuses[kind] for kind in type(error).__mro__ if kind in self.statuses), error.hint)
 
+    def body(self, status: int, message: str, code: str, members: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+        """The body of an error; `code` is the error's own word."""
+        return {
+            "success": False,
+            "error": True,
+            "status": "fail",
+            **self.prefix,
+            "error_code": status,
+            "message": message,
+            "code": status,
+            **members,
+            "request_id": request_id,
+        }
 
+
+class MailboxDialect(Dialect):
+    """The mailbox API: `error` is the sentence, `code` a word; routing failures carry `message` as well."""
+
+    _WORDS: ClassVar[dict[int, str]] = {404: "ResourceNotFound", 405: "MethodNotAllowed", 500: "InternalServerError"}
+
+    def body(self, status: int, message: str, code: str, members: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+        word = members.get("code") or CODES.get(message) or CODES.get(code) or self._WORDS.get(status) or code
+        rest = {name: value for name, value in members.items() if name != "code"}
+        return {"error": message, "code": word, "message": message, **rest, "request_id": request_id}
+
+
+# words of the mailbox API by sentence, where a sentence says more than the class of its error, or by the class's code
+CODES = {
+    "This user does not exist": "UserNotFound",
+    "This mailbox does not exist": "NoSuchMailbox",
+    "This message does not exist": "MessageNotFound",
+    "This attachment does not exist": "AttachmentNotFound",
+    "over_quota": "OverQuotaError",
+    "not_found": "NotFound",
+    "usage": "InputValidationError",
+    "store_unavailable": "InternalDatabaseError",
+}
+
+
+MAILBOX = MailboxDialect({Conflict: 400}, {})
 NODE = Dialect({}, {})  # the bucketed routes: every class answers its hint
 LEGACY_UPLOAD = Dialect(
     {
@@ -87,12 +127,13 @@ def network_failure(message: str, error: QMailError) -> QMailError:
 def describe(error: Exception, dialect: Dialect, request_id: str) -> tuple[int, dict[str, Any]]:
     """The status and the body of an error; unknown ones are logged and say nothing."""
     if isinstance(error, QMailError):
+        status = dialect.status(error)
         members = error.members if isinstance(error, Failed) else _context(error)
-        return _answer(dialect.status(error), error.message, members, dialect, request_id)
+        return status, dialect.body(status, error.message, error.code, members, request_id)
     if isinstance(error, HTTPException):  # routes that were not found, or not with this method
-        return _answer(error.status_code, error.detail, {}, dialect, request_id)
+        return error.status_code, dialect.body(error.status_code, error.detail, "", {}, request_id)
     log.error("unexpected error", exc_info=error)
-    return _answer(500, "Internal error", {}, dialect, request_id)
+    return 500, dialect.body(500, "Internal error", "internal", {}, request_id)
 
 
 def headers_of(error: Exception) -> tuple[tuple[bytes, bytes], ...]:
@@ -108,19 +149,3 @@ def _context(error: QMailError) -> dict[str, Any]:
         return {}
     names = ("files_uploaded", "files_completed", "files_failed")
     return {"file_guid": guid.hex(), **{name: getattr(error, name) for name in names if hasattr(error, name)}}
-
-
-def _answer(
-    status: int, message: str, members: Mapping[str, Any], dialect: Dialect, request_id: str
-) -> tuple[int, dict[str, Any]]:
-    return status, {
-        "success": False,
-        "error": True,
-        "status": "fail",
-        **dialect.prefix,
-        "error_code": status,
-        "message": message,
-        "code": status,
-        **members,
-        "request_id": request_id,
-    }

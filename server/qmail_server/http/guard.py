@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qmail_core.errors import ConfigError
 from qmail_server.http.errors import Failed
+from qmail_server.http.events import Tickets
 from qmail_server.http.respond import failure
 
 _WANTED = frozenset(
@@ -67,10 +68,18 @@ class Guard:
 
     pages       paths that show a page: reachable by links from anywhere and without a token; they hold no data
     readable    paths without effects: reachable from the address bar
+    streams     paths that `?ticket=` opens instead of a token: a browser's EventSource cannot send one
     """
 
     def __init__(
-        self, app: ASGIApp, settings: GuardSettings, *, pages: Collection[str] = (), readable: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        settings: GuardSettings,
+        *,
+        pages: Collection[str] = (),
+        readable: Collection[str] = (),
+        streams: Collection[str] = (),
+        tickets: Tickets | None = None,
     ) -> None:
         self._app = app
         self._hosts = frozenset(host.encode() for host in settings.hosts)
@@ -78,6 +87,8 @@ class Guard:
         self._token = b"" if settings.compat_open else settings.token.encode()
         self._pages = frozenset(pages)
         self._readable = frozenset(readable) | self._pages
+        self._streams = frozenset(streams)
+        self._tickets = tickets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: dict[bytes, bytes] = {}
@@ -98,7 +109,7 @@ class Guard:
                 await _preflight(send)
                 return
         try:
-            self._check_token(headers, scope["path"])
+            self._check_token(headers, scope)
         except Failed as refusal:
             await failure(refusal)(scope, receive, send)
             return
@@ -126,12 +137,18 @@ class Guard:
             return
         raise Failed(403, "Requests from another site are not allowed")
 
-    def _check_token(self, headers: dict[bytes, bytes], path: str) -> None:
-        if not self._token or path in self._pages:
+    def _check_token(self, headers: dict[bytes, bytes], scope: Scope) -> None:
+        if not self._token or scope["path"] in self._pages or self._has_ticket(scope):
             return
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._token):
             raise Failed(401, "A valid bearer token is required", headers={"WWW-Authenticate": "Bearer"})
+
+    def _has_ticket(self, scope: Scope) -> bool:
+        if self._tickets is None or scope["path"] not in self._streams:
+            return False
+        word, _, ticket = scope["query_string"].partition(b"=")
+        return word == b"ticket" and self._tickets.redeem(ticket)
 
 
 async def _preflight(send: Send) -> None:

@@ -172,7 +172,7 @@ async def _read_body(params: Params, scope: Scope, receive: Receive, sink: Sink 
     if kind == b"multipart/form-data":
         await _read_multipart(params, header, receive, sink)
         return
-    body = await _whole(receive)
+    body = await whole(receive)
     if not body:
         return
     if kind == b"application/x-www-form-urlencoded":
@@ -193,7 +193,8 @@ async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
         more = message.get("more_body", False)
 
 
-async def _whole(receive: Receive) -> bytes:
+async def whole(receive: Receive) -> bytes:
+    """A whole body; UsageError when it is larger than a form may be, ClientGone."""
     parts: list[bytes] = []
     size = 0
     async for chunk in _chunks(receive):

@@ -50,11 +50,15 @@ class Json:
 class Call:
     """One request as an endpoint sees it."""
 
-    __slots__ = ("engine", "guid", "params", "receive", "request_id")
+    __slots__ = ("engine", "guid", "params", "path", "receive", "request_id", "scope")
 
-    def __init__(self, engine: Engine, params: Params, receive: Receive, request_id: str) -> None:
+    def __init__(
+        self, engine: Engine, scope: Scope, receive: Receive, request_id: str, path: dict[str, str] | None = None
+    ) -> None:
         self.engine = engine
-        self.params = params
+        self.scope = scope
+        self.params = Params()
+        self.path = path or {}  # parameters of the path itself
         self.receive = receive
         self.request_id = request_id
         self.guid = b""  # of the mail its file parts were spooled for

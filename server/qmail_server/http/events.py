@@ -1,0 +1,211 @@
+"""Server-sent events: what changed in the store, as it changes.
+
+A stream is one request that never ends by itself: it waits for its subscription, its client's leaving, the end of the
+server, or 15 quiet seconds, after which a comment keeps proxies from closing it. `id` is the journal's number, so a
+client that comes back with `Last-Event-ID` misses nothing the journal still has. A browser's EventSource cannot send a
+token; it asks for a ticket first, which opens one stream within a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.types import Message, Receive, Scope, Send
+
+from qmail_core.errors import NotFound
+from qmail_core.model import Folder, JournalEntry
+
+if TYPE_CHECKING:
+    from qmail_core.engine.engine import Engine
+    from qmail_core.engine.events import Subscription
+
+Render = Callable[[JournalEntry], bytes | None]
+
+QUIET = 15.0  # seconds between comments
+TICKET_LIFE = 60.0
+_TICKETS = 1000  # at most so many are out
+_HEAD: Message = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-store"),
+        (b"x-accel-buffering", b"no"),
+        (b"x-content-type-options", b"nosniff"),
+    ],
+}
+
+
+class Tickets:
+    """Leave to open one stream each, for those who cannot send a token with it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._out: dict[bytes, float] = {}  # digest -> end
+
+    def issue(self) -> str:
+        """A fresh ticket."""
+        now = self._clock()
+        self._out = {digest: end for digest, end in self._out.items() if end > now}
+        while len(self._out) >= _TICKETS:
+            self._out.pop(next(iter(self._out)))
+        ticket = secrets.token_urlsafe(24)
+        self._out[_digest(ticket.encode())] = now + TICKET_LIFE
+        return ticket
+
+    def redeem(self, ticket: bytes) -> bool:
+        """Whether a ticket was good; it is not from now on."""
+        return self._out.pop(_digest(ticket), 0.0) > self._clock()
+
+
+def _digest(ticket: bytes) -> bytes:
+    return hashlib.sha256(ticket).digest()
+
+
+class Streams:
+    """The open streams of one application, so that they can be ended together."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.Event] = set()
+        self.ended = False
+
+    def add(self, wake: asyncio.Event) -> None:
+        """One more stream; it is woken when the streams end."""
+        self._open.add(wake)
+
+    def remove(self, wake: asyncio.Event) -> None:
+        """The stream is over."""
+        self._open.discard(wake)
+
+    def end(self) -> None:
+        """End all of them, and every later one at once."""
+        self.ended = True
+        for wake in self._open:
+            wake.set()
+
+
+class EventStream:
+    """The response of one listener."""
+
+    __slots__ = ("_engine", "_render", "_streams", "_user")
+
+    def __init__(self, engine: Engine, user: int, render: Render, streams: Streams) -> None:
+        self._engine = engine
+        self._user = user
+        self._render = render
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        wake = asyncio.Event()
+        subscription = self._engine.events.subscribe(self._user, wake.set, _last_id(scope))
+        self._streams.add(wake)
+        gone = asyncio.ensure_future(_gone(receive))
+        gone.add_done_callback(lambda _: wake.set())
+        try:
+            await send(_HEAD)
+            await self._follow(subscription, wake, gone, send)
+        finally:
+            gone.cancel()
+            subscription.close()
+            self._streams.remove(wake)
+        if not self._streams.ended:
+            return
+        await send({"type": "http.response.body", "body": b": the server stops\n\n"})
+
+    async def _follow(
+        self, subscription: Subscription, wake: asyncio.Event, gone: asyncio.Future[None], send: Send
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        chunk = b": listening\n\n"
+        while True:
+            wake.clear()
+            while found := subscription.take():
+                chunk += b"".join(self._frames(found))
+            if self._streams.ended or gone.done():
+                return
+            if chunk:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            quiet = loop.call_later(QUIET, wake.set)
+            await wake.wait()
+            chunk = b": still here\n\n" if loop.time() >= quiet.when() else b""
+            quiet.cancel()
+
+    def _frames(self, entries: list[JournalEntry]) -> list[bytes]:
+        frames = []
+        for entry in entries:
+            body = self._render(entry)
+            if body is not None:
+                frames.append(b"%sid: %d\n\n" % (body, entry.id))
+        return frames
+
+
+def _last_id(scope: Scope) -> int | None:
+    """The number the client has seen last, if it says so."""
+    text = next((value for name, value in scope["headers"] if name == b"last-event-id"), b"").strip()
+    return int(text) if text.isdigit() and len(text) < 19 else None
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class MailEvents:
+    """Journal entries as the node API's `new-mail`; the newest are kept, as every listener wants the same."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._made: dict[int, bytes | None] = {}
+
+    def __call__(self, entry: JournalEntry) -> bytes | None:
+        if entry.id not in self._made:
+            if len(self._made) >= 64:
+                self._made.pop(next(iter(self._made)))
+            payload = self._payload(entry)
+            made = None if payload is None else b"event: new-mail\ndata: %s\n" % msgspec.json.encode(payload)
+            self._made[entry.id] = made
+        return self._made[entry.id]
+
+    def _payload(self, entry: JournalEntry) -> dict[str, Any] | None:
+        detail = msgspec.json.decode(entry.detail)
+        try:
+            if entry.command == "TELL":
+                return self._told(bytes.fromhex(detail["guid"]))
+            if entry.command == "EXISTS" and not detail.get("moved"):
+                return self._filed(bytes.fromhex(detail["email_id"]))
+        except NotFound:
+            return None  # gone again before anybody was told
+        return None
+
+    def _told(self, guid: bytes) -> dict[str, Any]:
+        tell = self._engine.notification(guid).tell
+        known = self._engine.people.find(tell.sender)
+        return {
+            "file_guid": guid.hex(),
+            "email_id": "",
+            "sender_sn": tell.sender.serial,
+            "sender_address": known.text if known is not None else self._engine.render(tell.sender),
+            "subject": "",
+            "timestamp": tell.timestamp,
+            "downloaded": False,
+        }
+
+    def _filed(self, email_id: bytes) -> dict[str, Any] | None:
+        message = self._engine.mailbox.look(email_id)
+        if message.folder != Folder.INBOX:
+            return None
+        return {
+            "file_guid": message.guid.hex(),
+            "email_id": email_id.hex(),
+            "sender_sn": message.sender.serial,
+            "sender_address": message.sender_text,
+            "subject": message.subject,
+            "timestamp": message.received_at,
+            "downloaded": True,
+        }

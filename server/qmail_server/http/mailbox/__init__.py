@@ -1,0 +1,1 @@
+"""The mailbox API: users, mailboxes, messages, search and updates over the one mail store."""

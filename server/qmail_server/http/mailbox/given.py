@@ -1,0 +1,71 @@
+"""What a request gave: query, then body, then path, later ones winning; checked by the fields of an endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from qmail_core.errors import UsageError
+from qmail_server.http.errors import Failed
+from qmail_server.http.mailbox.fields import Field, read
+from qmail_server.http.params import MAX_PARAMETERS, whole
+from qmail_server.http.respond import Call
+
+_BODIES = ("POST", "PUT", "DELETE")
+
+
+async def given(call: Call, *fields: Field) -> dict[str, Any]:
+    """The values of these fields; Failed with every problem at once."""
+    found = _pairs(call.scope["query_string"])
+    strict = call.scope["method"] in _BODIES
+    if strict:
+        found |= await _body(call)
+    return read(found | call.path, fields, strict=strict)
+
+
+def _pairs(raw: bytes) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+    except ValueError:
+        raise UsageError("Too many request parameters", hint=413) from None
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        name, many = (name[:-2], True) if name.endswith("[]") else (name, name in found)
+        found[name] = [*(found[name] if isinstance(found.get(name), list) else []), value] if many else value
+    return found
+
+
+async def _body(call: Call) -> dict[str, Any]:
+    kind = content_type(call)
+    raw = await whole(call.receive)
+    if not raw.strip():
+        return {}
+    if kind == "application/x-www-form-urlencoded":
+        return _pairs(raw)
+    try:
+        document = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Failed(400, f"Invalid JSON: {error}", code="InvalidContent") from None
+    if not isinstance(document, dict):
+        raise Failed(400, "Invalid JSON: an object is expected", code="InvalidContent")
+    return document
+
+
+def content_type(call: Call) -> str:
+    """The media type of the body, in lower case."""
+    header = next((value for name, value in call.scope["headers"] if name == b"content-type"), b"")
+    return header.partition(b";")[0].strip().lower().decode("latin-1")
+
+
+def header(call: Call, name: str) -> str:
+    """The first header of this (lower-case) name, or an empty text."""
+    wanted = name.encode()
+    return next((value for key, value in call.scope["headers"] if key == wanted), b"").decode("latin-1")
+
+
+def values(fields: Sequence[Field], found: dict[str, Any]) -> dict[str, Any]:
+    """Only those of the fields that were given."""
+    return {field.name: found[field.name] for field in fields if found[field.name] is not None}
