@@ -599,6 +599,66 @@ class Published(Struct, frozen=True):
     behind: tuple[int, ...]  # nodes that are told again in the background
 
 
+class Transfer(Struct, frozen=True, kw_only=True):
+    """One transfer of an object to a node as it was begun, and how far it came (QMail wire C.9)."""
+
+    id: bytes
+    owner: bytes  # selector of the coin
+    object_id: bytes
+    file_type: int
+    fingerprint: bytes  # digest of the request that began it: the same id with other fields is another transfer
+    operation: int
+    chunk: int  # accepted
+    total_size: int
+    expected_generation: int
+    target_generation: int
+    object_hash: bytes
+    retention: int  # accepted, seconds
+    storage_class: int
+    expires_at: int
+    state: int  # codec/objects.py: OPEN, COMMITTED, ABORTED, EXPIRED
+    held: bool  # its bytes count: it is open, or it is what a live object is read from
+    due: float  # when it is to be looked at again
+
+
+class StoredObject(Struct, frozen=True, kw_only=True):
+    """The current generation of an object, or the tombstone of its last one."""
+
+    id: bytes
+    file_type: int
+    owner: bytes
+    state: int  # codec/objects.py: LIVE, DELETED
+    generation: int
+    transfer: bytes  # whose bytes these are
+    total_size: int
+    object_hash: bytes
+    storage_class: int
+    expires_at: int
+
+
+class StripeObject(Struct, frozen=True):
+    """One stripe of an object, stored at a node as an object of its own."""
+
+    stripe: int
+    node: int
+    sha256: bytes
+
+
+class ObjectManifest(Struct, frozen=True, kw_only=True):
+    """All that is needed to get a striped object back."""
+
+    object_id: bytes
+    file_type: int
+    generation: int
+    size: int
+    sha256: bytes
+    striping: Striping
+    stripe_size: int
+    root: bytes  # digest root of `rs` and `sealed` stripes; empty for `interop`
+    stripes: tuple[StripeObject, ...]  # those that were stored
+    failed: tuple[int, ...] = ()  # nodes that hold nothing
+
+
 # ------------------------------------------------------------------------------------------------------------------
 # Mailboxes and messages of any user
 

@@ -11,7 +11,8 @@ ENC_COIN = 1  # AES-128-CTR under the coin's authenticity number
 ENC_LOCKER = 2  # AES-128-CTR under a locker key
 ENC_COIN256 = 4  # AES-256-CTR + HMAC-SHA-256 under SHA-256(authenticity number); our nodes among themselves
 
-# Command groups (A.9) and commands. Group 6 uses 70..84; the older 60..64 are not sent.
+# Command groups (A.9) and commands. Group 6 uses 70..84; the older 60..64 are never sent, and answered only by a node
+# that is told to (C.10).
 GROUP_STATUS = 0
 CMD_ECHO = 0
 CMD_VERSION = 1
@@ -32,6 +33,20 @@ CMD_PING = 72
 CMD_PEEK = 73
 CMD_DOWNLOAD = 74
 CMD_UPLOAD_PAGE = 75
+CMD_OBJECT_BEGIN = 76  # C.9, Object Transfer v1
+CMD_OBJECT_PUT_RANGE = 77
+CMD_OBJECT_STATUS = 78
+CMD_OBJECT_COMMIT = 79
+CMD_OBJECT_ABORT = 80
+CMD_OBJECT_INFO = 81
+CMD_OBJECT_GET_RANGE = 82
+CMD_OBJECT_CAPABILITIES = 83
+CMD_OBJECT_DELETE = 84
+CMD_OLD_UPLOAD = 60  # C.10
+CMD_OLD_TELL = 61
+CMD_OLD_PING = 62
+CMD_OLD_PEEK = 63
+CMD_OLD_DOWNLOAD = 64
 GROUP_LOCKER = 8
 CMD_LOCKER_DOWNLOAD = 8
 CMD_LOCKER_PUT = 82
@@ -61,6 +76,7 @@ SERIAL_PAGES = 1000  # per denomination: what change deals with ends at serial 1
 
 # Commands whose body length is the u32 at header bytes 10..13 (A.2.1)
 LONG_COMMANDS = range(75, 85)
+OLD_COMMANDS = range(60, 65)
 
 # Sizes
 CHALLENGE_SIZE = 16
@@ -69,7 +85,8 @@ HEADER256_SIZE = 48  # types 4 and 5, request and answer
 HMAC_SIZE = 32
 PAGE_SIZE = 262_144  # one page of command 75 and of an answer to 74 (C.4, C.5)
 MAX_SHORT_BODY = 65_535  # u16 body length
-MAX_BODY = 1 << 20  # what a node accepts at all; the largest defined body is 262 234 bytes
+MAX_RANGE = 1 << 20  # data of one command 77 or of one answer to 82; the client's default chunk (C.9.1)
+MAX_BODY = MAX_RANGE + 4096  # what a node accepts at all: a whole range and what stands around it
 PREAMBLE_SIZE = 48
 IDENTITY_SIZE = 32  # preamble without its challenge
 TELL_HEADER_SIZE = 64
@@ -107,6 +124,7 @@ STATUS_INVALID_COMMAND = 6
 STATUS_INVALID_COIN_ID = 7
 STATUS_COIN_NOT_FOUND = 8
 STATUS_PACKET_LENGTH = 16
+STATUS_OLD_NO_MAIL = 17  # C.10
 STATUS_WRONG_RAIDA = 18
 STATUS_KEY_COIN_NOT_FOUND = 25
 STATUS_ENCRYPTION_UNSUPPORTED = 27
@@ -122,6 +140,8 @@ STATUS_NO_TICKET_SLOT = 42
 STATUS_TICKET_NOT_FOUND = 43
 STATUS_TICKET_CLAIMED = 44
 STATUS_RATE_EXCEEDED = 160
+STATUS_OLD_AUTH_FAILED = 165  # C.10; 200 today
+STATUS_OLD_PAYMENT = 166  # C.10; 168 and 169 today
 STATUS_PAYMENT_PROCESSING = 167
 STATUS_PAYMENT_INSUFFICIENT = 168
 STATUS_PAYMENT_REQUIRED = 169
@@ -139,7 +159,24 @@ STATUS_FIND_ALL_AN = 209
 STATUS_FIND_ALL_PAN = 210
 STATUS_FIND_MIXED = 211
 STATUS_SN_NOT_AVAILABLE = 215
+STATUS_TCP_REQUIRED = 218
+STATUS_PROTOCOL_UNSUPPORTED = 219
+STATUS_OBJECT_TOO_LARGE = 220
+STATUS_RANGE_TOO_LARGE = 221
+STATUS_TRANSFER_NOT_FOUND = 222
+STATUS_TRANSFER_EXPIRED = 223
+STATUS_RANGE_CONFLICT = 224
+STATUS_TRANSFER_INCOMPLETE = 225
+STATUS_HASH_MISMATCH = 226
+STATUS_QUOTA = 227
+STATUS_NOT_COMMITTED = 228
+STATUS_RANGE_INVALID = 229
+STATUS_STORAGE_FULL = 230
+STATUS_OBJECT_STATE = 231
 STATUS_NOT_OWNER = 232
+STATUS_GENERATION_CONFLICT = 233
+STATUS_TRANSFER_CONFLICT = 234
+STATUS_RETENTION_UNAVAILABLE = 235
 STATUS_BLACKLISTED = 236
 STATUS_CLASS_REJECTED = 237
 STATUS_ALL_PASS = 241
@@ -163,6 +200,7 @@ STATUS_TEXT = {
     STATUS_INVALID_COIN_ID: "coin id wrong",
     STATUS_COIN_NOT_FOUND: "coin not found",
     STATUS_PACKET_LENGTH: "packet length invalid",
+    STATUS_OLD_NO_MAIL: "no mail",
     STATUS_WRONG_RAIDA: "wrong RAIDA",
     STATUS_KEY_COIN_NOT_FOUND: "encryption coin not found",
     STATUS_ENCRYPTION_UNSUPPORTED: "encryption type unsupported",
@@ -178,6 +216,8 @@ STATUS_TEXT = {
     STATUS_TICKET_NOT_FOUND: "ticket not found",
     STATUS_TICKET_CLAIMED: "ticket already claimed",
     STATUS_RATE_EXCEEDED: "request rate exceeded",
+    STATUS_OLD_AUTH_FAILED: "authentication failed",
+    STATUS_OLD_PAYMENT: "payment required",
     STATUS_PAYMENT_PROCESSING: "payment being processed",
     STATUS_PAYMENT_INSUFFICIENT: "payment insufficient",
     STATUS_PAYMENT_REQUIRED: "payment required",
@@ -195,7 +235,24 @@ STATUS_TEXT = {
     STATUS_FIND_ALL_PAN: "all new numbers are held",
     STATUS_FIND_MIXED: "some numbers are held",
     STATUS_SN_NOT_AVAILABLE: "serial number not available",
+    STATUS_TCP_REQUIRED: "TCP required",
+    STATUS_PROTOCOL_UNSUPPORTED: "object protocol unsupported",
+    STATUS_OBJECT_TOO_LARGE: "object too large",
+    STATUS_RANGE_TOO_LARGE: "range too large",
+    STATUS_TRANSFER_NOT_FOUND: "transfer not found",
+    STATUS_TRANSFER_EXPIRED: "transfer expired",
+    STATUS_RANGE_CONFLICT: "range was stored with other bytes",
+    STATUS_TRANSFER_INCOMPLETE: "transfer incomplete",
+    STATUS_HASH_MISMATCH: "hash mismatch",
+    STATUS_QUOTA: "quota used up",
+    STATUS_NOT_COMMITTED: "object not committed",
+    STATUS_RANGE_INVALID: "range invalid",
+    STATUS_STORAGE_FULL: "storage full",
+    STATUS_OBJECT_STATE: "object or transfer is in another state",
     STATUS_NOT_OWNER: "not the owner",
+    STATUS_GENERATION_CONFLICT: "generation conflict",
+    STATUS_TRANSFER_CONFLICT: "transfer id was used with other parameters",
+    STATUS_RETENTION_UNAVAILABLE: "retention unavailable",
     STATUS_BLACKLISTED: "sender is blacklisted",
     STATUS_CLASS_REJECTED: "sender class is rejected",
     STATUS_ALL_FAIL: "all coins failed",

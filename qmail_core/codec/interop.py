@@ -12,6 +12,7 @@ from typing_extensions import Buffer
 
 from qmail_core._framing import crc32_combine, deinterleave, interleave
 from qmail_core.codec import consts as c
+from qmail_core.codec.legacy_stripes import OldFraming
 from qmail_core.codec.stripes import Outcome, Read, Shards, code, crc32
 from qmail_core.errors import ErasureError, LocalProtocolError
 from qmail_core.model import Profile, Striping
@@ -98,18 +99,22 @@ class InteropReader:
         self.length = length
         self.pages = pages_of(k, length)
         self._block = block_size(k, length)
+        self._old = OldFraming(k)
 
     def page_size(self, page: int) -> int:
         """Bytes of one page of a stripe."""
         return shard_size(self.striping.k, self._length(page))
 
     def check_row(self, page: int, found: Mapping[int, Buffer]) -> Outcome:
-        """Refuse stripes whose size is wrong. Source D.5."""
+        """Refuse stripes whose size is wrong, and such as the checksums of old clients tell to be. Source D.5."""
         size = self.page_size(page)
+        wrong = self._old.look(size, found) if self.pages == 1 else {}
         outcome: Outcome = {}
         for stripe, data in found.items():
             view = memoryview(data)
-            if len(view) < size or stripe > self.striping.k:
+            if stripe in wrong:
+                outcome[stripe] = wrong[stripe]
+            elif len(view) < size or stripe > self.striping.k:
                 outcome[stripe] = ErasureError(f"stripe {stripe} page {page} has {len(view)} bytes, not {size}")
             else:
                 outcome[stripe] = Shards([view[:size]])
@@ -117,12 +122,12 @@ class InteropReader:
 
     def join(self, page: int, shards: Mapping[int, Shards]) -> bytes:
         """The plaintext of one block; at most one stripe may be missing."""
-        k, length = self.striping.k, self._length(page)
-        if len(shards) < k:
-            raise ErasureError(f"{len(shards)} good stripes, {k} needed")
+        k, length, wrong = self.striping.k, self._length(page), self._old.wrong()
+        row = {stripe: found[0] for stripe, found in shards.items() if stripe not in wrong}
+        if len(row) < k:
+            raise ErasureError(f"{len(row)} good stripes, {k} needed")
         if not length:
             return b""
-        row = {stripe: found[0] for stripe, found in shards.items()}
         whole: Sequence[Buffer | None] = [row.get(stripe) for stripe in range(k + 1)]
         if any(shard is None for shard in whole[:k]):
             whole = code(k, 1).reconstruct(whole)

@@ -17,7 +17,7 @@ from qmail_core.codec.packet import Batch, Reply
 from qmail_core.config import EngineConfig
 from qmail_core.engine.ids import ObjectIds
 from qmail_core.errors import QMailError
-from qmail_core.model import Address, Coin
+from qmail_core.model import Address, Coin, StripeLocation
 from qmail_core.store.base import MailStore
 from qmail_core.transport.base import Transport
 from qmail_core.transport.fanout import Fanout
@@ -66,6 +66,13 @@ class Context:
         if contact is None or max(contact.beacon, contact.second) >= self.nodes:
             return self.config.beacons
         return contact.beacon, contact.second
+
+    def node_at(self, server: StripeLocation) -> int | None:
+        """The node a tell's location means: by its index, or for one of an early client by its address (C.6.5)."""
+        if server.raida < self.nodes:
+            return server.raida
+        place = (server.host, server.port)
+        return next((node for node in range(self.nodes) if self.transport.location(node) == place), None)
 
     def now(self) -> int:
         """Unix seconds."""

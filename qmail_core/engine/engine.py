@@ -25,6 +25,7 @@ from qmail_core.engine.events import Events
 from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.mailboxes import Mailboxes
 from qmail_core.engine.messages import Messages
+from qmail_core.engine.objects import Objects
 from qmail_core.engine.outgoing import Outgoing
 from qmail_core.engine.paths import Paths
 from qmail_core.engine.people import People
@@ -130,6 +131,7 @@ class Engine:
         self._receiver = Receiver(ctx, self._mailbox)
         self.queue = self._outgoing
         self._repairer = Repairer(ctx, self._receipts, self._wallet)
+        self.objects = Objects(ctx, self._wallet)  # the stories of Object Transfer
         self._background: asyncio.Task[None] | None = None
 
     # ---------------------------------------------------------------------------------------------- life

@@ -21,6 +21,7 @@ from qmail_core.codec import consts as c
 from qmail_core.codec import erasure, mail
 from qmail_core.codec.erasure import Reader
 from qmail_core.codec.interop import InteropReader
+from qmail_core.codec.legacy_reader import OldReader
 from qmail_core.codec.packet import Reply
 from qmail_core.codec.stripes import Shards, crc32
 from qmail_core.engine.context import Context, drop
@@ -47,15 +48,19 @@ class Fetch:
         if not (tell.striping.k >= 1 and tell.striping.m >= 1):
             raise ErasureError(f"the tell announces a striping of {tell.striping.k}+{tell.striping.m}")
         # a tell is a stranger's word: it may name servers that do not exist
-        self._stripe_of = {server.raida: server.stripe for server in tell.servers if server.raida < ctx.nodes}
+        places = [(ctx.node_at(server), server.stripe) for server in tell.servers]
+        self._stripe_of = {node: stripe for node, stripe in places if node is not None}
         self.reader: Reader | InteropReader | None = None
         self.good: set[int] = set()  # nodes that gave checked stripes
         self.failed: dict[int, QMailError] = {}  # nodes that were asked in vain
         self.pages_seen: dict[int, Buffer] = {}  # by node, of the last row: the repair borrows digest paths from them
-        if tell.striping.profile == Profile.INTEROP:
-            if entry is None:
-                raise ErasureError("the size of this object is unknown, so it cannot be rebuilt")
+        if tell.striping.profile == Profile.INTEROP and entry is not None:
             self.reader = InteropReader(tell.striping.k, entry.size)
+
+    @property
+    def is_attachment(self) -> bool:
+        """Whether the object is an attachment; early clients stored those with their length before them."""
+        return self._file_type >= c.FILE_ATTACHMENT
 
     @property
     def liars(self) -> set[int]:
@@ -299,7 +304,7 @@ class _RowSearch:
             except ErasureError as error:
                 outcome[node] = error
                 continue
-            root = reader.root if isinstance(reader, Reader) else b""
+            root = reader.root if isinstance(reader, (Reader, OldReader)) else b""
             self._readers[root] = outcome[node] = reader
             nodes = next((nodes for known, nodes in rows if known == root and stripe not in nodes), None)
             if nodes is None:
@@ -319,6 +324,9 @@ class _RowSearch:
     def _reader(self, data: memoryview, stripe: int) -> Reader | InteropReader:
         if self._fetch.reader is not None:
             return self._fetch.reader
+        if self._fetch._tell.striping.profile == Profile.INTEROP:
+            fresh = OldReader(self._fetch._tell.striping.k, len(data), prefixed=self._fetch.is_attachment)
+            return self._readers.get(fresh.root, fresh)
         layout, index, root = erasure.parse_header(data)
         entry = self._fetch._entry
         if index != stripe or (entry is not None and layout.length != entry.size):

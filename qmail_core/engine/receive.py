@@ -15,6 +15,7 @@ from typing import BinaryIO
 from qmail_core.codec import consts as c
 from qmail_core.codec import mail, message
 from qmail_core.codec.cbdf import MailMeta
+from qmail_core.codec.legacy_reader import OldReader
 from qmail_core.codec.packet import Reply
 from qmail_core.engine.context import Context
 from qmail_core.engine.fetch import Fetch
@@ -170,7 +171,7 @@ class Receiver:
             raise RemoteProtocolError("the mail names another GUID than its tell")
         sizes = [entry.size for entry in tell.files if entry.file_type >= c.FILE_ATTACHMENT]
         names = list(parsed.meta.attachment_names)
-        if not tell.files:
+        if self._entry(tell, c.FILE_META) is None:  # nothing lists the files: no tell, or one of an early client
             sizes = await self._attachment_sizes(tell, len(names))
         names += [f"attachment-{i + 1}.bin" for i in range(len(names), len(sizes))]
         filed = await self._mailbox.file_received(
@@ -205,8 +206,10 @@ class Receiver:
         sizes = []
         for position in range(count):
             fetch = Fetch(self._ctx, tell, c.FILE_ATTACHMENT + position, None)
-            await fetch.row(0)
+            shards = await fetch.row(0)
             assert fetch.reader is not None
+            if isinstance(fetch.reader, OldReader):
+                fetch.reader.join(0, shards)  # only the bytes themselves tell their number
             sizes.append(fetch.reader.length)
         return sizes
 

@@ -12,6 +12,7 @@ from typing import Literal
 from msgspec import Struct, field
 from typing_extensions import Buffer
 
+from qmail_core.codec import consts as c
 from qmail_core.codec.cipher import Key
 from qmail_core.codec.packet import Reply, Request
 from qmail_core.model import Address
@@ -30,6 +31,17 @@ class Policy(Struct, frozen=True, kw_only=True):
     redeliver_times: int = 3  # servings in all, then the record is deleted
     max_pending_tells: int = 10_000  # records kept per mailbox
     key_servers: frozenset[Address] = frozenset()  # coins that may preload master keys (RKE)
+    max_object: int = 1 << 32  # bytes of one object (Object Transfer)
+    object_quota: int = 1 << 36  # bytes of all objects of one coin, open transfers included
+    object_capacity: int = 1 << 40  # bytes of all objects here
+    max_transfers: int = 64  # open at a time, per coin
+    max_parallel: int = 16  # ranges of one transfer at a time; told, not enforced
+    object_chunk: int = c.MAX_RANGE  # bytes of one range at most
+    transfer_lifetime: int = 86_400  # seconds an unfinished transfer is kept
+    object_retention: int = 91 * 86_400  # seconds an object is kept when its sender leaves it open
+    max_retention: int = 3650 * 86_400  # seconds an object is kept at most
+    keep_transfers: int = 7 * 86_400  # seconds the id of an ended transfer is remembered
+    legacy_commands: bool = False  # answer the older mail commands 60 to 64, which may come in the clear
     redeem: Literal["local", "network"] = "local"  # where a locker that paid is emptied: here, or at all nodes
     redeem_retry: float = 600.0  # seconds until a node that could not be reached is asked again
     ticket_lifetime: float = 60.0  # seconds a ticket is good for

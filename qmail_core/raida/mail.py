@@ -17,6 +17,7 @@ from qmail_core.codec import consts as c
 from qmail_core.codec import mail as codec
 from qmail_core.codec.directory import UNITS_PER_COIN, accepts, parse_user_record
 from qmail_core.codec.mail import build_selector
+from qmail_core.codec.objects import LIVE
 from qmail_core.codec.packet import Refused, Request
 from qmail_core.errors import StoreUnavailable
 from qmail_core.model import ListKind, UserProfile
@@ -61,7 +62,7 @@ def authenticate(context: Context, request: Request) -> bytes:
 def upload(context: Context, request: Request, now: float) -> Answer:
     """Command 70: store one stripe. QMail wire C.3."""
     sender = authenticate(context, request)
-    return _store(context, sender, codec.parse_upload(request.payload, paged=False), now)
+    return store(context, sender, codec.parse_upload(request.payload, paged=False), now)
 
 
 def upload_page(context: Context, request: Request, now: float) -> Answer:
@@ -70,17 +71,18 @@ def upload_page(context: Context, request: Request, now: float) -> Answer:
     wanted = codec.parse_upload(request.payload, paged=True)
     if wanted.page != request.header.page:
         raise Refused(c.STATUS_INVALID_PARAMETER)
-    return _store(context, sender, wanted, now)
+    return store(context, sender, wanted, now)
 
 
-def _store(context: Context, sender: bytes, wanted: codec.Upload, now: float) -> Answer:
+def store(context: Context, sender: bytes, wanted: codec.Upload, now: float) -> Answer:
+    """Keep one page, paid for with the first of its unit."""
     if wanted.duration not in DURATIONS:
         raise Refused(c.STATUS_INVALID_PARAMETER)
     state = context.state
     if (state.owner(wanted.guid) or sender) != sender:
         raise Refused(c.STATUS_FILE_EXISTS)
-    unit = UNIT_MAIL if wanted.file_type < c.FILE_ATTACHMENT else wanted.file_type
-    locker = _storage_payment(context, wanted, unit)
+    unit = unit_of(wanted.file_type)
+    locker = storage_payment(context, wanted.guid, wanted.locker, unit)
     lifetime = DURATIONS[wanted.duration]
     expires = None if lifetime is None else now + lifetime
     state.put_page(wanted.guid, wanted.file_type, wanted.page, wanted.data, now, expires)
@@ -91,12 +93,17 @@ def _store(context: Context, sender: bytes, wanted: codec.Upload, now: float) ->
     return Answer(c.STATUS_SUCCESS)
 
 
-def _storage_payment(context: Context, wanted: codec.Upload, unit: int) -> Locker | None:
+def unit_of(file_type: int) -> int:
+    """What a file type is paid as."""
+    return UNIT_MAIL if file_type < c.FILE_ATTACHMENT else file_type
+
+
+def storage_payment(context: Context, guid: bytes, code: bytes, unit: int) -> Locker | None:
     """The locker to consume; None if the unit is free or was paid before."""
     fee = context.policy.storage_fee
-    if fee <= 0 or context.state.paid(wanted.guid, unit) is not None:
+    if fee <= 0 or context.state.paid(guid, unit) is not None:
         return None
-    locker = open_locker(context, wanted.locker)
+    locker = open_locker(context, code)
     if locker is None:
         raise Refused(c.STATUS_PAYMENT_REQUIRED)
     if locker.value < fee:
@@ -107,12 +114,25 @@ def _storage_payment(context: Context, wanted: codec.Upload, unit: int) -> Locke
 def download(context: Context, request: Request, now: float) -> Answer:
     """Command 74: one page. Whoever can encrypt the request and knows the GUID may read (C.1, C.5)."""
     wanted = codec.parse_download(request.payload)
-    data = context.state.page(wanted.guid, wanted.file_type, wanted.page)
+    data = stored_page(context, wanted.guid, wanted.file_type, wanted.page, now)
     if data is None:
         raise Refused(c.STATUS_FILE_NOT_EXIST)
     if context.tamper is not None:
         data = context.tamper(data)
     return Answer(c.STATUS_SUCCESS, codec.build_page(wanted.file_type, wanted.page, data))
+
+
+def stored_page(context: Context, guid: bytes, file_type: int, page: int, now: float) -> bytes | None:
+    """One page of what was stored with 70 or 75, or else of an object that 76 to 79 brought (C.9.4 "Mail use")."""
+    state = context.state
+    data = state.page(guid, file_type, page)
+    if data is not None:
+        return data
+    found = state.stored_object(guid, file_type)
+    offset = page * c.PAGE_SIZE
+    if found is None or found.state != LIVE or found.expires_at <= now or (offset >= found.total_size and page):
+        return None
+    return state.read_span(found.transfer, offset, min(c.PAGE_SIZE, found.total_size - offset))
 
 
 # ------------------------------------------------------------------------------------------------------------------
@@ -206,6 +226,11 @@ def tell(context: Context, request: Request, now: float) -> Answer:
     wanted = codec.parse_tell(request.payload)
     if build_selector(wanted.tell.sender) != sender:
         raise Refused(c.STATUS_INVALID_PARAMETER)
+    return deliver_all(context, sender, wanted, now)
+
+
+def deliver_all(context: Context, sender: bytes, wanted: codec.TellRequest, now: float) -> Answer:
+    """Deliver to every recipient that lets it in; one status for all."""
     statuses, woken = [], []
     for recipient in wanted.recipients:
         status = _deliver(context, sender, wanted, recipient, now)
@@ -277,18 +302,18 @@ def peek(context: Context, request: Request, now: float) -> Answer:
     """Command 73: tells that arrived after `since`, possibly none. QMail wire C.7."""
     mailbox = authenticate(context, request)
     since = codec.parse_poll(request.payload, exact=True)
-    return Answer(c.STATUS_SUCCESS, codec.build_tells(_serve(context, mailbox, since, now)))
+    return Answer(c.STATUS_SUCCESS, codec.build_tells(serve(context, mailbox, since, now)))
 
 
 def poll(context: Context, mailbox: bytes, now: float) -> Answer:
     """What a ping of this mailbox gets at this moment."""
-    records = _serve(context, mailbox, 0, now)
+    records = serve(context, mailbox, 0, now)
     if not records:
         return Answer(c.STATUS_POLL_TIMEOUT, park=mailbox)
     return Answer(c.STATUS_SUCCESS, codec.build_tells(records))
 
 
-def _serve(context: Context, mailbox: bytes, since: int, now: float) -> list[bytes]:
+def serve(context: Context, mailbox: bytes, since: int, now: float) -> list[bytes]:
     """Take what is due. A record stays for a while after it was served: the answer may never arrive."""
     policy, state = context.policy, context.state
     due = _fitting(state.tells(mailbox, since, now - policy.redeliver_after, MAX_TELLS))

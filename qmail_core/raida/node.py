@@ -15,7 +15,7 @@ from qmail_core.codec import consts as c
 from qmail_core.codec import packet
 from qmail_core.codec.packet import Header, Refused, Reply, Request
 from qmail_core.errors import RemoteProtocolError, StoreUnavailable
-from qmail_core.raida import change, coins, directory, healing, keys, lockers, mail
+from qmail_core.raida import change, coins, directory, healing, keys, legacy, lockers, mail, objects
 from qmail_core.raida.context import Answer, Command, Context, Inquiry, Policy
 from qmail_core.raida.pages import Pages
 from qmail_core.raida.state import NodeState
@@ -42,7 +42,7 @@ COMMANDS: dict[int, dict[int, Command]] = {
     c.GROUP_STATUS: {c.CMD_ECHO: Command(echo), c.CMD_VERSION: Command(version)},
     c.GROUP_AUTH: coins.AUTH,
     c.GROUP_HEALING: healing.HEALING,
-    c.GROUP_MAIL: mail.MAIL,
+    c.GROUP_MAIL: mail.MAIL | objects.OBJECTS,
     c.GROUP_LOCKER: lockers.LOCKERS,
     c.GROUP_CHANGE: change.CHANGE,
     c.GROUP_KEYS: keys.KEYS,
@@ -117,6 +117,10 @@ class Node:
         self._context = Context(index, state, policy, entropy, nodes, tickets, Pages(policy.session_time))
         self._keys = _Keys(state)
         self._timer = timer
+        old = legacy.LEGACY if self.policy.legacy_commands else {}
+        if old:
+            log.warning("node %d answers the older mail commands, which may come in the clear", index)
+        self._commands = COMMANDS | {c.GROUP_MAIL: COMMANDS[c.GROUP_MAIL] | old}
 
     @property
     def policy(self) -> Policy:
@@ -140,7 +144,7 @@ class Node:
             return Outcome(reply=packet.build_refusal(short, c.STATUS_PACKET_LENGTH, echo=False), close=True)
         header = packet.read_header(view)
         try:
-            packet.check_header(view, header, self.index, COMMANDS)
+            packet.check_header(view, header, self.index, self._commands)
         except Refused as refused:
             return Outcome(reply=packet.build_refusal(header, refused.status, echo=False), close=True)
         try:
@@ -148,18 +152,31 @@ class Node:
         except Refused as refused:
             close = refused.status in (c.STATUS_PACKET_LENGTH, c.STATUS_NO_TRAILER)
             return Outcome(reply=packet.build_refusal(header, refused.status, echo=True), close=close)
-        command = COMMANDS[header.group][header.command]
+        command = self._commands[header.group][header.command]
         return self._run(command, request, now)
 
     def resume(self, wait: Wait, now: float) -> Outcome:
         """Answer a parked ping if there is something to serve now; else the same wait again."""
-        command = Command(lambda context, request, at: mail.poll(context, wait.mailbox, at))
+        poll = legacy.poll if wait.request.header.command in c.OLD_COMMANDS else mail.poll
+        command = Command(lambda context, request, at: poll(context, wait.mailbox, at))
         outcome = self._run(command, wait.request, now)
         return outcome if outcome.wait is None else Outcome(wait=wait, changed=outcome.changed)
 
     def expire(self, wait: Wait, now: float) -> Outcome:
         """Answer a parked ping whose time is over. QMail wire C.7."""
-        return Outcome(reply=self._reply(wait.request, Answer(c.STATUS_POLL_TIMEOUT), 0))
+        old = wait.request.header.command in c.OLD_COMMANDS
+        status = c.STATUS_OLD_NO_MAIL if old else c.STATUS_POLL_TIMEOUT
+        return Outcome(reply=self._reply(wait.request, Answer(status), 0))
+
+    def sweep(self, now: float) -> bool:
+        """Clear away some of what time has ended; the host commits if it is told that anything changed."""
+        self.state.mark()
+        try:
+            return objects.sweep(self._context, now) > 0
+        except StoreUnavailable as error:
+            log.error("node %d: sweep: %s", self.index, error)
+            self.state.undo()
+            return False
 
     def answered(self, ask: Ask, replies: Mapping[int, Reply], now: float) -> Outcome:
         """Decide what an Ask was put for, with the answers that came. Never raises."""
@@ -192,7 +209,8 @@ class Node:
     def _open(self, view: memoryview, header: Header) -> Request:
         if len(view) != header.size + header.body_size:
             raise Refused(c.STATUS_PACKET_LENGTH)
-        if header.group == c.GROUP_MAIL and header.enc == c.ENC_NONE:
+        clear = header.group == c.GROUP_MAIL and header.enc == c.ENC_NONE
+        if clear and header.command not in c.OLD_COMMANDS:
             raise Refused(c.STATUS_INVALID_ENCRYPTION)
         if not header.body_size:
             # B.1: an echo without body is answered, unsigned; everything else needs one

@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from qmail_core.errors import StoreUnavailable
+from qmail_core.model import StoredObject, Transfer
 from qmail_core.raida.state import MemoryClaim, MemoryState, NodeState
 from qmail_core.store.node import BLOB_LIMIT, NodeStore
 
@@ -300,7 +302,82 @@ def test_master_keys(state: NodeState) -> None:
     assert (state.master_key(b"server", 1), state.master_key(b"server", 2)) == (b"newer", None)
 
 
+TRANSFER = Transfer(
+    id=b"T" * 16, owner=ME, object_id=GUID, file_type=10, fingerprint=b"f" * 32, operation=0, chunk=9, total_size=90,
+    expected_generation=0, target_generation=(1 << 64) - 1, object_hash=b"h" * 32, retention=7, storage_class=1,
+    expires_at=50, state=1, held=True, due=50.0,
+)  # fmt: skip
+OBJECT = StoredObject(
+    id=GUID, file_type=10, owner=ME, state=1, generation=(1 << 64) - 1, transfer=TRANSFER.id, total_size=90,
+    object_hash=b"h" * 32, storage_class=1, expires_at=50,
+)  # fmt: skip
+
+
+def test_transfers(state: NodeState) -> None:
+    assert state.transfer(TRANSFER.id) is None
+    assert (state.objects_held(None), state.due_transfers(1e9, 9)) == ((0, 0, 0), [])
+    state.put_transfer(TRANSFER)
+    other = replace(TRANSFER, id=b"U" * 16, owner=BOX, state=2, due=20.0)
+    ended = replace(TRANSFER, id=b"V" * 16, state=3, held=False, due=30.0)
+    for row in (other, ended):
+        state.put_transfer(row)
+    assert (state.transfer(TRANSFER.id), state.transfer(ended.id)) == (TRANSFER, ended)
+    assert (state.objects_held(None), state.objects_held(ME), state.objects_held(GUID[:5])) == (
+        (1, 2, 180),
+        (1, 1, 90),
+        (0, 0, 0),
+    )
+    assert state.due_transfers(50.0, 9) == [other, ended, TRANSFER]
+    assert state.due_transfers(49.0, 1) == [other]
+    assert state.opened_for(GUID, 10, 49.0)
+    assert not state.opened_for(GUID, 10, 50.0)
+    assert not state.opened_for(GUID, 11, 0.0)
+    state.put_transfer(replace(TRANSFER, state=2))
+    assert not state.opened_for(GUID, 10, 0.0)
+    state.forget_transfer(ended.id)
+    assert state.transfer(ended.id) is None
+
+
+def test_stored_objects(state: NodeState) -> None:
+    assert state.stored_object(GUID, 10) is None
+    state.put_stored_object(OBJECT)
+    assert (state.stored_object(GUID, 10), state.stored_object(GUID, 11)) == (OBJECT, None)
+    state.put_stored_object(replace(OBJECT, state=2))
+    assert state.stored_object(GUID, 10) == replace(OBJECT, state=2)
+
+
+def test_spans(kit: Kit) -> None:
+    state = kit.state
+    for offset, data in ((20, b"cc"), (10, b"a"), (22, b"ddd"), (11, b"b"), (40, b""), (30, b"e")):
+        buffer = bytearray(data)
+        state.write_span(GUID, offset, memoryview(buffer))
+        buffer[:] = bytes(len(buffer))
+    assert state.spans(GUID, 0, 99) == [(10, 12), (20, 25), (30, 31)]
+    assert state.spans(GUID, 11, 22) == [(11, 12), (20, 22)]
+    assert state.spans(GUID, 0, 99, 1) == [(10, 12)]
+    assert (state.spans(GUID, 12, 20), state.spans(GUID, 31, 99), state.spans(ME, 0, 99)) == ([], [], [])
+    state.write_span(GUID, 12, b"........")
+    assert state.spans(GUID, 0, 99) == [(10, 25), (30, 31)]
+    assert (state.read_span(GUID, 11, 12), state.read_span(GUID, 5, 0)) == (b"b........ccd", b"")
+    state.commit()
+    state.drop_spans(GUID)
+    state.drop_spans(ME)
+    assert state.spans(GUID, 0, 99) == []
+    state.rollback()
+    assert state.read_span(GUID, 22, 3) == b"ddd"
+    state.mark()
+    state.write_span(GUID, 25, b"xx")
+    state.undo()
+    assert kit.crash().spans(GUID, 0, 99) == [(10, 25), (30, 31)]
+    state.drop_spans(GUID)
+    state.commit()
+    assert kit.crash().spans(GUID, 0, 99) == []
+
+
 def change_everything(state: NodeState) -> None:
+    state.put_transfer(TRANSFER)
+    state.write_span(TRANSFER.id, 5, b"bytes")
+    state.put_stored_object(OBJECT)
     state.set_ans([(BOX, LOCKER)])
     state.earn([(ME, b"e" * 16)])
     state.put_page(GUID, 1, 0, LARGE, 1.0, None)
@@ -317,6 +394,7 @@ def picture(state: NodeState) -> list[object]:
         state.an(BOX), state.locker(LOCKER), state.earned(), state.page(GUID, 1, 0), state.owner(GUID),
         state.paid(GUID, 0), state.has_tell(BOX, b"1"), state.user(BOX), state.find_users(b"a", b"b", 9),
         state.listed(BOX, ME), state.master_key(b"server", 1),
+        state.transfer(TRANSFER.id), state.spans(TRANSFER.id, 0, 99), state.stored_object(GUID, 10),
     ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,7 @@ import uvloop
 from qmail_server.raida import DRAIN_LIMIT, SCRATCH, HostThread, RaidaHost, flip
 
 from qmail_core.codec import consts as c
-from qmail_core.codec import exchange, healing, mail, packet
+from qmail_core.codec import exchange, healing, mail, objects, packet
 from qmail_core.codec.cipher import NO_KEY
 from qmail_core.errors import StoreUnavailable
 from qmail_core.model import Coin
@@ -544,6 +545,29 @@ def test_a_host_thread_reports_why_it_cannot_start() -> None:
     with pytest.raises(RuntimeError, match="not running"):
         thread.call(lambda: None)
     thread.stop()
+
+
+def test_a_whole_range_goes_up_and_down() -> None:
+    data = entropy(c.MAX_RANGE)
+    digest = hashlib.sha256(data).digest()
+    transfer = b"T" * 16
+    steps = [
+        (76, objects.Begin(transfer, GUID, bytes(16), 10, 0, 1, 0, 0, bytes(7), 1 << 24, len(data), 0, 1, digest), b""),
+        (77, objects.PutRange(transfer, 0, len(data), 1, digest), data),
+        (79, objects.Commit(transfer, len(data), 1, digest), b""),
+        (82, objects.GetRange(GUID, 10, 1, 0, len(data)), b""),
+    ]
+
+    async def story(kit: Kit) -> None:
+        line, payload = await kit.connect(), memoryview(b"")
+        for command, fields, tail in steps:
+            body = kit.sender.identity + objects.build_request(7, fields) + tail
+            reply = await line.ask(request(1, c.GROUP_MAIL, command, body, key=kit.sender.key))
+            assert reply.status == 250
+            payload = memoryview(reply.payload)
+        assert bytes(objects.parse_range_got(payload, 7)[1]) == data
+
+    run(story)
 
 
 # ------------------------------------------------------------------------------------------------- from node to node

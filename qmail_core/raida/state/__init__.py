@@ -14,15 +14,18 @@ from qmail_core.raida.state.coins import LOCKER_TAIL, CoinState, MemoryCoins
 from qmail_core.raida.state.directory import DirectoryState, MemoryDirectory
 from qmail_core.raida.state.keys import KeyState, MemoryKeys
 from qmail_core.raida.state.medium import Transactions
+from qmail_core.raida.state.objects import MemoryObjects, ObjectState
 from qmail_core.raida.state.stripes import MemoryStripes, StripeState
 from qmail_core.raida.state.tells import MemoryTells, TellState
 
 __all__ = ["LOCKER_TAIL", "Claim", "MemoryClaim", "MemoryState", "NodeState"]
 
 
-class NodeState(CoinState, ClaimState, StripeState, TellState, DirectoryState, KeyState, Transactions, Protocol):
+class NodeState(
+    CoinState, ClaimState, StripeState, TellState, DirectoryState, KeyState, ObjectState, Transactions, Protocol
+):
     """The memory of one node. Used from one thread at a time."""
 
 
-class MemoryState(MemoryCoins, MemoryClaims, MemoryStripes, MemoryTells, MemoryDirectory, MemoryKeys):
+class MemoryState(MemoryCoins, MemoryClaims, MemoryStripes, MemoryTells, MemoryDirectory, MemoryKeys, MemoryObjects):
     """NodeState in dictionaries: nothing survives the process. For tests and examples."""

@@ -12,15 +12,24 @@ from qmail_core.store.node.coins import CoinTables
 from qmail_core.store.node.directory import DirectoryTables
 from qmail_core.store.node.keys import KeyTables
 from qmail_core.store.node.medium import Medium
+from qmail_core.store.node.objects import ObjectTables
 from qmail_core.store.node.stripes import BLOB_LIMIT, StripeTables
 from qmail_core.store.node.tells import TellTables
 
 __all__ = ["BLOB_LIMIT", "NodeStore"]
 
-_TOPICS: tuple[type[Medium], ...] = (CoinTables, ClaimTables, StripeTables, TellTables, DirectoryTables, KeyTables)
+_TOPICS: tuple[type[Medium], ...] = (
+    CoinTables,
+    ClaimTables,
+    StripeTables,
+    TellTables,
+    DirectoryTables,
+    KeyTables,
+    ObjectTables,
+)
 
 
-class NodeStore(CoinTables, ClaimTables, StripeTables, TellTables, DirectoryTables, KeyTables):
+class NodeStore(CoinTables, ClaimTables, StripeTables, TellTables, DirectoryTables, KeyTables, ObjectTables):
     """The memory of one node in a folder of its own.
 
     folder  created if missing; one process at a time may have it open

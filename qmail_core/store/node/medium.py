@@ -11,7 +11,7 @@ from typing import Any
 
 from qmail_core.errors import StoreUnavailable
 
-VERSION = 4  # counts up when a topic adds tables
+VERSION = 5  # counts up when a topic adds tables
 
 
 class Medium:
@@ -21,14 +21,16 @@ class Medium:
 
     def __init__(self, folder: Path) -> None:
         self._objects = folder / "objects"
+        self._transfers = folder / "transfers"
         self._open = False  # a transaction was begun; SQLite itself ends one after some errors
         self._point = False  # a savepoint stands where the current request began
         self._fresh: list[Path] = []  # files no committed row names yet
         self._stale: list[Path] = []  # files that lose their row with the next commit
         self._marked = (0, 0)
+        self._written: set[Path] = set()  # files that committed rows name too, to be brought down at the next commit
         self._folders: set[Path] = set()  # to be fsynced before the next commit
         try:
-            for path in (folder, self._objects):
+            for path in (folder, self._objects, self._transfers):
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
                 path.chmod(0o700)
             self._db = _connect(folder / "node.sqlite")
@@ -120,7 +122,7 @@ class Medium:
         if not self._db.in_transaction:
             raise StoreUnavailable("the transaction was lost to an earlier error")
         try:
-            for path in self._fresh:
+            for path in [*self._fresh, *(self._written.difference(self._fresh))]:
                 sync_path(path, os.fdatasync)
             for folder in self._folders:
                 sync_path(folder, os.fsync)
@@ -144,6 +146,7 @@ class Medium:
         self._open = self._point = False
         self._fresh.clear()
         self._stale.clear()
+        self._written.clear()
         self._folders.clear()
         self._marked = (0, 0)
 

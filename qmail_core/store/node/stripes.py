@@ -112,6 +112,7 @@ CREATE TABLE IF NOT EXISTS payments (
 
     def _sweep(self) -> None:
         """Remove files that no row names: leftovers of requests that were never committed."""
+        super()._sweep()
         for folder in self._objects.glob("[0-9a-f][0-9a-f]"):
             low = bytes.fromhex(folder.name)
             rows = self._rows(
