@@ -22,6 +22,7 @@ from qmail_core.engine.context import Context
 from qmail_core.engine.directory import Directory
 from qmail_core.engine.drafts import Drafts
 from qmail_core.engine.events import Events
+from qmail_core.engine.letters import Letters
 from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.mailboxes import Mailboxes
 from qmail_core.engine.messages import Messages
@@ -130,6 +131,7 @@ class Engine:
         )
         self._receiver = Receiver(ctx, self._mailbox)
         self.queue = self._outgoing
+        self.letters = Letters(ctx, self.messages_of, self._receiver)
         self._repairer = Repairer(ctx, self._receipts, self._wallet)
         self.objects = Objects(ctx, self._wallet)  # the stories of Object Transfer
         self._background: asyncio.Task[None] | None = None
@@ -489,4 +491,5 @@ class Engine:
 
     async def attachment(self, message_id: bytes, attachment_id: int, *, fetch: bool = True) -> StoredAttachment:
         """One attachment; with `fetch` its bytes are in the file `path` names."""
-        return await self._receiver.attachment(message_id, attachment_id, fetch=fetch)
+        found = await self._receiver.attachment(message_id, attachment_id, fetch=fetch)
+        return await self.letters.save(found) if fetch and found.mode == 0 else found

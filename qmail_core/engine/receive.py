@@ -233,7 +233,7 @@ class Receiver:
         found = self._ctx.store.mail.attachment(attachment_id)
         if found.message_id != message_id:
             raise Forbidden("Attachment does not belong to the specified email")
-        if not fetch or _on_disk(found):
+        if not fetch or found.mode == 0 or _on_disk(found):  # 0: the store has it, see engine/letters.py
             return found
         lock = self._fetching.setdefault(message_id, asyncio.Lock())
         async with lock:
@@ -249,10 +249,10 @@ class Receiver:
         path = os.path.join(self._folder, found.message_id.hex(), str(found.position))
         loop = asyncio.get_running_loop()
         try:
-            with _create(f"{path}.part") as file:
+            with create(f"{path}.part") as file:
                 async for part in fetch.plaintext():
                     await loop.run_in_executor(None, file.write, part)
-                await loop.run_in_executor(None, _finish, file, path)
+                await loop.run_in_executor(None, finish, file, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.remove(f"{path}.part")
@@ -269,12 +269,13 @@ def _on_disk(found: StoredAttachment) -> bool:
     return found.mode == 1 and os.path.exists(found.path)
 
 
-def _create(path: str) -> BinaryIO:
+def create(path: str) -> BinaryIO:
+    """A new file for its owner only, with the folders above it."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 
-def _finish(file: BinaryIO, path: str) -> None:
+def finish(file: BinaryIO, path: str) -> None:
     """Give a complete file its name; before that nobody sees it."""
     file.flush()
     os.fdatasync(file.fileno())

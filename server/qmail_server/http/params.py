@@ -183,7 +183,8 @@ async def _read_body(params: Params, scope: Scope, receive: Receive, sink: Sink 
         raise UsageError("Unsupported content type: send a form, multipart/form-data or JSON", hint=415)
 
 
-async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
+async def chunks(receive: Receive) -> AsyncIterator[bytes]:
+    """A body piece by piece; ClientGone when its sender leaves."""
     more = True
     while more:
         message: Message = await receive()
@@ -197,7 +198,7 @@ async def whole(receive: Receive) -> bytes:
     """A whole body; UsageError when it is larger than a form may be, ClientGone."""
     parts: list[bytes] = []
     size = 0
-    async for chunk in _chunks(receive):
+    async for chunk in chunks(receive):
         size += len(chunk)
         if size > MAX_FORM:
             raise _too_large()
@@ -224,7 +225,7 @@ async def _read_multipart(params: Params, header: bytes, receive: Receive, sink:
                 "on_end": form.finish,
             },
         )
-        async for chunk in _chunks(receive):
+        async for chunk in chunks(receive):
             parser.write(chunk)
             while form.written:
                 # the answer to an upload promises that nothing is lost: the disk has it before the engine accepts it

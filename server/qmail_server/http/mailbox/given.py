@@ -19,11 +19,16 @@ _BODIES = ("POST", "PUT", "DELETE")
 
 async def given(call: Call, *fields: Field) -> dict[str, Any]:
     """The values of these fields; Failed with every problem at once."""
-    found = _pairs(call.scope["query_string"])
+    found = query_of(call)
     strict = call.scope["method"] in _BODIES
     if strict:
         found |= await _body(call)
     return read(found | call.path, fields, strict=strict)
+
+
+def query_of(call: Call) -> dict[str, Any]:
+    """What stands in the query string."""
+    return _pairs(call.scope["query_string"])
 
 
 def _pairs(raw: bytes) -> dict[str, Any]:

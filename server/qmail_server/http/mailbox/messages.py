@@ -255,10 +255,11 @@ def detail(call: Call, box: MailboxState, message: MessageState, found: dict[str
     """A message as a whole."""
     content = call.engine.messages_of.content(message)
     headers: dict[str, Any] = msgspec.json.decode(content.headers)
-    base = f"/users/{found['user'].hex()}/mailboxes/{box.oid.hex()}/messages/{name_of(message)}/attachments/"
-    pages: list[str] = headers.pop("html", None) or ([content.html] if content.html else [])
+    base = f"attachment:{name_of(message)}/"
     if found["replaceCidLinks"]:
-        pages = [page.replace(f"attachment:{name_of(message)}/", base) for page in pages]
+        base = f"/users/{found['user'].hex()}/mailboxes/{box.oid.hex()}/messages/{name_of(message)}/attachments/"
+    pages: list[str] = headers.pop("html", None) or ([content.html] if content.html else [])
+    pages = call.engine.letters.link(pages, headers.pop("cids", {}), lambda name: base + name)
     shown: dict[str, Any] = {
         "id": name_of(message),
         "uid": message.uid,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qmail_server.http.errors import MAILBOX
-from qmail_server.http.mailbox import mailboxes, messages, updates
+from qmail_server.http.mailbox import mailboxes, messages, source, updates
 from qmail_server.http.paths import Resource
 
 _TEMPLATES = (
@@ -14,11 +14,21 @@ _TEMPLATES = (
     ),
     (
         "/users/{user}/mailboxes/{mailbox}/messages",
-        {"GET": messages.list_messages, "DELETE": messages.empty_mailbox, "PUT": messages.change_message},
+        {
+            "GET": messages.list_messages,
+            "POST": source.add_message,
+            "PUT": messages.change_message,
+            "DELETE": messages.empty_mailbox,
+        },
     ),
     (
         "/users/{user}/mailboxes/{mailbox}/messages/{message}",
         {"GET": messages.get_message, "PUT": messages.change_message, "DELETE": messages.delete_message},
+    ),
+    ("/users/{user}/mailboxes/{mailbox}/messages/{message}/message.eml", {"GET": source.get_source}),
+    (
+        "/users/{user}/mailboxes/{mailbox}/messages/{message}/attachments/{attachment}",
+        {"GET": source.get_attachment},
     ),
     ("/users/{user}/search", {"GET": messages.search_messages}),
     ("/users/{user}/updates", {"GET": updates.updates}),
