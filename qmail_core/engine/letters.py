@@ -17,6 +17,7 @@ import msgspec
 
 from qmail_core.codec import mime
 from qmail_core.codec.mime import Parsed, Person
+from qmail_core.engine.accounts.defaults import QUOTA
 from qmail_core.engine.context import INLINE_BYTES, Context
 from qmail_core.engine.messages import Messages
 from qmail_core.engine.receive import Receiver, create, finish
@@ -25,7 +26,6 @@ from qmail_core.model import Content, Kind, MailboxState, MessageState, PartStat
 from qmail_core.store.mailbox import HOME, FiledAttachment, Filing
 
 MAX_MESSAGE = 64 << 20  # bytes
-DEFAULT_QUOTA = 1 << 30  # bytes, for users without one of their own
 _CHUNK = 256 * 1024
 _OWN = "qmail.invalid"  # of message ids made here
 
@@ -63,7 +63,7 @@ class Letters:
         parsed = await self._read(raw)
         filing = self._filing(user, raw, parsed, mailbox, received_at or self._ctx.now())
         marked = msgspec.structs.replace(filing, seen=seen, flagged=flagged, draft=draft)
-        return await self._store.file(user, marked, quota or DEFAULT_QUOTA)
+        return await self._store.file(user, marked, quota or QUOTA)
 
     async def _read(self, raw: bytes) -> Parsed:
         if len(raw) <= INLINE_BYTES:

@@ -17,11 +17,13 @@ from qmail_core.errors import (
     Conflict,
     ErasureError,
     Forbidden,
+    InputInvalid,
     NotFound,
     PathRefused,
     PaymentError,
     QMailError,
     QuorumError,
+    RateLimited,
     TellError,
     UsageError,
 )
@@ -69,7 +71,7 @@ class MailboxDialect(Dialect):
     _WORDS: ClassVar[dict[int, str]] = {404: "ResourceNotFound", 405: "MethodNotAllowed", 500: "InternalServerError"}
 
     def body(self, status: int, message: str, code: str, members: Mapping[str, Any], request_id: str) -> dict[str, Any]:
-        word = members.get("code") or CODES.get(message) or CODES.get(code) or self._WORDS.get(status) or code
+        word = members.get("code") or CODES.get(message) or CODES.get(code) or code or self._WORDS.get(status, "")
         rest = {name: value for name, value in members.items() if name != "code"}
         return {"error": message, "code": word, "message": message, **rest, "request_id": request_id}
 
@@ -129,6 +131,8 @@ def describe(error: Exception, dialect: Dialect, request_id: str) -> tuple[int, 
     if isinstance(error, QMailError):
         status = dialect.status(error)
         members = error.members if isinstance(error, Failed) else _context(error)
+        if isinstance(error, InputInvalid):
+            members = {"details": error.details}
         return status, dialect.body(status, error.message, error.code, members, request_id)
     if isinstance(error, HTTPException):  # routes that were not found, or not with this method
         return error.status_code, dialect.body(error.status_code, error.detail, "", {}, request_id)
@@ -139,6 +143,8 @@ def describe(error: Exception, dialect: Dialect, request_id: str) -> tuple[int, 
 def headers_of(error: Exception) -> tuple[tuple[bytes, bytes], ...]:
     """Headers that belong to an error, such as Allow."""
     given = (error.headers or {}) if isinstance(error, (Failed, HTTPException)) else {}
+    if isinstance(error, RateLimited):
+        given = {"Retry-After": str(error.retry_after)}
     return tuple((name.lower().encode(), value.encode()) for name, value in given.items())
 
 

@@ -22,6 +22,9 @@ from qmail_server.http.errors import Failed
 from qmail_server.http.events import Tickets
 from qmail_server.http.respond import failure
 
+TRUSTED = "qmail.trusted"  # in a request's scope: "token" if it showed the server's own, "open" if none is asked for
+OWN_TOKENS = ("/users", "/user", "/authenticate", "/addresses")  # surfaces whose users have tokens of their own
+
 _WANTED = frozenset(
     (
         b"host",
@@ -138,10 +141,17 @@ class Guard:
         raise Failed(403, "Requests from another site are not allowed")
 
     def _check_token(self, headers: dict[bytes, bytes], scope: Scope) -> None:
-        if not self._token or scope["path"] in self._pages or self._has_ticket(scope):
+        if not self._token:
+            scope[TRUSTED] = "open"
+            return
+        if scope["path"] in self._pages or self._has_ticket(scope):
             return
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._token):
+        if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token):
+            scope[TRUSTED] = "token"
+        elif scope["path"].startswith(OWN_TOKENS):
+            pass  # the surface asks for a token of its own
+        else:
             raise Failed(401, "A valid bearer token is required", headers={"WWW-Authenticate": "Bearer"})
 
     def _has_ticket(self, scope: Scope) -> bool:

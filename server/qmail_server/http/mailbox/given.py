@@ -11,6 +11,7 @@ import msgspec
 from qmail_core.errors import UsageError
 from qmail_server.http.errors import Failed
 from qmail_server.http.mailbox.fields import Field, read
+from qmail_server.http.mailbox.who import me
 from qmail_server.http.params import MAX_PARAMETERS, whole
 from qmail_server.http.respond import Call
 
@@ -23,7 +24,8 @@ async def given(call: Call, *fields: Field) -> dict[str, Any]:
     strict = call.scope["method"] in _BODIES
     if strict:
         found |= await _body(call)
-    return read(found | call.path, fields, strict=strict)
+    path = call.path if call.path.get("user") != "me" else call.path | {"user": me(call).hex()}
+    return read(found | path, fields, strict=strict)
 
 
 def query_of(call: Call) -> dict[str, Any]:

@@ -3,10 +3,37 @@
 from __future__ import annotations
 
 from qmail_server.http.errors import MAILBOX
-from qmail_server.http.mailbox import mailboxes, messages, source, updates
+from qmail_server.http.mailbox import addresses, factors, mailboxes, messages, source, updates, users
 from qmail_server.http.paths import Resource
 
+_TOTP = {
+    "POST": factors.set_up_totp,
+    "PUT": factors.enable_totp,
+    "GET": factors.check_totp,
+    "DELETE": factors.disable_totp,
+}
 _TEMPLATES = (
+    ("/users", {"GET": users.list_users, "POST": users.add_user}),
+    ("/users/me", {"GET": users.get_me}),
+    ("/users/resolve/{username}", {"GET": users.resolve_user}),
+    ("/users/{user}", {"GET": users.get_user, "PUT": users.change_user, "DELETE": users.delete_user}),
+    ("/users/{user}/quota/reset", {"POST": users.reset_quota}),
+    ("/users/{user}/logout", {"PUT": users.logout}),
+    ("/users/{user}/authlog", {"GET": users.authlog}),
+    ("/users/{user}/2fa", _TOTP),
+    ("/users/{user}/2fa/totp/setup", {"POST": factors.set_up_totp}),
+    ("/users/{user}/2fa/totp/enable", {"POST": factors.enable_totp}),
+    ("/users/{user}/2fa/totp/check", {"POST": factors.check_totp}),
+    ("/users/{user}/2fa/totp", {"DELETE": factors.disable_totp}),
+    ("/users/{user}/asps", {"GET": factors.list_asps, "POST": factors.add_asp}),
+    ("/users/{user}/asps/{asp}", {"DELETE": factors.delete_asp}),
+    ("/users/{user}/addresses", {"GET": addresses.list_addresses, "POST": addresses.add_address}),
+    (
+        "/users/{user}/addresses/{address}",
+        {"GET": addresses.get_address, "PUT": addresses.change_address, "DELETE": addresses.delete_address},
+    ),
+    ("/addresses", {"GET": addresses.search_addresses}),
+    ("/authenticate", {"POST": users.authenticate, "DELETE": users.end_session}),
     ("/users/{user}/mailboxes", {"GET": mailboxes.list_mailboxes, "POST": mailboxes.add_mailbox}),
     (
         "/users/{user}/mailboxes/{mailbox}",
