@@ -28,6 +28,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     max_inbox_fee: int = 100  # CloudCoins; a recipient that asks for more is offered `inbox_fee`, and may refuse
     pool_upload: int = 100  # funded upload lockers to keep ready
     pool_inbox: int = 6  # funded inbox-fee lockers to keep ready
+    username: str = "local"  # what the engine's own user is called
+    domain: str = "localhost"  # of addresses of users who name none
     roots: tuple[str, ...] = ()  # folders files may be read from by path, besides <data>
     drives: tuple[tuple[str, str], ...] = ()  # (Windows path prefix, folder it stands for)
     max_body: int = 1_000_000  # bytes of a plain-text body file

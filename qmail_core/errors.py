@@ -193,3 +193,108 @@ class StoreUnavailable(StoreError):
 
     code = "store_unavailable"
     hint = 503
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Accounts. The codes are words of the mailbox API's interface, and so are the messages where they are raised.
+
+
+class InputInvalid(UsageError):
+    """Parameters break rules; `details` has a sentence for each, the message all of them."""
+
+    code = "InputValidationError"
+
+    def __init__(self, details: Mapping[str, str]) -> None:
+        super().__init__(". ".join(details.values()))
+        self.details = dict(details)
+
+
+class NothingChanged(UsageError):
+    """A change that names nothing to be changed."""
+
+    code = "NoUpdates"
+
+
+class ChangeNotAllowed(UsageError):
+    """The change would break a rule between things, such as that a user has a main address."""
+
+    code = "ChangeNotAllowed"
+
+
+class UserNotFound(NotFound):
+    """No such user."""
+
+    code = "UserNotFound"
+
+
+class AddressNotFound(NotFound):
+    """The user has no such address."""
+
+    code = "AddressNotFound"
+
+
+class AspNotFound(NotFound):
+    """The user has no such application-specific password."""
+
+    code = "AspNotFound"
+
+
+class UserExists(Conflict):
+    """The username is taken."""
+
+    code = "UserExistsError"
+    hint = 400
+
+
+class AddressExists(Conflict):
+    """The address is somebody's already."""
+
+    code = "AddressExistsError"
+    hint = 400
+
+
+class UserNotCreated(StoreError):
+    """The store failed while a user was made; nothing of it is left."""
+
+    code = "InternalDatabaseError"
+
+
+class AuthFailed(Forbidden):
+    """Not the right password; the message does not say what else was wrong."""
+
+    code = "AuthFailed"
+
+
+class InvalidAuthScope(AuthFailed):
+    """The right password, for something else."""
+
+    code = "InvalidAuthScope"
+
+
+class InvalidToken(Forbidden):
+    """A code of a second factor, or an access token, that opens nothing."""
+
+    code = "InvalidToken"
+
+
+class TotpEnabled(UsageError):
+    """The second factor is on already."""
+
+    code = "TotpEnabled"
+
+
+class TotpDisabled(UsageError):
+    """The second factor is off, or was never set up."""
+
+    code = "TotpDisabled"
+
+
+class RateLimited(QMailError):
+    """Too many failures; `retry_after` seconds must pass."""
+
+    code = "RateLimitedError"
+    hint = 429
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"Too many failed attempts, try again in {retry_after} seconds")
+        self.retry_after = retry_after

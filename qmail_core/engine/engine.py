@@ -18,6 +18,7 @@ import msgspec
 from qmail_core.codec import address as addresses
 from qmail_core.codec.directory import fee_from_text
 from qmail_core.config import EngineConfig
+from qmail_core.engine.accounts import Accounts
 from qmail_core.engine.context import Context
 from qmail_core.engine.directory import Directory
 from qmail_core.engine.drafts import Drafts
@@ -111,6 +112,7 @@ class Engine:
         self._purse = Purse(ctx)
         self._wallet = Wallet(ctx, self._purse)
         self.events = Events(ctx)
+        self.accounts = Accounts(ctx)
         self.people = People(ctx)
         self.mailbox = self._mailbox = Mailbox(ctx)
         self.mailboxes = Mailboxes(ctx)
@@ -141,6 +143,7 @@ class Engine:
     async def start(self) -> None:
         """Take up what a stop or crash interrupted, and begin to work off the queues."""
         await self._store.mail.set_home(self._ctx.address)
+        await self.accounts.start()
         self._sender.resume()
         self._background = asyncio.get_running_loop().create_task(self._work(), name="qmail-background")
 
@@ -162,6 +165,7 @@ class Engine:
             self._background.cancel()
             await asyncio.gather(self._background, return_exceptions=True)
         await self._tasks.close()
+        self.accounts.close()
         await self._transport.close()
         await self._store.close()
 
@@ -181,6 +185,7 @@ class Engine:
             self._repairer.repair_due,
             self.messages_of.sweep,
             self._directory.repair_due,
+            self.accounts.sweep,
         )
         while True:
             for chore in chores:

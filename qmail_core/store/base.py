@@ -25,6 +25,7 @@ from qmail_core.model import (
     Receipt,
     StoredAttachment,
 )
+from qmail_core.store.accounts import AccountStore
 from qmail_core.store.mailbox import MailboxStore
 
 
@@ -354,6 +355,8 @@ class MailStore(Protocol):
     def mail(self) -> MessageStore: ...
     @property
     def mailboxes(self) -> MailboxStore: ...
+    @property
+    def accounts(self) -> AccountStore: ...
     @property
     def contacts(self) -> ContactStore: ...
 

@@ -14,6 +14,7 @@ from qmail_core.model import Address, Coin, Contact, OutgoingTell, Receipt
 from qmail_core.store.base import Claim, Locker, LockerKind, LockerState, Work, WorkKind
 from qmail_core.store.database import Database
 from qmail_core.store.mail import SqliteMail, folder_beside
+from qmail_core.store.mail.accounts import SqliteAccounts
 
 Row = tuple[Any, ...]
 
@@ -529,6 +530,7 @@ class SqliteStore:
         self.wallet = SqliteWallet(self._database)
         self.sends = SqliteSends(self._database)
         self.mail = self.mailboxes = SqliteMail(self._database, folder_beside(path))
+        self.accounts = SqliteAccounts(self._database, self.mailboxes)
         self.contacts = SqliteContacts(self._database)
 
     async def close(self) -> None:

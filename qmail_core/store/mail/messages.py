@@ -12,7 +12,7 @@ from qmail_core.model import Content, MessagePages, MessageState, Query
 from qmail_core.store.database import Database
 from qmail_core.store.mail import filing as changes
 from qmail_core.store.mail.pieces import BLOB_LIMIT, Pieces, Prepared, forget_unused
-from qmail_core.store.mail.rows import MESSAGE, Row, find_message, message_of
+from qmail_core.store.mail.rows import MESSAGE, find_message, message_of, page_of
 from qmail_core.store.mail.search import conditions, count, words_alone
 from qmail_core.store.mailbox import Filing
 
@@ -124,7 +124,7 @@ class MessagePart:
         source = f"SELECT {MESSAGE} FROM message WHERE mailbox=? AND user=?"
         with self._db.read() as db:
             (total,) = db.execute("SELECT total FROM mailbox WHERE id=? AND user=?", (mailbox, user)).fetchone()
-            rows, more, earlier = _page(db, source, (mailbox, user), "uid", limit, after, before, up=up)
+            rows, more, earlier = page_of(db, source, (mailbox, user), "uid", limit, after, before, up=up)
         return MessagePages(tuple(map(message_of, rows)), total, more, earlier)
 
     def search(
@@ -135,42 +135,11 @@ class MessagePart:
             (total,) = db.execute(*count(user, query)).fetchone()
             if words:
                 source = "SELECT rowid FROM search WHERE search MATCH ?"
-                rows, more, earlier = _page(db, source, (words,), "rowid", limit, after, before)
+                rows, more, earlier = page_of(db, source, (words,), "rowid", limit, after, before)
                 found = changes.messages(db, user, [number for (number,) in rows])
             else:
                 where, args = conditions(user, query)
                 source = f"SELECT {MESSAGE} FROM message WHERE {where}"
-                rows, more, earlier = _page(db, source, args, "id", limit, after, before)
+                rows, more, earlier = page_of(db, source, args, "id", limit, after, before)
                 found = list(map(message_of, rows))
         return MessagePages(tuple(found), total, more, earlier)
-
-
-def _page(
-    db: sqlite3.Connection,
-    source: str,
-    args: Sequence[object],
-    key: str,
-    limit: int,
-    after: int | None,
-    before: int | None,
-    *,
-    up: bool = False,
-) -> tuple[list[Row], bool, bool]:
-    """A page by a growing key, and whether there is more behind and in front of it.
-
-    With `before` the rows are read backwards. One row more than asked tells of others.
-    """
-    backwards = before is not None
-    cursor = before if backwards else after
-    ascending = up != backwards
-    limited = f" AND {key} {'>' if ascending else '<'} ?" if cursor is not None else ""
-    rows: list[Row] = db.execute(
-        f"{source}{limited} ORDER BY {key} {'ASC' if ascending else 'DESC'} LIMIT ?",
-        (*args, *(() if cursor is None else (cursor,)), limit + 1),
-    ).fetchall()
-    beyond = len(rows) > limit
-    rows = rows[:limit]
-    if backwards:
-        rows.reverse()
-        return rows, True, beyond
-    return rows, beyond, after is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from qmail_core.errors import NotFound
@@ -50,3 +50,34 @@ def find_mailbox(db: sqlite3.Connection, where: str, *args: object) -> MailboxSt
 def marks(values: Iterable[object]) -> str:
     """As many SQL parameters as there are values."""
     return ",".join("?" * len(list(values)))
+
+
+def page_of(
+    db: sqlite3.Connection,
+    source: str,
+    args: Sequence[object],
+    key: str,
+    limit: int,
+    after: object,
+    before: object,
+    *,
+    up: bool = False,
+) -> tuple[list[Row], bool, bool]:
+    """A page by a growing key, and whether there is more behind and in front of it.
+
+    With `before` the rows are read backwards. One row more than asked tells of others.
+    """
+    backwards = before is not None
+    cursor = before if backwards else after
+    ascending = up != backwards
+    limited = f" AND {key} {'>' if ascending else '<'} ?" if cursor is not None else ""
+    rows: list[Row] = db.execute(
+        f"{source}{limited} ORDER BY {key} {'ASC' if ascending else 'DESC'} LIMIT ?",
+        (*args, *(() if cursor is None else (cursor,)), limit + 1),
+    ).fetchall()
+    beyond = len(rows) > limit
+    rows = rows[:limit]
+    if backwards:
+        rows.reverse()
+        return rows, True, beyond
+    return rows, beyond, after is not None
