@@ -42,9 +42,10 @@ class Keys:
 
     def open(self, sealed: bytes, owner: bytes) -> bytes:
         """Undo `seal`; StoreError if the key is another one."""
+        cipher = AESGCM(self._key(b"totp"))
         try:
-            return AESGCM(self._key(b"totp")).decrypt(sealed[:_NONCE], sealed[_NONCE:], owner)
-        except InvalidTag as error:
+            return cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], owner)
+        except (InvalidTag, ValueError) as error:
             raise StoreError(f"a second factor was not sealed with the key in {FILE}") from error
 
     def fingerprint(self, password: str, owner: bytes) -> tuple[bytes, bytes]:

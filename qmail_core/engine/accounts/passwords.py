@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -41,9 +42,12 @@ class Passwords:
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="qmail-password")
         self._turns = asyncio.Semaphore(WORKERS)
         self._waiting = 0
-        # stands in where there is no password: as dear to check as any, and nothing fits it
-        salt, digest = (base64.b64encode(entropy(size)).rstrip(b"=").decode() for size in (16, 32))
-        self._dummy = f"$argon2id$v=19$m={memory_kib},t=1,p=1${salt}${digest}"
+
+    @functools.cached_property
+    def _dummy(self) -> str:
+        """Stands in where there is no password: as dear to check as any, and nothing fits it."""
+        salt, digest = (base64.b64encode(self._entropy(size)).rstrip(b"=").decode() for size in (16, 32))
+        return f"$argon2id$v=19$m={self._hasher.memory_cost},t=1,p=1${salt}${digest}"
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
