@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from qmail_core.engine.accounts import defaults
-from qmail_core.engine.accounts.desk import NOWHERE, Desk, Origin, login_gates
+from qmail_core.engine.accounts.desk import NOWHERE, UNKNOWN, Desk, Origin, login_gates
 from qmail_core.engine.accounts.passwords import MAX_PASSWORD
 from qmail_core.engine.accounts.rules import Faults
+from qmail_core.engine.mailboxes import remove_files
 from qmail_core.errors import (
     AuthFailed,
     ChangeNotAllowed,
@@ -92,7 +90,7 @@ class Users:
         """By username or any address; UserNotFound."""
         found = self._desk.resolve(text)
         if found is None:
-            raise UserNotFound("This user does not exist")
+            raise UserNotFound(UNKNOWN)
         return found
 
     def recipient(self, address: str) -> Account | None:
@@ -185,9 +183,7 @@ class Users:
         account = self._desk.need(oid)
         if account.id == HOME:
             raise ChangeNotAllowed("The user of this engine can not be deleted")
-        for path in await self._store.remove_account(account.id, self._desk.ctx.now()):
-            with contextlib.suppress(OSError):
-                os.remove(path)
+        remove_files(await self._store.remove_account(account.id, self._desk.ctx.now()))
 
     async def reset_quota(self, oid: bytes) -> tuple[int, int]:
         """Count a user's bytes anew; returns what was thought and what is."""

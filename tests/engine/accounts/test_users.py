@@ -24,7 +24,8 @@ from qmail_core.errors import (
     UserNotCreated,
     UserNotFound,
 )
-from qmail_core.store.mailbox import HOME, Content, Filing
+from qmail_core.model import Content
+from qmail_core.store.mailbox import HOME, Filing
 from tests.conftest import virtual
 from tests.engine.accounts import HERE, NOBODY, PASSWORD, World, story
 
