@@ -208,10 +208,13 @@ async def test_thirty_failures_close_a_place_for_whomever(w: World, first: str, 
 
 
 @story
-async def test_success_is_not_counted(w: World) -> None:
-    await w.user()
+async def test_only_wrong_passwords_are_counted(w: World) -> None:
+    ada = await w.user()
+    asp = await w.accounts.asps.create(ada.oid, "phone", ["imap"])
     for _ in range(12):
         await w.accounts.authenticate("ada", PASSWORD, origin=HERE)
+        with pytest.raises(InvalidAuthScope):  # a client set up for too much is no burglar
+            await w.accounts.authenticate("ada", asp.password, scope="smtp", origin=HERE)
 
 
 @story

@@ -25,12 +25,8 @@ _COMPUTED = {
 }
 _ACCOUNT = f"SELECT {', '.join(_COMPUTED.get(name, f'u.{name}') for name in _FIELDS)} FROM user u"
 _NAMED = "replace(username, '.', '')=replace(?, '.', '')"  # as the index has it
-_CHANGEABLE = frozenset(
-    {
-        *("name", "password", "language", "retention", "quota", "recipients", "forwards", "forward", "target_url"),
-        *("disabled", "meta"),
-    }
-)
+_LIMITS = ("retention", "quota", "recipients", "forwards")
+_CHANGEABLE = {"name", "password", "language", *_LIMITS, "forward", "target_url", "disabled", "meta"}
 _OWNED = ("token", "authlog", "asp", "address", "thread", "journal", "mailbox")
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import msgspec
 
-from qmail_core.engine.accounts import Account, Entry, NewUser, UserChanges
-from qmail_core.engine.accounts import defaults
+from qmail_core.engine.accounts import Account, Entry, NewUser, UserChanges, defaults
 from qmail_server.http.mailbox import fields as f
 from qmail_server.http.mailbox.given import given
 from qmail_server.http.mailbox.messages import iso
