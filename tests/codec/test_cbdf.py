@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,17 +15,17 @@ from qmail_core.codec import cbdf
 from qmail_core.codec.cbdf import MailMeta, Meta, Resource
 from qmail_core.errors import AddressError, LocalProtocolError, RemoteProtocolError
 from qmail_core.model import Address
+from tests.published import FOLDER, consumed, names
 
 Json = dict[str, Any]
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "cbdf"
-FILES = sorted(path.name for path in VECTORS.iterdir())
+FILES = names("cbdf")
 ALICE, BOB = Address(1, 42), Address(1, 100)
 GUID = bytes(range(16))
 
 
 def load(name: str) -> Json:
-    vector: Json = json.loads((VECTORS / name).read_text())
+    vector: Json = json.loads((FOLDER / "cbdf" / name).read_text())
     return vector
 
 
@@ -93,6 +92,7 @@ def check_resources(vector: Json) -> None:
 
 def check_plain_text(vector: Json) -> None:
     section = bytes.fromhex(vector["text_body_hex"])
+    assert section == bytes.fromhex(vector["text_body_annotated"])
     assert cbdf.extract_text(section) == vector["expected_plain_strict"]
     assert cbdf.extract_text(section, degraded=True) == vector["expected_plain_degraded"]
     assert cbdf.parse_body(b"\x1c\x1c" + section) == vector["expected_plain_degraded"]
@@ -110,7 +110,8 @@ CHECKS: dict[str, Callable[[Json], None]] = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_vector(name: str) -> None:
-    CHECKS[name](load(name))
+    with consumed("cbdf", name) as vector:
+        CHECKS[name](vector)
 
 
 def test_every_vector_file_has_a_check() -> None:

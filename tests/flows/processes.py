@@ -8,10 +8,9 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
-from typing_extensions import Self
 
 from tests.flows.demo import ROOT_PATH, is_free
 
