@@ -1,0 +1,95 @@
+"""One request and one answer of every command, from which `record_frames` makes tests/vectors/frames.json.
+
+A command is added by one line in `COMMANDS`: its name, group and number, what follows the challenge, and how a node
+answers. Afterwards `python -m tests.reference.record_frames` records it; lines that were there must not change.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from qmail_core.codec import cipher, coins, mail
+from qmail_core.codec import consts as c
+from qmail_core.codec.mail import TellRecipient
+from qmail_core.model import Address, Coin, FileEntry, Profile, StripeLocation, Striping, Tell
+
+NODE = 11
+COIN = Coin(Address(0, 42), b"".join(bytes(range(node, node + 16)) for node in range(25)))
+OTHERS = [Coin(Address(1, 100 + i), bytes((i,)) * 400) for i in range(3)]
+LISTED = [coin.address for coin in OTHERS]
+GUID = bytes(range(16, 32))
+LOCKER = cipher.locker_code("X7KQ-M3PL-9RVB")
+LOCKER_KEY = cipher.locker_key(LOCKER, NODE)
+WHO = mail.build_identity(COIN, NODE)
+TELL = Tell(
+    guid=GUID,
+    sender=COIN.address,
+    timestamp=0x6A69B300,
+    locker_code=LOCKER,
+    total_size=16,
+    striping=Striping(Profile.SEALED, 2, 1),
+    files=(FileEntry(0, 4, 46, 0x56FDE996), FileEntry(1, 1, 16, 0x396AC9F0)),
+    servers=tuple(StripeLocation(i, i == 2, i, "192.0.2.10", 50000 + i) for i in range(3)),
+)
+RECIPIENTS = [TellRecipient(Address(0, 0x33FE), 0, LOCKER), TellRecipient(Address(1, 7), 2, bytes(16))]
+
+
+class Command(Struct, frozen=True):
+    """One row."""
+
+    name: str
+    group: int
+    number: int
+    request: bytes = b""  # what follows the challenge, identity included
+    answer: bytes = b""
+    status: int = c.STATUS_SUCCESS
+    page: int = 0
+
+
+COMMANDS = [
+    Command("echo", c.GROUP_STATUS, c.CMD_ECHO),
+    Command("version", c.GROUP_STATUS, c.CMD_VERSION, b"", b"20261121"),
+    Command("detect", c.GROUP_AUTH, c.CMD_DETECT, coins.build_detect(OTHERS, NODE), b"", c.STATUS_ALL_PASS),
+    Command(
+        "detect, mixed",
+        c.GROUP_AUTH,
+        c.CMD_DETECT,
+        coins.build_detect(OTHERS, NODE),
+        coins.build_bitmap([True, False, True]),
+        c.STATUS_MIXED,
+    ),
+    Command("upload", c.GROUP_MAIL, c.CMD_UPLOAD, WHO + mail.build_upload(GUID, LOCKER, 1, 2, 5) + b"hello"),
+    Command("tell", c.GROUP_MAIL, c.CMD_TELL, WHO + mail.build_tell(TELL, RECIPIENTS, LOCKER)),
+    Command("ping", c.GROUP_MAIL, c.CMD_PING, WHO + mail.build_poll(), b"", c.STATUS_POLL_TIMEOUT),
+    Command(
+        "peek", c.GROUP_MAIL, c.CMD_PEEK, WHO + mail.build_poll(7), mail.build_tells([mail.build_record(TELL)] * 2)
+    ),
+    Command(
+        "download",
+        c.GROUP_MAIL,
+        c.CMD_DOWNLOAD,
+        WHO + mail.build_download(GUID, LOCKER, 10, 3),
+        mail.build_page(10, 3, b"hello"),
+    ),
+    Command("absent", c.GROUP_MAIL, c.CMD_DOWNLOAD, WHO + mail.build_download(GUID, LOCKER, 1, 0), b"", 202),
+    Command(
+        "upload_large_page",
+        c.GROUP_MAIL,
+        c.CMD_UPLOAD_PAGE,
+        WHO + mail.build_upload_page(GUID, LOCKER, 10, 255, 3, 5) + b"hello",
+        page=3,
+    ),
+    Command("locker put", c.GROUP_LOCKER, c.CMD_LOCKER_PUT, coins.build_put(OTHERS, LOCKER_KEY, NODE), b"", 241),
+    Command("locker peek", c.GROUP_LOCKER, c.CMD_LOCKER_PEEK, LOCKER_KEY, coins.build_coin_list(LISTED), 241),
+    Command(
+        "locker remove", c.GROUP_LOCKER, c.CMD_LOCKER_REMOVE, coins.build_remove(LOCKER_KEY, OTHERS, NODE), b"", 241
+    ),
+    Command(
+        "locker put multiple",
+        c.GROUP_LOCKER,
+        c.CMD_LOCKER_PUT_MANY,
+        coins.build_put_many([(OTHERS[:1], LOCKER_KEY), (OTHERS[1:], LOCKER_KEY)], NODE),
+        coins.build_bitmap([True, False]),
+        c.STATUS_MIXED,
+    ),
+]
