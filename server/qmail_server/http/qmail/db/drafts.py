@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from qmail_core.errors import NotFound, UsageError
-from qmail_server.http.params import Params
 from qmail_server.http.qmail.db import schema as db
 from qmail_server.http.qmail.db.ids import MAX_OFFSET, email_id, limit
 from qmail_server.http.respond import Call, Json
