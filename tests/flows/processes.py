@@ -14,13 +14,13 @@ import httpx
 
 from tests.flows.demo import ROOT_PATH, is_free
 
-FIRST_PORTS = range(11_000, 31_000)  # below the range the system hands out for outgoing connections
+FIRST_PORTS = range(5_000, 10_900)  # below those of the demos that run beside these tests
 
 
 def free_ports(count: int, start: int = 0) -> list[int]:
     """Ports nobody listens on now; `start` keeps tests that run side by side apart."""
-    first = FIRST_PORTS.start + (os.getpid() * 613 + start * 101) % (len(FIRST_PORTS) - 2000)
-    found = [port for port in range(first, first + 2000) if is_free(port)]
+    first = FIRST_PORTS.start + (os.getpid() * 613 + start * 101) % (len(FIRST_PORTS) - 500)
+    found = [port for port in range(first, first + 500) if is_free(port)]
     return found[:count]
 
 
