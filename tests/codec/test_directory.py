@@ -89,7 +89,7 @@ def check_list_set_remove(vector: Json) -> None:
         assert len(bytes.fromhex(vector[part]["bytes_hex"])) == vector[part]["length_bytes"]
         for row, entry in zip(vector[part]["entries"], ENTRIES, strict=True):
             assert Address(row["listed_dn"], row["listed_sn"]) == entry.address
-            assert row.get("type", types[entry.kind]) == types[entry.kind]
+            assert row.get("type", types[ListKind(entry.kind)]) == types[ListKind(entry.kind)]
     body = bytes.fromhex(vector["list_set"]["bytes_hex"])
     assert whole(drd.build_list_set(OWNER, ENTRIES)) == body
     assert drd.parse_list_set(cut(body)) == (OWNER, ENTRIES)

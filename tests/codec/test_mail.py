@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qmail_core import Cluster
@@ -236,6 +236,7 @@ def test_tells_go_there_and_back(tell: Tell, recipients: list[TellRecipient], fe
     assert found == mail.TellRequest(tell, tuple(recipients), fee, mail.build_record(tell))
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # drawing many tells takes its time
 @given(st.lists(tells(), max_size=5))
 def test_lists_of_tells_go_there_and_back(some: list[Tell]) -> None:
     records = [mail.build_record(tell) for tell in some]

@@ -167,11 +167,9 @@ TARGETS = {
             directory.parse_search_answer,
             directory.parse_list_answer,
         ),
-        _vectors("drd"),
+        _payloads(16),
     ),
-    "keys": Target(
-        each(keys.parse_preload_master_key, keys.parse_get_key_share, keys.parse_key_share), _vectors("rke")
-    ),
+    "keys": Target(each(keys.parse_preload_master_key, keys.parse_get_key_share, keys.parse_key_share), _payloads(15)),
     "cbdf": Target(
         each(
             cbdf.parse_meta,

@@ -44,7 +44,8 @@ def check_vector(vector: Any) -> None:
     assert {scenario["case"] for scenario in vector["scenarios"]} == set(CASES)
     for scenario in vector["scenarios"]:
         (_, entry, _, _), decision = CASES[scenario["case"]]
-        assert (entry or "none") in scenario["list"] or isinstance(entry, Lookup) or scenario["list"] == "n/a"
+        listed = entry.name.lower() if isinstance(entry, ListKind) else "none"
+        assert listed in scenario["list"] or scenario["list"] == "n/a"
         assert str(decision.status) in scenario["status"]
         assert (decision.status == 250) is ("DELIVER" in scenario["outcome"] or "default" in scenario["outcome"])
     check_precedence([int(word.split()[0]) for word in vector["zero_delivered_precedence"]])
@@ -59,10 +60,10 @@ def check_precedence(order: list[int]) -> None:
 
 def check_order(order: list[str]) -> None:
     """With every reason at once the first wins; take it away and the next does. Nobody is on both lists."""
-    rule = MemoryRule(5 * CC, 2)
+    rule = UserProfile(5 * CC, 2)
     decisions = {
-        "blacklist": decide((rule, "black", 1, None)),
-        "whitelist": decide((rule, "white", 1, None)),
+        "blacklist": decide((rule, ListKind.BLACK, 1, None)),
+        "whitelist": decide((rule, ListKind.WHITE, 1, None)),
         "class_rejection": decide((rule, None, 1, None)),
         "inbox_fee": decide((rule, None, 2, None)),
     }

@@ -8,10 +8,22 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from qmail_core.codec import cipher, coins, mail
+from qmail_core.codec import cipher, coins, directory, keys, mail
 from qmail_core.codec import consts as c
 from qmail_core.codec.mail import TellRecipient
-from qmail_core.model import Address, Coin, FileEntry, Profile, StripeLocation, Striping, Tell
+from qmail_core.model import (
+    Address,
+    Coin,
+    FileEntry,
+    ListEntry,
+    ListKind,
+    Profile,
+    StripeLocation,
+    Striping,
+    Tell,
+    UserProfile,
+    UserRecord,
+)
 
 NODE = 11
 COIN = Coin(Address(0, 42), b"".join(bytes(range(node, node + 16)) for node in range(25)))
@@ -32,6 +44,12 @@ TELL = Tell(
     servers=tuple(StripeLocation(i, i == 2, i, "192.0.2.10", 50000 + i) for i in range(3)),
 )
 RECIPIENTS = [TellRecipient(Address(0, 0x33FE), 0, LOCKER), TellRecipient(Address(1, 7), 2, bytes(16))]
+OWNER = directory.Owned(COIN.address, COIN.an(NODE))
+PROFILE = UserProfile(fee=1_000_000_000, symbol1=5, symbol2=17, first_name="Alice", last_name="Smith")
+RECORD = directory.build_user_record(UserRecord(COIN.address, PROFILE, 1_700_000_000, 1_785_312_000))
+ENTRIES = [ListEntry(Address(0, 100), ListKind.WHITE), ListEntry(Address(1, 200), ListKind.BLACK)]
+MASTER = keys.MasterKey(1, bytes(range(32)))
+SHARE = keys.ShareRequest(server_id=b"CONTENT-SERVER01", kid=1, client=COIN.address, timestamp=1_785_312_000)
 
 
 class Command(Struct, frozen=True):
@@ -92,4 +110,25 @@ COMMANDS = [
         coins.build_bitmap([True, False]),
         c.STATUS_MIXED,
     ),
+    Command("post_user", c.GROUP_DIRECTORY, c.CMD_POST_USER, directory.build_post_user(OWNER, PROFILE)),
+    Command("get_user", c.GROUP_DIRECTORY, c.CMD_GET_USER, directory.build_get_user(COIN.address), RECORD),
+    Command(
+        "search_users",
+        c.GROUP_DIRECTORY,
+        c.CMD_SEARCH_USERS,
+        directory.build_search_users(directory.Search("Al", "Sm")),
+        directory.build_search_answer([RECORD]),
+    ),
+    Command("delete_user", c.GROUP_DIRECTORY, c.CMD_DELETE_USER, directory.build_owned(OWNER)),
+    Command("list_set", c.GROUP_DIRECTORY, c.CMD_LIST_SET, directory.build_list_set(OWNER, ENTRIES)),
+    Command("list_remove", c.GROUP_DIRECTORY, c.CMD_LIST_REMOVE, directory.build_list_remove(OWNER, LISTED)),
+    Command(
+        "list_get",
+        c.GROUP_DIRECTORY,
+        c.CMD_LIST_GET,
+        directory.build_owned(OWNER),
+        directory.build_list_answer(ENTRIES),
+    ),
+    Command("preload", c.GROUP_KEYS, c.CMD_PRELOAD_MASTER_KEY, keys.build_preload_master_key(b"CS01", [MASTER])),
+    Command("share", c.GROUP_KEYS, c.CMD_GET_KEY_SHARE, keys.build_get_key_share(SHARE), keys.build_key_share(42)),
 ]
