@@ -60,7 +60,7 @@ def check_precedence(order: list[int]) -> None:
 
 def check_order(order: list[str]) -> None:
     """With every reason at once the first wins; take it away and the next does. Nobody is on both lists."""
-    rule = UserProfile(5 * CC, 2)
+    rule = UserProfile(fee=5 * CC, class_rejection=2)
     decisions = {
         "blacklist": decide((rule, ListKind.BLACK, 1, None)),
         "whitelist": decide((rule, ListKind.WHITE, 1, None)),
