@@ -70,16 +70,15 @@ class ServeOptions(Struct, frozen=True, kw_only=True):
 def run_raida(options: RaidaOptions) -> None:
     """Run nodes until a signal; ConfigError for a taken port, StoreUnavailable for a folder in use."""
     listen = options.listen or _one_address(options)
-    network = wiring.Network(
-        options.data, {node: options.hosts[node][1] for node in options.nodes}, options.policy, host=listen
-    )
+    ports = {node: options.hosts[node][1] for node in options.nodes}
+    network = wiring.Network(options.data, ports, options.policy, host=listen, hosts=options.hosts)
     try:
         network.start()
         if not listen.startswith("127."):
             log.warning("listening on %s: requests of type 0 and 1 are not secret beyond this machine", listen)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            ports = network.thread.ports()
-            runner.run(_until_signal(options.ready_fd, {"nodes": options.nodes, "host": listen, "ports": ports}))
+            facts = {"nodes": options.nodes, "host": listen, "ports": network.thread.ports()}
+            runner.run(_until_signal(options.ready_fd, facts))
     finally:
         network.stop()
     log.info("stopped")

@@ -15,7 +15,21 @@ from typing import Any
 
 from msgspec import Struct
 
-from qmail_core.codec import address, cbdf, cbdf_sections, cbdf_text, coins, directory, exchange, keys, mail, message
+from qmail_core.codec import (
+    address,
+    cbdf,
+    cbdf_sections,
+    cbdf_text,
+    change,
+    coins,
+    directory,
+    exchange,
+    healing,
+    keys,
+    lockers,
+    mail,
+    message,
+)
 from qmail_core.codec.cbdf import Document, MailMeta, Meta
 from qmail_core.codec.cbdf_sections import Resource
 from qmail_core.codec.cbdf_text import Control
@@ -146,14 +160,23 @@ TARGETS = {
     "coins": Target(
         views(
             coins.parse_detect,
-            coins.parse_put,
-            coins.parse_put_many,
+            coins.parse_triples,
+            coins.parse_detect_sum,
+            coins.parse_pown_sum,
             coins.parse_coin_list,
-            coins.parse_peek,
-            coins.parse_remove,
+            lockers.parse_put,
+            lockers.parse_put_many,
+            lockers.parse_peek,
+            lockers.parse_remove,
+            lockers.parse_download,
+            healing.parse_validate,
+            healing.parse_fix,
+            change.parse_available,
+            change.parse_serials,
+            change.parse_change,
             lambda view: coins.parse_bitmap(view, 9),
         ),
-        [*_payloads(1), *_payloads(8)],
+        [part for group in (1, 2, 8, 9) for part in _payloads(group)],
     ),
     "directory": Target(
         each(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from qmail_core.codec import cipher, coins, directory, keys, mail
+from qmail_core.codec import change, cipher, coins, directory, healing, keys, lockers, mail
 from qmail_core.codec import consts as c
 from qmail_core.codec.mail import TellRecipient
 from qmail_core.model import (
@@ -28,6 +28,7 @@ from qmail_core.model import (
 NODE = 11
 COIN = Coin(Address(0, 42), b"".join(bytes(range(node, node + 16)) for node in range(25)))
 OTHERS = [Coin(Address(1, 100 + i), bytes((i,)) * 400) for i in range(3)]
+TEN = [Coin(Address(0, 200 + i), bytes((i,)) * 400) for i in range(10)]
 LISTED = [coin.address for coin in OTHERS]
 GUID = bytes(range(16, 32))
 LOCKER = cipher.locker_code("X7KQ-M3PL-9RVB")
@@ -97,16 +98,16 @@ COMMANDS = [
         WHO + mail.build_upload_page(GUID, LOCKER, 10, 255, 3, 5) + b"hello",
         page=3,
     ),
-    Command("locker put", c.GROUP_LOCKER, c.CMD_LOCKER_PUT, coins.build_put(OTHERS, LOCKER_KEY, NODE), b"", 241),
+    Command("locker put", c.GROUP_LOCKER, c.CMD_LOCKER_PUT, lockers.build_put(OTHERS, LOCKER_KEY, NODE), b"", 241),
     Command("locker peek", c.GROUP_LOCKER, c.CMD_LOCKER_PEEK, LOCKER_KEY, coins.build_coin_list(LISTED), 241),
     Command(
-        "locker remove", c.GROUP_LOCKER, c.CMD_LOCKER_REMOVE, coins.build_remove(LOCKER_KEY, OTHERS, NODE), b"", 241
+        "locker remove", c.GROUP_LOCKER, c.CMD_LOCKER_REMOVE, lockers.build_remove(LOCKER_KEY, OTHERS, NODE), b"", 241
     ),
     Command(
         "locker put multiple",
         c.GROUP_LOCKER,
         c.CMD_LOCKER_PUT_MANY,
-        coins.build_put_many([(OTHERS[:1], LOCKER_KEY), (OTHERS[1:], LOCKER_KEY)], NODE),
+        lockers.build_put_many([(OTHERS[:1], LOCKER_KEY), (OTHERS[1:], LOCKER_KEY)], NODE),
         coins.build_bitmap([True, False]),
         c.STATUS_MIXED,
     ),
@@ -131,4 +132,47 @@ COMMANDS = [
     ),
     Command("preload", c.GROUP_KEYS, c.CMD_PRELOAD_MASTER_KEY, keys.build_preload_master_key(b"CS01", [MASTER])),
     Command("share", c.GROUP_KEYS, c.CMD_GET_KEY_SHARE, keys.build_get_key_share(SHARE), keys.build_key_share(42)),
+    Command("detect_sum", c.GROUP_AUTH, c.CMD_DETECT_SUM, coins.build_detect_sum(OTHERS, NODE), b"", 241),
+    Command("pown", c.GROUP_AUTH, c.CMD_POWN, coins.build_pown(OTHERS, OTHERS, NODE), b"", 241),
+    Command("pown_sum", c.GROUP_AUTH, c.CMD_POWN_SUM, coins.build_pown_sum(OTHERS, GUID, NODE), b"", 242),
+    Command(
+        "get_ticket",
+        c.GROUP_HEALING,
+        c.CMD_GET_TICKET,
+        healing.build_get_ticket(OTHERS, NODE),
+        healing.build_ticket([True] * 3, 7)[1],
+        c.STATUS_ALL_PASS,
+    ),
+    Command(
+        "validate_ticket",
+        c.GROUP_HEALING,
+        c.CMD_VALIDATE_TICKET,
+        healing.build_validate(NODE, 7),
+        healing.build_validated(LISTED),
+    ),
+    Command(
+        "find",
+        c.GROUP_HEALING,
+        c.CMD_FIND,
+        healing.build_find(OTHERS, OTHERS, NODE),
+        healing.build_found([healing.Held.AN, healing.Held.PAN, healing.Held.NEITHER])[1],
+        211,
+    ),
+    Command("fix", c.GROUP_HEALING, c.CMD_FIX, healing.build_fix(LISTED, GUID, range(25)), b"", 241),
+    Command(
+        "locker download",
+        c.GROUP_LOCKER,
+        c.CMD_LOCKER_DOWNLOAD,
+        lockers.build_download(LOCKER_KEY, GUID),
+        coins.build_coin_list(LISTED),
+    ),
+    Command(
+        "available",
+        c.GROUP_CHANGE,
+        c.CMD_AVAILABLE,
+        change.build_available(7, change.Operation.BREAK, 1),
+        change.build_serials(1, [5, 6, 7]),
+    ),
+    Command("break", c.GROUP_CHANGE, c.CMD_BREAK, change.build_change(7, OTHERS[0], TEN, NODE)),
+    Command("join", c.GROUP_CHANGE, c.CMD_JOIN, change.build_change(7, OTHERS[0], TEN, NODE)),
 ]
