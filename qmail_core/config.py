@@ -51,3 +51,15 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
             raise ConfigError(f"encryption type {self.encryption} is not 1 or 4")
         if any(not 0 <= beacon < nodes for beacon in self.beacons):
             raise ConfigError(f"beacons {self.beacons} are not nodes of a network of {nodes}")
+
+
+def striping_for(nodes: int) -> Striping:
+    """The striping of a network of so many nodes when nobody chooses one: `sealed`, a fifth of its nodes as parity."""
+    n = min(nodes, 32)
+    m = max(1, n // 5)
+    return Striping(Profile.SEALED, n - m, m)
+
+
+def beacons_for(nodes: int) -> tuple[int, int]:
+    """The beacons of a network of so many nodes when nobody chooses them."""
+    return (11, 14) if nodes > 14 else (0, nodes - 1)

@@ -18,9 +18,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from qmail_core.config import EngineConfig
+from qmail_core.config import EngineConfig, beacons_for, striping_for
 from qmail_core.engine.engine import Engine
-from qmail_core.model import Address, Coin, Profile, Striping
+from qmail_core.model import Address, Coin, Striping
 from qmail_core.raida.cluster import Cluster as RaidaCluster
 from qmail_core.raida.node import Policy
 from qmail_core.store.sqlite import SqliteStore
@@ -47,9 +47,7 @@ class Cluster:
         clock: Callable[[], float] = time.time,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        n = min(nodes, 32)
-        m = max(1, n // 5)
-        self.striping = striping or Striping(Profile.SEALED, n - m, m)
+        self.striping = striping or striping_for(nodes)
         self.raida = RaidaCluster.in_memory(nodes, policy=policy, entropy=entropy)
         self._host = LoopbackHost(self.raida.nodes, clock, entropy=entropy)
         self.down = self._host.down  # nodes that are switched off; add and remove at will
@@ -79,7 +77,8 @@ class Cluster:
             address, self._serial = Address(1, self._serial), self._serial + 1
         (coin,) = self.mint([address])
         data = os.path.join(self._folder.name, str(len(self._engines)))
-        settings = EngineConfig(data=data, striping=self.striping, beacons=self._beacons(), pool_upload=0, pool_inbox=0)
+        beacons = beacons_for(len(self.raida.nodes))
+        settings = EngineConfig(data=data, striping=self.striping, beacons=beacons, pool_upload=0, pool_inbox=0)
         settings = msgspec.structs.replace(settings, **config)
         engine = Engine(
             settings,
@@ -97,10 +96,6 @@ class Cluster:
             for text, where in self._names.items():
                 await known.add_contact(text, where)
         return engine
-
-    def _beacons(self) -> tuple[int, int]:
-        nodes = len(self.raida.nodes)
-        return (11, 14) if nodes > 14 else (0, nodes - 1)
 
     def _fund(self, balance: int) -> list[Coin]:
         addresses = [Address(0, self._coins + i) for i in range(balance)]

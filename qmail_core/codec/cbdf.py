@@ -1,19 +1,33 @@
-"""CBDF documents, the little-endian world inside a mail: Meta pairs, body text, colours, resources.
+"""CBDF documents, the little-endian world inside a mail: Meta pairs, bodies, whole documents.
 
-Written is Phase I (`[meta] 1C 1C 02 text`), which every client reads; read are Phase I and Phase II. Every reader
-returns a value or raises RemoteProtocolError naming the offset; texts, names and addresses it returns come from a
-stranger and are not cleaned here. QMail wire part G.
+Mails are written in Phase I (`[meta] 1C 1C 02 text`), which every client reads; Phase I and Phase II are read, and
+`encode_document` writes Phase II. Every reader returns a value or raises RemoteProtocolError; texts, names and
+addresses it returns come from a stranger and are not cleaned here. QMail wire part G, CBDF/1.0.
 """
 
 from __future__ import annotations
 
-import re
-import struct
+import itertools
 from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
 from qmail_core.codec.address import from_mailbox_le, to_mailbox_le
+from qmail_core.codec.cbdf_sections import (
+    COMPRESS_LEAST,
+    COMPRESS_NONE,
+    COMPRESS_ZLIB,
+    DIGEST_SHA256,
+    MINIMAL_STYLES,
+    Resource,
+    build_resources,
+    content_hash,
+    deflate,
+    inflate,
+    parse_resources,
+    take,
+)
+from qmail_core.codec.cbdf_text import CONTROL, FS, STX, build_text, check_text, extract_text, normal_lines
 from qmail_core.errors import LocalProtocolError, RemoteProtocolError
 from qmail_core.model import Address
 
@@ -27,9 +41,15 @@ KEY_TO = 13
 KEY_CC = 14
 KEY_FROM = 19
 KEY_TIMESTAMP = 25
+KEY_VERSION = 30  # absent in Phase I
+KEY_COMPRESSION = 31
 KEY_META_ONLY = 33
+KEY_SUMMARY = 35
 KEY_PREVIEW = 36
 KEY_TIMESTAMP64 = 41
+KEY_REQUIRED = 42  # feature bits whose absence a reader must mention
+KEY_OPTIONAL = 43
+KEY_CONTENT_HASH = 45
 LOCAL_KEYS = range(200, 220)  # a receiver's own notes; never on the wire, dropped when they arrive
 
 TYPE_QMAIL = 1
@@ -38,9 +58,6 @@ MAX_PAIRS = 0xFFFF
 GUID_SIZE = 16
 MAX_EXTENSION = 32  # bytes; a longer "extension" is only a name with a dot in it
 
-FS = 0x1C  # section separator
-STX = 0x02
-ETX = 0x03
 PHASE1_HEAD = b"\x1c\x1c\x02"  # separator, empty styles, separator, start of text
 
 
@@ -56,6 +73,32 @@ class Meta(Struct, frozen=True):
     def all(self, key: int) -> tuple[bytes, ...]:
         """All values of a key in order."""
         return tuple(value for k, value in self.pairs if k == key)
+
+    def number(self, key: int, size: int) -> int:
+        """A value as an unsigned number of exactly `size` bytes; 0 if absent, RemoteProtocolError for another size."""
+        return int.from_bytes(_sized(self, key, size) or b"", "little")
+
+    @property
+    def version(self) -> int:
+        """0 for Phase I, 1 for Phase II (CBDF 4.2)."""
+        return self.number(KEY_VERSION, 1)
+
+    @property
+    def compression(self) -> int:
+        """How Styles and Text are compressed (CBDF 4.9)."""
+        return self.number(KEY_COMPRESSION, 1)
+
+    @property
+    def only(self) -> bool:
+        """Whether there are no sections behind the pairs."""
+        return self.number(KEY_META_ONLY, 1) == 1
+
+    def features(self, key: int) -> int:
+        """The bits of KEY_REQUIRED or KEY_OPTIONAL; RemoteProtocolError if there are not 1 to 4 bytes of them."""
+        value = self.first(key)
+        if value is not None and not 1 <= len(value) <= 4:
+            raise RemoteProtocolError(f"meta key {key} has {len(value)} bytes instead of 1 to 4")
+        return int.from_bytes(value or b"", "little")
 
     def without_local(self) -> Meta:
         """The same pairs without the receiver-local keys, fit for the wire."""
@@ -86,12 +129,12 @@ def parse_meta(buf: bytes) -> tuple[Meta, int]:
     raises   RemoteProtocolError if the buffer ends inside them
     source   QMail wire G.1
     """
-    count = int.from_bytes(_take(buf, 0, 2, "pair count"), "little")
+    count = int.from_bytes(take(buf, 0, 2, "pair count"), "little")
     offset = 2
     pairs = []
     for _ in range(count):
-        key, size = _take(buf, offset, 2, "pair head")
-        pairs.append((key, _take(buf, offset + 2, size, f"value of key {key}")))
+        key, size = take(buf, offset, 2, "pair head")
+        pairs.append((key, take(buf, offset + 2, size, f"value of key {key}")))
         offset += 2 + size
     return Meta(tuple(pairs)), offset
 
@@ -158,14 +201,14 @@ def parse_mail_meta(buf: bytes) -> MailMeta:
     if sender is None:
         raise RemoteProtocolError("meta has no From mailbox")
     # the 8-byte time wins: whoever writes it does so because four bytes were not enough
-    wide = _number(meta, KEY_TIMESTAMP64, 8)
+    wide = meta.number(KEY_TIMESTAMP64, 8)
     return MailMeta(
         guid=_sized(meta, KEY_GUID, GUID_SIZE) or bytes(GUID_SIZE),
         subject=_text(meta.first(KEY_SUBJECT) or b""),
         sender=from_mailbox_le(sender),
         to=tuple(map(from_mailbox_le, meta.all(KEY_TO))),
         cc=tuple(map(from_mailbox_le, meta.all(KEY_CC))),
-        timestamp=wide or _number(meta, KEY_TIMESTAMP, 4),
+        timestamp=wide or meta.number(KEY_TIMESTAMP, 4),
         attachment_names=_names(meta),
         preview=_text(meta.first(KEY_PREVIEW) or b""),
     )
@@ -173,7 +216,7 @@ def parse_mail_meta(buf: bytes) -> MailMeta:
 
 def _names(meta: Meta) -> tuple[str, ...]:
     names = [_text(value) for value in meta.all(KEY_ATTACHMENT_NAME)]
-    names += [""] * (_number(meta, KEY_ATTACHMENT_COUNT, 1) - len(names))
+    names += [""] * (meta.number(KEY_ATTACHMENT_COUNT, 1) - len(names))
     return tuple(name or f"attachment-{position}.bin" for position, name in enumerate(names, 1))
 
 
@@ -182,18 +225,6 @@ def _sized(meta: Meta, key: int, size: int) -> bytes | None:
     if value is not None and len(value) != size:
         raise RemoteProtocolError(f"meta key {key} has {len(value)} bytes instead of {size}")
     return value
-
-
-def _number(meta: Meta, key: int, size: int) -> int:
-    return int.from_bytes(_sized(meta, key, size) or b"", "little")
-
-
-def _take(buf: bytes, offset: int, size: int, what: str) -> bytes:
-    """The bounds check of every reader here."""
-    piece = buf[offset : offset + size]
-    if len(piece) != size:
-        raise RemoteProtocolError(f"document ends inside the {what} at offset {offset}")
-    return bytes(piece)
 
 
 # ------------------------------------------------------------------------------------------------------------------
@@ -225,41 +256,6 @@ def cut_name(name: str) -> bytes:
     return _cut(stem, MAX_VALUE - 1 - len(extension)) + dot + extension
 
 
-# Controls of a Text section. Names and operand sizes are read off vector 06; every other control is skipped alone.
-_TEXT_STYLE, _TABLE, _IMAGE = 0x11, 0x13, 0x16  # one operand byte: style id, style id, resource id
-_LINK = 0x0E  # operands: one byte, length n, n bytes of target
-_PARA_BREAK, _RS, _US = 0x0B, 0x1E, 0x1F
-_CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f]")  # all below space but TAB and LF
-_DEGRADED = {_US: b"\t", _RS: b"\n", _PARA_BREAK: b"\n\n"}
-
-
-def extract_text(section: bytes, degraded: bool = False) -> str:
-    """Reduce a Text section to plain text.
-
-    section   bytes from STX on; STX and ETX may be missing, text after ETX is not looked at
-    degraded  True keeps a trace of the layout: cells become TAB, rows LF, paragraph breaks an empty line
-    returns   bytes >= 0x20, TAB and LF as UTF-8; operands of known controls are skipped, even past the end
-    source    QMail wire G.2, CBDF vector 06
-    """
-    parts = []
-    position = 0
-    while found := _CONTROL.search(section, position):
-        parts.append(section[position : found.start()])
-        control = section[found.start()]
-        position = found.end()
-        if control == ETX:
-            break
-        if control in (_TEXT_STYLE, _TABLE, _IMAGE):
-            position += 1
-        elif control == _LINK:
-            position += 2 + int.from_bytes(section[position + 1 : position + 2], "little")
-        elif degraded:
-            parts.append(_DEGRADED.get(control, b""))
-    else:
-        parts.append(section[position:])
-    return _text(b"".join(parts))
-
-
 def build_body(text: str) -> bytes:
     """Write a Phase I body object.
 
@@ -267,48 +263,81 @@ def build_body(text: str) -> bytes:
     returns  the object of file type 1
     source   QMail wire G.2
     """
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return PHASE1_HEAD + _CONTROL.sub(b"", _utf8(lines))
+    return PHASE1_HEAD + CONTROL.sub(b"", _utf8(normal_lines(text)))
 
 
-def parse_body(buf: bytes) -> str:
+def parse_body(buf: bytes, meta: Meta | None = None) -> str:
     """Read the plain text of a body object.
 
-    buf      Phase I, Phase II, or bare text
+    buf      Phase I, Phase II, or bare text; nothing for a meta-only document
+    meta     of the same mail: says the phase and the compression. Without it the phase is told by the bytes
     returns  text as `extract_text` gives it, layout traces kept
     raises   RemoteProtocolError if it starts as a CBDF body and is malformed
     source   QMail wire G.2
     """
     if buf[:1] != bytes((FS,)):
-        return extract_text(buf, degraded=True)
-    return extract_text(_text_section(buf, 0), degraded=True)
+        return extract_text(buf, degraded=True, plain=True)
+    version, compression = (None, COMPRESS_NONE) if meta is None else (meta.version, meta.compression)
+    if version != 1 and _is_phase1(buf, version):
+        return extract_text(buf[2:], degraded=True, plain=True)
+    sections = list(_sections(buf, 0))
+    text = _inflated(sections, compression)[1]
+    if text[:1] not in (b"", bytes((STX,))):
+        raise RemoteProtocolError("body at offset 0 has no plain text section")
+    return extract_text(text, degraded=True)
 
 
-def _text_section(buf: bytes, base: int) -> bytes:
-    """The Text of a body that starts at `base` of a document."""
-    # Phase I and a Phase II styles length of 1C 02 .. .. start alike; exact lengths to the end tell them apart
-    phase1 = buf[base : base + 3] == PHASE1_HEAD
+def readable(meta: Meta) -> bool:
+    """Whether this reader knows how the body is written; if not, only subject, summary and preview can be shown."""
+    return meta.version <= 1 and meta.compression in (COMPRESS_NONE, COMPRESS_ZLIB)
+
+
+def fallback_text(meta: Meta) -> str:
+    """What to show of a document whose body this reader cannot show, or that has none. CBDF 4.2."""
+    return next((_text(value) for key in (KEY_SUMMARY, KEY_PREVIEW) if (value := meta.first(key))), "")
+
+
+def _is_phase1(buf: bytes, version: int | None) -> bool:
+    """Phase I and a Phase II styles length of 1C 02 .. .. start alike; exact lengths to the end tell them apart."""
+    if buf[:3] != PHASE1_HEAD:
+        return False
+    if version is not None:
+        return True
     try:
-        sections = list(_sections(buf, base))
+        sections = list(_sections(buf, 0))
     except RemoteProtocolError:
-        if not phase1:
-            raise
-        sections = []
-    if len(sections) > 1 and sections[1][:1] in (b"", bytes((STX,))):
-        return sections[1]
-    if phase1:
-        return buf[base + 2 :]
-    raise RemoteProtocolError(f"body at offset {base} has no plain text section")
+        return True
+    return len(sections) < 2 or sections[1][:1] not in (b"", bytes((STX,)))
+
+
+_CORE = 4  # styles, text, resources, logic
 
 
 def _sections(buf: bytes, offset: int) -> Iterator[bytes]:
-    """Walk Phase II sections (styles, text, resources, logic), which must end where the buffer ends."""
-    while offset < len(buf):
+    """Walk Phase II sections, which must end where the buffer ends; extensions behind the core are left out."""
+    for position in itertools.count():
+        if offset >= len(buf):
+            return
         if buf[offset] != FS:
             raise RemoteProtocolError(f"byte {buf[offset]:02x} instead of a section separator at offset {offset}")
-        size = int.from_bytes(_take(buf, offset + 1, 4, "section length"), "little")
-        yield _take(buf, offset + 5, size, "section")
-        offset += 5 + size
+        offset += 2 if position >= _CORE else 1  # an extension has an id before its length (CBDF 4.10)
+        size = int.from_bytes(take(buf, offset, 4, "section length"), "little")
+        section = take(buf, offset + 4, size, "section")
+        if position < _CORE:
+            yield section
+        offset += 4 + size
+
+
+def _inflated(sections: list[bytes], compression: int) -> list[bytes]:
+    """Styles, text, resources, logic; what is missing at the end is empty, styles and text must be there."""
+    if compression == COMPRESS_ZLIB and sections:
+        # the separator between styles and text is inside what is compressed (CBDF 4.9), and so are their lengths
+        sections = [*_sections(bytes((FS,)) + inflate(sections[0]), 0), *sections[1:]]
+    elif compression != COMPRESS_NONE:
+        raise RemoteProtocolError(f"compression type {compression} is not known")
+    if len(sections) < 2:
+        raise RemoteProtocolError("body has no plain text section")
+    return [*sections, b"", b""][:_CORE]
 
 
 # ------------------------------------------------------------------------------------------------------------------
@@ -316,19 +345,21 @@ def _sections(buf: bytes, offset: int) -> Iterator[bytes]:
 
 
 def split_document(buf: bytes) -> tuple[bytes, bytes]:
-    """Cut a .qmail document into the two objects a mail stores.
+    """Cut a .qmail document of either phase into the two objects a mail stores.
 
     returns  the Meta object and the body object, together exactly the document; no body for a meta-only document
     raises   RemoteProtocolError if either is malformed
     source   QMail wire G.2
     """
     meta, end = parse_meta(buf)
-    if end == len(buf) and meta.first(KEY_META_ONLY) == b"\x01":
+    if end == len(buf) and meta.only:
         return bytes(buf), b""
     if buf[end : end + 1] != bytes((FS,)):
         raise RemoteProtocolError(f"no section separator after the meta pairs at offset {end}")
-    _text_section(buf, end)
-    return bytes(buf[:end]), bytes(buf[end:])
+    body = bytes(buf[end:])
+    if readable(meta):
+        parse_body(body, meta)
+    return bytes(buf[:end]), body
 
 
 def join_document(meta: bytes, body: bytes) -> bytes:
@@ -341,72 +372,80 @@ def join_document(meta: bytes, body: bytes) -> bytes:
     return document
 
 
-# ------------------------------------------------------------------------------------------------------------------
-# Colours and resources
+class Document(Struct, frozen=True, kw_only=True):
+    """A whole document, uncompressed."""
 
-TRANSPARENT = {0x000C: 0.0, 0x000D: 0.2, 0x000E: 0.4, 0x000F: 0.6, 0x0010: 0.8}  # colour code -> alpha (CBDF 4.6)
-_NEAREST_OPAQUE = 0x0011
+    meta: Meta  # without the pairs that say how it is written: version, compression, meta-only, content hash
+    styles: bytes = MINIMAL_STYLES  # u16 layout, then sub-tables; nothing in Phase I
+    text: bytes | None = None  # from STX to ETX (`cbdf_text.build_text`); None for a meta-only document
+    resources: tuple[Resource, ...] = ()
+
+    @property
+    def layout(self) -> int:
+        """The page layout."""
+        return int.from_bytes(self.styles[:2], "little")
 
 
-def pack_color(rgb: tuple[int, int, int]) -> int:
-    """Write an opaque colour as R5G6B5.
+_WRITTEN = (KEY_VERSION, KEY_COMPRESSION, KEY_META_ONLY, KEY_CONTENT_HASH)
+_NOT_IN_META_ONLY = (32, 37, 40, KEY_REQUIRED, KEY_OPTIONAL)
 
-    rgb      8 bits each
-    returns  16-bit code, stored little-endian; a colour that would read as transparency moves to the next blue
-    raises   LocalProtocolError if a component is out of range
-    source   CBDF vector 04
+
+def encode_document(document: Document, *, compress: bool = False, digest: bool = False) -> bytes:
+    """Write a Phase II or a meta-only document in its one canonical form.
+
+    compress   zlib over styles and text, if that is useful and no reader would take it for an attack
+    digest     add a SHA-256 over the three sections
+    raises     LocalProtocolError if a part is out of range or `check_text` would refuse the text
+    source     CBDF 4.1, 4.9
     """
-    if not all(0 <= part <= 255 for part in rgb):
-        raise LocalProtocolError(f"colour {rgb} is not 8-bit")
-    red, green, blue = rgb
-    code = red >> 3 << 11 | green >> 2 << 5 | blue >> 3
-    return _NEAREST_OPAQUE if code in TRANSPARENT else code
-
-
-def unpack_color(code: int) -> tuple[int, int, int]:
-    """Read R5G6B5 as 8-bit red, green, blue.
-
-    code     16 bits; transparency codes (`TRANSPARENT`) are the caller's to check first
-    returns  top bits repeated below, so that full scale is 255
-    raises   RemoteProtocolError if it does not fit 16 bits
-    source   CBDF vector 04
-    """
-    if not 0 <= code <= 0xFFFF:
-        raise RemoteProtocolError(f"colour code {code} does not fit 16 bits")
-    red, green, blue = code >> 11, code >> 5 & 63, code & 31
-    return red << 3 | red >> 2, green << 2 | green >> 4, blue << 3 | blue >> 2
-
-
-class Resource(Struct, frozen=True):
-    """One resource of a document."""
-
-    id: int
-    type: int  # 0 image/png
-    data: bytes
-
-
-_RESOURCE = struct.Struct("<BBI")
-
-
-def parse_resources(section: bytes) -> tuple[Resource, ...]:
-    """Read a Resources section after its length.
-
-    section  packed records: id, type, u32 length, data
-    raises   RemoteProtocolError if the last record is cut
-    source   CBDF vector 05
-    """
-    records = []
-    offset = 0
-    while offset < len(section):
-        ident, kind, size = _RESOURCE.unpack(_take(section, offset, _RESOURCE.size, "resource head"))
-        records.append(Resource(ident, kind, _take(section, offset + _RESOURCE.size, size, "resource")))
-        offset += _RESOURCE.size + size
-    return tuple(records)
-
-
-def build_resources(resources: Iterable[Resource]) -> bytes:
-    """Write a Resources section without its length; LocalProtocolError if a field is out of range."""
+    pairs = [pair for pair in document.meta.without_local().pairs if pair[0] not in _WRITTEN]
+    if document.text is None:
+        pairs = [pair for pair in pairs if pair[0] not in _NOT_IN_META_ONLY]
+        return build_meta([*pairs, (KEY_VERSION, b"\1"), (KEY_META_ONLY, b"\1")])
     try:
-        return b"".join(_RESOURCE.pack(item.id, item.type, len(item.data)) + item.data for item in resources)
-    except struct.error as error:
-        raise LocalProtocolError(f"resource out of range: {error}") from error
+        check_text(document.text)
+    except RemoteProtocolError as error:
+        raise LocalProtocolError(error.message) from None
+    styles, text, resources = document.styles, document.text, build_resources(document.resources)
+    pairs.append((KEY_VERSION, b"\1"))
+    if digest:
+        pairs.append((KEY_CONTENT_HASH, content_hash(DIGEST_SHA256, styles, text, resources)))
+    inner = _section(styles) + _section(text)
+    if compress and len(styles) + len(text) >= COMPRESS_LEAST and (packed := deflate(inner[1:])):
+        pairs.append((KEY_COMPRESSION, bytes((COMPRESS_ZLIB,))))
+        inner = _section(packed)
+    return build_meta(pairs) + inner + _section(resources) + _section(b"")
+
+
+def decode_document(buf: bytes) -> Document:
+    """Read a whole document of either phase, strictly.
+
+    returns  its parts; receiver-local pairs are dropped
+    raises   RemoteProtocolError if anything is malformed, executable (a Logic section), or written in a way this
+             reader does not know (`readable`)
+    source   CBDF 4, QMail wire part G
+    """
+    meta, end = parse_meta(buf)
+    if not readable(meta):
+        raise RemoteProtocolError(f"version {meta.version} with compression {meta.compression} is not known")
+    kept = Meta(tuple(pair for pair in meta.without_local().pairs if pair[0] not in _WRITTEN))
+    if end == len(buf) and meta.only:
+        return Document(meta=kept)
+    split_document(buf)
+    if meta.version == 0:
+        if buf[end : end + 3] != PHASE1_HEAD:
+            raise RemoteProtocolError(f"a Phase I document has no text at offset {end}")
+        text = extract_text(buf[end + 2 :], plain=True)
+        return Document(meta=kept, styles=b"", text=build_text([text]))
+    styles, text_section, raw, logic = _inflated(list(_sections(buf, end)), meta.compression)
+    if logic:
+        raise RemoteProtocolError("the document has a Logic section")
+    check_text(text_section)
+    expected = meta.first(KEY_CONTENT_HASH)
+    if expected is not None and expected != content_hash(int.from_bytes(expected[:1]), styles, text_section, raw):
+        raise RemoteProtocolError("content hash does not match")
+    return Document(meta=kept, styles=styles, text=text_section, resources=parse_resources(raw))
+
+
+def _section(payload: bytes) -> bytes:
+    return bytes((FS,)) + len(payload).to_bytes(4, "little") + payload

@@ -9,11 +9,6 @@ from msgspec import Struct
 from qmail_core.codec import cbdf
 from qmail_core.codec.cbdf import MailMeta
 
-# CBDF meta keys (QMail wire G.1) that `stamp` sets in a document somebody else built
-_KEY_GUID = 1
-_KEY_ATTACHMENT_NAME = 3
-_KEY_ATTACHMENT_COUNT = 12
-
 
 class Mail(Struct, frozen=True):
     """What the two objects of a mail say."""
@@ -36,14 +31,20 @@ def stamp(document: bytes, guid: bytes, names: Sequence[str]) -> tuple[bytes, by
     """
     raw, body = cbdf.split_document(document)
     meta = cbdf.parse_meta(raw)[0].without_local()
-    pairs = [pair for pair in meta.pairs if pair[0] != _KEY_GUID]
-    if names and not meta.all(_KEY_ATTACHMENT_NAME):
-        pairs = [pair for pair in pairs if pair[0] != _KEY_ATTACHMENT_COUNT]
-        pairs += [(_KEY_ATTACHMENT_NAME, cbdf.cut_name(name)) for name in names]
-        pairs.append((_KEY_ATTACHMENT_COUNT, bytes((min(len(names), 255),))))
-    return cbdf.build_meta([(_KEY_GUID, guid), *pairs]), body
+    pairs = [pair for pair in meta.pairs if pair[0] != cbdf.KEY_GUID]
+    if names and not meta.all(cbdf.KEY_ATTACHMENT_NAME):
+        pairs = [pair for pair in pairs if pair[0] != cbdf.KEY_ATTACHMENT_COUNT]
+        pairs += [(cbdf.KEY_ATTACHMENT_NAME, cbdf.cut_name(name)) for name in names]
+        pairs.append((cbdf.KEY_ATTACHMENT_COUNT, bytes((min(len(names), 255),))))
+    return cbdf.build_meta([(cbdf.KEY_GUID, guid), *pairs]), body
 
 
 def parse(meta: bytes, body: bytes) -> Mail:
-    """Read the two objects of a mail; RemoteProtocolError if they are not CBDF."""
-    return Mail(cbdf.parse_mail_meta(meta), cbdf.parse_body(body))
+    """Read the two objects of a mail; RemoteProtocolError if they are not CBDF.
+
+    A body written in a way this reader does not know gives the summary or preview its writer put beside it, so that
+    the mail and its attachments are not lost.
+    """
+    pairs, _ = cbdf.parse_meta(meta)
+    known = cbdf.readable(pairs) and not (pairs.only and not body)
+    return Mail(cbdf.parse_mail_meta(meta), cbdf.parse_body(body, pairs) if known else cbdf.fallback_text(pairs))

@@ -217,6 +217,11 @@ class Engine:
         """The mailbox a text means; AddressError with a short reason if none."""
         return self.people.resolve(text)
 
+    @staticmethod
+    def split_list(values: Iterable[str]) -> list[str]:
+        """The items of parameters that may each be a list with `,` or `;`, such as recipients."""
+        return addresses.split_list(values)
+
     async def add_contact(self, text: str, address: Address, *, beacon: int | None = None) -> None:
         """Remember who a text means."""
         first, second = self.config.beacons

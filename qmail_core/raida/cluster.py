@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Sequence
 
 from qmail_core.codec.mail import build_selector
@@ -31,11 +32,31 @@ class Cluster:
 
         A coin a node already knows gets a new secret there, so that an interrupted mint can be repeated.
         """
+        coins = self.draw(addresses, entropy)
+        self.record(coins)
+        return coins
+
+    def draw(self, addresses: Sequence[Address], entropy: Callable[[int], bytes]) -> list[Coin]:
+        """Coins with fresh secrets that no node knows yet."""
         columns = [fresh_ans(entropy, len(addresses)) for _ in self.nodes]
-        selectors = [build_selector(address) for address in addresses]
-        for node, ans in zip(self.nodes, columns, strict=True):
-            node.state.set_ans(zip(selectors, ans, strict=True))
         return [Coin(address, b"".join(row)) for address, *row in zip(addresses, *columns, strict=True)]
+
+    def record(self, coins: Sequence[Coin]) -> None:
+        """Make every node know its part of these coins; the caller commits."""
+        selectors = [build_selector(coin.address) for coin in coins]
+        for position, node in enumerate(self.nodes):
+            node.state.set_ans((selector, coin.an(position)) for selector, coin in zip(selectors, coins, strict=True))
+
+    def knows(self, address: Address) -> bool:
+        """Whether any node has a coin of this address."""
+        selector = build_selector(address)
+        return any(node.state.an(selector) is not None for node in self.nodes)
+
+    def agrees(self, coin: Coin) -> bool:
+        """Whether no node knows this coin with another secret."""
+        selector = build_selector(coin.address)
+        known = (node.state.an(selector) for node in self.nodes)
+        return all(an is None or hmac.compare_digest(an, coin.an(i)) for i, an in enumerate(known))
 
     def lose(self, index: int, guid: bytes) -> None:
         """Drop a mail's stripes at one node: for tests and demonstrations. The caller commits."""

@@ -1,4 +1,4 @@
-"""The command `qmail`: verbs of a client, and the demo.
+"""The command `qmail`: verbs of a client, the demo, and the verbs of an operator (operate.py).
 
 Exit codes: 0 done; 1 the operation failed, with a sentence on standard error; 2 the command line makes no sense.
 What a mail says is shown with its control characters made visible: a subject cannot drive the terminal.
@@ -12,7 +12,6 @@ import os
 import re
 import sys
 import time
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +20,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from qmail_core.errors import QMailError
-from qmail_server.client import Client, ClientError, TaskStatus
+from qmail_server import operate
+from qmail_server.client import Client, TaskStatus
+from qmail_server.terminal import failures, visible
 
 app = typer.Typer(
     help="Mail in erasure-coded stripes over independent servers.",
@@ -134,7 +134,7 @@ def demo(
     from qmail_server.demo.run import Options, run  # heavy, and no other verb needs it
 
     options = Options(port_base=port_base, data=data, tour=tour, once=once, open_page=open_page, json=as_json)
-    with _failures():
+    with failures():
         status = run(options)
     raise typer.Exit(status)
 
@@ -148,21 +148,14 @@ def version() -> None:
         print("unknown (not installed)")
 
 
+app.command()(operate.serve)
+app.command()(operate.raida)
+app.command()(operate.mint)
+
+
 def main() -> None:
     """Entry point of the script."""
     app()
-
-
-def visible(text: str, *, lines: bool = False) -> str:
-    """Text that only prints: everything that could steer a terminal or reorder a line is spelled out."""
-    if lines:
-        return "\n".join(visible(line) for line in text.replace("\r\n", "\n").split("\n"))
-    return "".join(char if _prints(char) else char.encode("unicode_escape").decode() for char in text)
-
-
-def _prints(char: str) -> bool:
-    # joiners belong to words and emoji and move nothing
-    return char.isprintable() or char in "\t\u200c\u200d" or unicodedata.category(char) == "Zs"
 
 
 def _body(body: str | None, body_file: Path | None) -> str:
@@ -181,17 +174,8 @@ def _body(body: str | None, body_file: Path | None) -> str:
 @contextmanager
 def _client(api: str) -> Iterator[Client]:
     # the token comes by environment only: arguments are visible to every process of the machine
-    with _failures(), Client(api, token=os.environ.get("QMAIL_TOKEN", "")) as client:
+    with failures(), Client(api, token=os.environ.get("QMAIL_TOKEN", "")) as client:
         yield client
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    try:
-        yield
-    except (ClientError, QMailError, OSError) as error:
-        typer.echo(f"qmail: {visible(str(error))}", err=True)
-        raise typer.Exit(1) from None
 
 
 def _quiet(state: TaskStatus) -> None:

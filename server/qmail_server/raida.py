@@ -419,9 +419,15 @@ class RaidaHost:
 
     async def _listen(self, seat: _Seat) -> None:
         loop = asyncio.get_running_loop()
-        seat.server = await loop.create_server(
-            lambda: _Connection(self, seat), self._host, seat.port, reuse_address=True, backlog=1024
-        )
+        try:
+            seat.server = await loop.create_server(
+                lambda: _Connection(self, seat), self._host, seat.port, reuse_address=True, backlog=1024
+            )
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise OSError(
+                error.errno, f"node {seat.node.index} cannot listen on {self._host}:{seat.port}: {why}"
+            ) from error
         seat.port = seat.server.sockets[0].getsockname()[1]
 
     async def _silence(self, seat: _Seat) -> None:

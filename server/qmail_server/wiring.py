@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -33,16 +33,33 @@ _DRAIN = 2  # seconds running requests are given at the end
 
 
 class Network:
-    """Storage nodes of one machine: each with a folder and a port of its own, all in one thread beside the caller."""
+    """Storage nodes of one machine: each with a folder and a port of its own, all in one thread beside the caller.
 
-    def __init__(self, folder: Path, ports: Sequence[int], policy: Policy | None = None) -> None:
-        self.stores = [NodeStore(folder / f"{index:02}") for index in range(len(ports))]
+    folder   node n keeps what it knows in folder/NN; one process at a time may have it open
+    ports    by the index of the node; 0 lets the system choose
+    host     address to listen on
+    hosts    where every node of the network listens, if some of them are elsewhere
+    raises   StoreUnavailable for a folder in use or unusable
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        ports: Mapping[int, int],
+        policy: Policy | None = None,
+        *,
+        host: str = _LOOPBACK,
+        hosts: Sequence[tuple[str, int]] = (),
+    ) -> None:
+        with contextlib.ExitStack() as opened:
+            self.stores = [opened.enter_context(_node_store(folder / f"{index:02}")) for index in ports]
+            self._closing = opened.pop_all()
         nodes = [
-            Node(index, store, policy=policy, entropy=os.urandom, timer=time.perf_counter, nodes=len(ports))
-            for index, store in enumerate(self.stores)
+            Node(index, store, policy=policy, entropy=os.urandom, timer=time.perf_counter, nodes=len(hosts or ports))
+            for index, store in zip(ports, self.stores, strict=True)
         ]
         self.cluster = Cluster(nodes)
-        self.host = RaidaHost(nodes, host=_LOOPBACK, ports=ports)
+        self.host = RaidaHost(nodes, host=host, ports=list(ports.values()), network=hosts)
         self.thread = HostThread(self.host)
 
     def mint(self, addresses: Sequence[Address]) -> list[Coin]:
@@ -58,12 +75,17 @@ class Network:
     def stop(self) -> None:
         """Stop listening and close the nodes' folders."""
         self.thread.stop()
-        for store in self.stores:
-            store.close()
+        self._closing.close()
 
     def transport(self) -> TcpTransport:
         """A new client of these nodes."""
         return TcpTransport(nodes_of([(_LOOPBACK, port) for port in self.thread.ports()]))
+
+
+@contextlib.contextmanager
+def _node_store(folder: Path) -> Iterator[NodeStore]:
+    with contextlib.closing(NodeStore(folder)) as store:
+        yield store
 
 
 def open_store(data: Path) -> SqliteStore:
@@ -153,5 +175,5 @@ def bind(port: int) -> socket.socket:
         sock.bind((_LOOPBACK, port))
     except OSError as error:
         sock.close()
-        raise ConfigError(f"port {port} cannot be used: {error.strerror}; choose another with --port-base") from error
+        raise ConfigError(f"port {port} cannot be used: {error.strerror}; choose another") from error
     return sock

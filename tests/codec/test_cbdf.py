@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,20 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmail_core.codec import cbdf
-from qmail_core.codec.cbdf import MailMeta, Meta, Resource
+from qmail_core.codec import cbdf_sections as sections
+from qmail_core.codec import cbdf_text as markup
+from qmail_core.codec.cbdf import Document, MailMeta, Meta
+from qmail_core.codec.cbdf_sections import Resource
 from qmail_core.errors import AddressError, LocalProtocolError, RemoteProtocolError
 from qmail_core.model import Address
+from tests.published import FOLDER, consumed, names
 
 Json = dict[str, Any]
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "cbdf"
-FILES = sorted(path.name for path in VECTORS.iterdir())
+FILES = names("cbdf")
 ALICE, BOB = Address(1, 42), Address(1, 100)
 GUID = bytes(range(16))
 
 
 def load(name: str) -> Json:
-    vector: Json = json.loads((VECTORS / name).read_text())
+    vector: Json = json.loads((FOLDER / "cbdf" / name).read_text())
     return vector
 
 
@@ -75,26 +78,27 @@ def check_phase2_document(vector: Json) -> None:
 def check_colors(vector: Json) -> None:
     for color in vector["colors"]:
         code = int(color["r5g6b5"], 16)
-        assert cbdf.pack_color(tuple(color["rgb8_in"])) == code
+        assert sections.pack_color(tuple(color["rgb8_in"])) == code
         assert code.to_bytes(2, "little") == bytes.fromhex(color["le_bytes"])
-        assert cbdf.unpack_color(code) == tuple(color["rgb8_decoded"])
-    assert {int(row["code"], 16): row["alpha"] for row in vector["transparency_codes"]} == cbdf.TRANSPARENT
-    for code in cbdf.TRANSPARENT:
-        assert cbdf.pack_color(cbdf.unpack_color(code)) == int(vector["reserved_safe_code"], 16)
+        assert sections.unpack_color(code) == tuple(color["rgb8_decoded"])
+    assert {int(row["code"], 16): row["alpha"] for row in vector["transparency_codes"]} == sections.TRANSPARENT
+    for code in sections.TRANSPARENT:
+        assert sections.pack_color(sections.unpack_color(code)) == int(vector["reserved_safe_code"], 16)
 
 
 def check_resources(vector: Json) -> None:
     section = bytes.fromhex(vector["bytes_hex"])
     assert int.from_bytes(section[:4], "little") == len(section) - 4
     records = (Resource(0, 0, bytes.fromhex("deadbeef")),)
-    assert cbdf.parse_resources(section[4:]) == records
-    assert cbdf.build_resources(records) == section[4:]
+    assert sections.parse_resources(section[4:]) == records
+    assert sections.build_resources(records) == section[4:]
 
 
 def check_plain_text(vector: Json) -> None:
     section = bytes.fromhex(vector["text_body_hex"])
-    assert cbdf.extract_text(section) == vector["expected_plain_strict"]
-    assert cbdf.extract_text(section, degraded=True) == vector["expected_plain_degraded"]
+    assert section == bytes.fromhex(vector["text_body_annotated"])
+    assert markup.extract_text(section) == vector["expected_plain_strict"]
+    assert markup.extract_text(section, degraded=True) == vector["expected_plain_degraded"]
     assert cbdf.parse_body(b"\x1c\x1c" + section) == vector["expected_plain_degraded"]
 
 
@@ -110,7 +114,8 @@ CHECKS: dict[str, Callable[[Json], None]] = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_vector(name: str) -> None:
-    CHECKS[name](load(name))
+    with consumed("cbdf", name) as vector:
+        CHECKS[name](vector)
 
 
 def test_every_vector_file_has_a_check() -> None:
@@ -122,8 +127,9 @@ READERS: tuple[Callable[[bytes], object], ...] = (
     cbdf.parse_mail_meta,
     cbdf.split_document,
     cbdf.parse_body,
-    cbdf.parse_resources,
-    cbdf.extract_text,
+    cbdf.decode_document,
+    sections.parse_resources,
+    markup.extract_text,
 )
 
 
@@ -345,24 +351,6 @@ def test_malformed_bodies(body: bytes, message: str) -> None:
         cbdf.parse_body(body)
 
 
-@pytest.mark.parametrize(
-    ("section", "plain", "degraded"),
-    [
-        (b"\x02a\x03b", "a", "a"),
-        (b"a\x15b\rc", "abc", "abc"),
-        (b"a\x0e", "a", "a"),
-        (b"a\x0e\0\xffbc", "a", "a"),
-        (b"a\x11", "a", "a"),
-        (b"a\x0bb", "ab", "a\n\nb"),
-        (b"\xff", "\N{REPLACEMENT CHARACTER}", "\N{REPLACEMENT CHARACTER}"),
-        (b"", "", ""),
-    ],
-)
-def test_plain_text_of_odd_sections(section: bytes, plain: str, degraded: str) -> None:
-    assert cbdf.extract_text(section) == plain
-    assert cbdf.extract_text(section, degraded=True) == degraded
-
-
 @given(mail_metas, short_text)
 def test_documents_join_and_split(meta: MailMeta, text: str) -> None:
     parts = cbdf.build_mail_meta(meta), cbdf.build_body(text)
@@ -376,7 +364,7 @@ def test_documents_join_and_split(meta: MailMeta, text: str) -> None:
     [
         (b"\1\0\2\1a", b"", "no section separator .* offset 5"),
         (b"\1\0\2\1a", b"bare text", "no section separator .* offset 5"),
-        (b"\1\0\2\1a", b"\x1c\x1c", "offset 6"),
+        (b"\1\0\2\1a", b"\x1c\x1c", "section length at offset 1"),
         (b"\1\0\2\1ax", b"\x1c\x1c\x02", "bytes after the meta pairs at offset 5"),
         (b"\1\0\2\2a", b"\x1c\x1c\x02", "value of key 2 at offset 4"),
         (b"\1\0\x21\1\0", b"", "no section separator"),
@@ -388,26 +376,153 @@ def test_malformed_documents_name_the_offset(meta: bytes, body: bytes, message: 
 
 
 # ------------------------------------------------------------------------------------------------------------------
-# Colours and resources
+# Phase II and whole documents
+
+SUBJECT = Meta(((cbdf.KEY_SUBJECT, b"s"),))
+LONG = "An apple a day. " * 40
+
+words = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=300)
+documents = st.builds(
+    Document,
+    meta=st.lists(
+        st.tuples(st.sampled_from([0, 1, 2, 3, 13, 19, 35, 36, 44, 100, 255]), st.binary(max_size=20)), max_size=5
+    ).map(lambda pairs: Meta(tuple(pairs))),
+    styles=st.binary(max_size=40),
+    text=st.lists(words, max_size=3).map(markup.build_text),
+    resources=st.lists(
+        st.builds(Resource, st.integers(0, 255), st.integers(0, 255), st.binary(max_size=20)), max_size=3
+    ).map(tuple),
+)
 
 
-@given(st.integers(0, 0xFFFF).filter(lambda code: code not in cbdf.TRANSPARENT))
-def test_opaque_colors_both_ways(code: int) -> None:
-    assert cbdf.pack_color(cbdf.unpack_color(code)) == code
+@given(documents, st.booleans(), st.booleans())
+def test_documents_of_phase_2_both_ways(document: Document, compress: bool, digest: bool) -> None:
+    raw = cbdf.encode_document(document, compress=compress, digest=digest)
+    assert cbdf.decode_document(raw) == document
+    meta, body = cbdf.split_document(raw)
+    assert meta + body == raw
+    assert document.text is not None
+    assert cbdf.parse_body(body, cbdf.parse_meta(meta)[0]) == markup.extract_text(document.text, degraded=True)
 
 
-def test_colors_out_of_range() -> None:
-    with pytest.raises(LocalProtocolError):
-        cbdf.pack_color((0, 256, 0))
-    with pytest.raises(RemoteProtocolError):
-        cbdf.unpack_color(0x10000)
+def test_the_minimal_document_is_the_published_one() -> None:
+    document = Document(meta=Meta(((0, b"\0"),)), text=b"\2\3")
+    assert cbdf.encode_document(document) == raw("03-phase2-minimal-document.json")
+    assert cbdf.decode_document(raw("03-phase2-minimal-document.json")) == document
+    assert document.layout == 0
 
 
-@given(st.lists(st.builds(Resource, st.integers(0, 255), st.integers(0, 255), st.binary(max_size=20)), max_size=5))
-def test_resources_both_ways(resources: list[Resource]) -> None:
-    assert cbdf.parse_resources(cbdf.build_resources(resources)) == tuple(resources)
+def test_the_published_short_message_is_a_document_of_pairs_alone() -> None:
+    document = cbdf.decode_document(raw("01-meta-only-sms.json"))
+    assert document.text is None
+    again = cbdf.encode_document(document)
+    assert cbdf.decode_document(again) == document
+    assert cbdf.split_document(again) == (again, b"")
+    assert cbdf.parse_mail_meta(again).subject == "On my way"
 
 
-def test_resources_out_of_range() -> None:
-    with pytest.raises(LocalProtocolError):
-        cbdf.build_resources([Resource(256, 0, b"")])
+def test_pairs_that_mean_nothing_without_sections_are_left_out() -> None:
+    pairs = tuple((key, b"\1") for key in (2, 31, 32, 37, 40, 42, 43))
+    document = cbdf.decode_document(cbdf.encode_document(Document(meta=Meta(pairs))))
+    assert [key for key, _ in document.meta.pairs] == [2]
+
+
+def test_phase_1_is_a_document_with_plain_text() -> None:
+    document = cbdf.decode_document(cbdf.build_meta([(2, b"s")]) + cbdf.PHASE1_HEAD + b"a\r\nb\x03")
+    assert document == Document(meta=SUBJECT, styles=b"", text=b"\2a\nb\3")
+
+
+def test_compression_is_for_long_texts_and_stays_within_what_readers_take() -> None:
+    def flag(text: str) -> bytes | None:
+        document = Document(meta=SUBJECT, text=markup.build_text([text]))
+        raw = cbdf.encode_document(document, compress=True)
+        assert cbdf.decode_document(raw) == document
+        return cbdf.parse_meta(raw)[0].first(cbdf.KEY_COMPRESSION)
+
+    assert flag("short") is None
+    assert flag(LONG) == b"\1"
+    assert flag("x" * 10_000_000) is None  # would open to far more than it weighs, as an attack does
+
+
+def test_local_pairs_never_leave_and_never_enter() -> None:
+    local = tuple((key, b"note") for key in (200, 210, 219))
+    raw = cbdf.encode_document(Document(meta=Meta(SUBJECT.pairs + local), text=b"\2\3"))
+    assert not [key for key, _ in cbdf.parse_meta(raw)[0].pairs if key in cbdf.LOCAL_KEYS]
+    raw = cbdf.build_meta([*SUBJECT.pairs, *local]) + cbdf.build_body("x")
+    assert cbdf.decode_document(raw).meta == SUBJECT
+
+
+def test_feature_bits_are_up_to_four_bytes() -> None:
+    meta = Meta(((cbdf.KEY_REQUIRED, b"\x01\x08"),))
+    assert meta.features(cbdf.KEY_REQUIRED) == 0x0801
+    assert meta.features(cbdf.KEY_OPTIONAL) == 0
+    for wrong in (b"", bytes(5)):
+        with pytest.raises(RemoteProtocolError, match="1 to 4"):
+            Meta(((cbdf.KEY_REQUIRED, wrong),)).features(cbdf.KEY_REQUIRED)
+
+
+def test_extension_sections_are_skipped() -> None:
+    whole = raw("03-phase2-minimal-document.json")
+    extended = whole + b"\x1c\x07\3\0\0\0abc" + b"\x1c\x08\0\0\0\0"
+    assert cbdf.decode_document(extended) == cbdf.decode_document(whole)
+    for end in range(len(whole) + 1, len(extended)):
+        if end != len(whole) + 9:
+            with pytest.raises(RemoteProtocolError):
+                cbdf.decode_document(extended[:end])
+
+
+def compressed(pairs: list[tuple[int, bytes]], blob: bytes) -> bytes:
+    return cbdf.build_meta([(30, b"\1"), *pairs]) + phase2(blob, b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (cbdf.build_meta([(30, b"\1")]) + phase2(b"", b"\2\3", b"", b"x"), "Logic"),
+        (cbdf.build_meta([(30, b"\1")]) + phase2(b"", b"\2\3", b"x", b""), "resource head"),
+        (cbdf.build_meta([(30, b"\1")]) + phase2(b"", b"\2\x14\3", b"", b""), "never begun"),
+        (cbdf.build_meta([(30, b"\1")]) + phase2(b"", b"x", b"", b""), "no plain text"),
+        (cbdf.build_meta([(30, b"\1")]) + phase2(b"", b"")[:5], "no plain text"),
+        (cbdf.build_meta([(30, b"\1")]) + cbdf.PHASE1_HEAD + b"x", "section"),
+        (cbdf.build_meta([(30, b"\2")]) + phase2(b"", b"\2\3", b"", b""), "version 2"),
+        (cbdf.build_meta([(30, b"\1\1")]) + phase2(b"", b"\2\3", b"", b""), "key 30 has 2 bytes"),
+        (cbdf.build_meta([(2, b"")]) + phase2(b"", b"\2\3", b"", b""), "no text at offset"),
+        (cbdf.build_meta([(30, b"\1"), (45, b"\2" + bytes(32))]) + phase2(b"", b"\2\3", b"", b""), "does not match"),
+        (cbdf.build_meta([(30, b"\1"), (45, b"")]) + phase2(b"", b"\2\3", b"", b""), "unknown algorithm"),
+        (compressed([(31, b"\1")], b"not zlib"), "damaged"),
+        (compressed([(31, b"\1")], zlib.compress(b"")), "section length"),
+        (compressed([(31, b"\1")], zlib.compress(b"x" * 20)), "section"),
+        (compressed([(31, b"\2")], b""), "compression 2"),
+    ],
+)
+def test_malformed_documents_of_phase_2(document: bytes, message: str) -> None:
+    with pytest.raises(RemoteProtocolError, match=message):
+        cbdf.decode_document(document)
+
+
+def test_every_truncation_of_a_document_is_refused() -> None:
+    resources = (Resource(1, 0, b"png"),)
+    document = Document(meta=SUBJECT, text=markup.build_text([LONG]), resources=resources)
+    whole = cbdf.encode_document(document, compress=True, digest=True)
+    tail = len(whole) - 5  # where the empty Logic begins, which a lenient reader may miss
+    for end in range(len(whole)):
+        if end != tail:
+            with pytest.raises(RemoteProtocolError):
+                cbdf.decode_document(whole[:end])
+    assert cbdf.decode_document(whole[:tail]) == document
+
+
+def test_what_cannot_be_written_is_our_error() -> None:
+    for text in (b"", b"\2", b"\2\x12\0\3"):
+        with pytest.raises(LocalProtocolError):
+            cbdf.encode_document(Document(meta=SUBJECT, text=text))
+
+
+def test_a_body_of_a_later_version_is_shown_by_its_summary() -> None:
+    meta = Meta(((30, b"\2"), (36, b"preview"), (35, b"summary")))
+    assert not cbdf.readable(meta)
+    assert cbdf.fallback_text(meta) == "summary"
+    assert cbdf.fallback_text(Meta(((36, b"preview"),))) == "preview"
+    assert cbdf.fallback_text(Meta(())) == ""
+    document = cbdf.build_meta(meta.pairs) + b"\x1canything"
+    assert cbdf.split_document(document)[1] == b"\x1canything"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -18,11 +17,12 @@ from qmail_core.codec import directory as drd
 from qmail_core.codec.directory import BadValue, Owned, Search
 from qmail_core.errors import LocalProtocolError, RemoteProtocolError, UsageError
 from qmail_core.model import Address, ListEntry, ListKind, UserProfile, UserRecord
+from tests import published
+from tests.published import FOLDER, consumed
 
 Json = dict[str, Any]
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "drd"
-FILES = sorted(path.name for path in VECTORS.iterdir())
+FILES = published.names("drd")
 CHALLENGE = bytes.fromhex("000102030405060708090a0b9270c965")
 OWNER = Owned(Address(0, 42), bytes(range(0xA0, 0xB0)))
 ALICE = UserProfile(fee=1_000_000_000, symbol1=5, symbol2=17, first_name="Alice", last_name="Smith")
@@ -44,7 +44,7 @@ def cut(body: bytes) -> bytes:
 
 
 def load(name: str) -> Json:
-    vector: Json = json.loads((VECTORS / name).read_text())
+    vector: Json = json.loads((FOLDER / "drd" / name).read_text())
     return vector
 
 
@@ -56,6 +56,7 @@ def check_fee(vector: Json) -> None:
         assert body[37:45] == bytes.fromhex(case["be_int64_hex"])
     with pytest.raises(UsageError, match="negative"):
         drd.fee_from_text(vector["rejected"]["cc"])
+    assert vector["rejected"]["status"].startswith(str(c.STATUS_INVALID_PARAMETER))
 
 
 def check_challenge(vector: Json) -> None:
@@ -63,6 +64,7 @@ def check_challenge(vector: Json) -> None:
     noise = bytes.fromhex(vector["random_12_hex"])
     assert bytes.fromhex(vector["bytes_hex"]) == noise + crc32(noise).to_bytes(4, "big") == CHALLENGE
     assert len(CHALLENGE) == vector["length_bytes"] == c.CHALLENGE_SIZE
+    assert crc32(noise) == int(vector["crc32"], 16)
 
 
 def check_get_user(vector: Json) -> None:
@@ -82,6 +84,12 @@ def check_post_user(vector: Json) -> None:
 
 
 def check_list_set_remove(vector: Json) -> None:
+    types = {ListKind.WHITE: "0x00 whitelist", ListKind.BLACK: "0x01 blacklist"}
+    for part in ("list_set", "list_remove"):
+        assert len(bytes.fromhex(vector[part]["bytes_hex"])) == vector[part]["length_bytes"]
+        for row, entry in zip(vector[part]["entries"], ENTRIES, strict=True):
+            assert Address(row["listed_dn"], row["listed_sn"]) == entry.address
+            assert row.get("type", types[ListKind(entry.kind)]) == types[ListKind(entry.kind)]
     body = bytes.fromhex(vector["list_set"]["bytes_hex"])
     assert whole(drd.build_list_set(OWNER, ENTRIES)) == body
     assert drd.parse_list_set(cut(body)) == (OWNER, ENTRIES)
@@ -123,7 +131,8 @@ CHECKS: dict[str, Callable[[Json], None]] = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_vector(name: str) -> None:
-    CHECKS[name](load(name))
+    with consumed("drd", name) as vector:
+        CHECKS[name](vector)
 
 
 def test_every_vector_file_has_a_check() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +16,11 @@ from qmail_core.codec.consts import TRAILER
 from qmail_core.codec.keys import MasterKey, ShareRequest
 from qmail_core.errors import LocalProtocolError, RemoteProtocolError
 from qmail_core.model import Address
+from tests.published import consumed, names
 
 Json = dict[str, Any]
 
-VECTORS = Path(__file__).parents[1] / "vectors" / "rke"
-FILES = sorted(path.name for path in VECTORS.iterdir())
+FILES = names("rke")
 CHALLENGE = bytes.fromhex("000102030405060708090a0b9270c965")
 REQUEST = ShareRequest(server_id=b"CONTENT-SERVER01", kid=1, client=Address(0, 42), timestamp=1785312000)
 MASTER = MasterKey(1, bytes(range(32)))
@@ -61,7 +59,8 @@ CHECKS: dict[str, Callable[[Json], None]] = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_vector(name: str) -> None:
-    CHECKS[name](json.loads((VECTORS / name).read_text()))
+    with consumed("rke", name) as vector:
+        CHECKS[name](vector)
 
 
 def test_every_vector_file_has_a_check() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from qmail_core.codec import cbdf, message
 from qmail_core.codec.cbdf import MailMeta
+from qmail_core.codec.cbdf_text import IMAGE, PARA_BREAK, Control, build_text
 from qmail_core.errors import QMailError, RemoteProtocolError
 from qmail_core.model import Address
 
@@ -83,3 +84,21 @@ def test_what_is_no_document_is_refused(document: bytes) -> None:
 
 def test_blind_copies_never_enter_a_mail() -> None:
     assert "bcc" not in MailMeta.__struct_fields__
+
+
+def test_a_styled_and_compressed_document_is_stamped_and_read() -> None:
+    pairs = cbdf.Meta(((19, bytes.fromhex("0006012a000000")), (2, b"s"), (200, b"note")))
+    section = build_text(["a long text " * 40, Control(IMAGE, b"\0"), Control(PARA_BREAK), "end"])
+    document = cbdf.encode_document(cbdf.Document(meta=pairs, text=section), compress=True, digest=True)
+    meta, body = message.stamp(document, GUID, [])
+    assert message.parse(meta, body).text == "a long text " * 40 + "\n\nend"
+    assert cbdf.decode_document(meta + body).text == section
+
+
+def test_a_mail_without_a_body_that_can_be_read_is_its_preview() -> None:
+    pairs = [(19, bytes.fromhex("0006012a000000")), (36, b"on my way")]
+    assert message.parse(cbdf.build_meta([*pairs, (33, b"\1")]), b"").text == "on my way"
+    for later in ((30, b"\2"), (31, b"\3")):
+        assert message.parse(cbdf.build_meta([*pairs, later]), b"\x1cunknown").text == "on my way"
+    with pytest.raises(RemoteProtocolError):
+        message.parse(cbdf.build_meta(pairs), b"\x1cunknown")

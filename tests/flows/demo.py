@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+ROOT_PATH = Path(__file__).parents[2]
 START_SECONDS = 30.0
 NODE_SPAN = range(1000, 1025)
 
@@ -24,12 +25,12 @@ def free_port_base() -> int:
     """A port base whose three API ports and 25 node ports can all be bound now."""
     for _ in range(200):
         base = random.randrange(11_000, 31_000)  # below the range the system hands out for outgoing connections
-        if all(_free(base + offset) for offset in (0, 1, 2, *NODE_SPAN)):
+        if all(is_free(base + offset) for offset in (0, 1, 2, *NODE_SPAN)):
             return base
     raise RuntimeError("no free range of ports")
 
 
-def _free(port: int) -> bool:
+def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -53,8 +54,7 @@ class Demo:
 
     def start(self) -> None:
         """Start the process and return when it serves."""
-        root = Path(__file__).parents[2]
-        path = os.pathsep.join([str(root), str(root / "server"), os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join([str(ROOT_PATH), str(ROOT_PATH / "server"), os.environ.get("PYTHONPATH", "")])
         command = [sys.executable, "-m", "qmail_server", "demo", "--no-tour", "--no-open"]
         command += ["--port-base", str(self.base), "--data", str(self.data), *self._arguments]
         self._process = subprocess.Popen(

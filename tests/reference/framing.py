@@ -114,3 +114,34 @@ def unpack(frame: bytes, node: int, enc: int, key: bytes, draw: bytes) -> tuple[
     if len(body) < 2 or body[-2:] != b">>":
         return None
     return status, micros, aes_ctr(key, nonce + bytes(8), body[:-2]) if enc else body[:-2]
+
+
+def answer(
+    group: int,
+    enc: int,
+    raida: int,
+    key: bytes,
+    selector: bytes,
+    draw: bytes,
+    status: int,
+    payload: bytes,
+    nonce: bytes,
+) -> bytes:
+    """What a node answers (A.5); `key` is the authenticity number or locker key, `draw` the entropy of the request."""
+    asked, challenge = draw[:-12], draw[-12:] + zlib.crc32(draw[-12:]).to_bytes(4, "big")
+    header = bytearray(48 if enc == 4 else 32)
+    header[0], header[2], header[3] = raida, status, group
+    if enc == 4:
+        header[16], header[17:22], header[24:46], header[46:48] = 4, selector, nonce, asked[22:24]
+        secret = hashlib.sha256(key).digest()
+        body = aes_ctr(secret, nonce[:16], payload)
+        body += hmac.new(secret, body, hashlib.sha256).digest()
+    else:
+        header[5], header[6:8] = 1, asked[6:8]
+        header[16:32] = bytes(a ^ b for a, b in zip(challenge, key if enc else bytes(16), strict=True))
+        body = aes_ctr(key, asked + bytes(8), payload) if enc else payload
+    if not payload:
+        return bytes(header)
+    body += b"\x3e\x3e"
+    header[9:12] = len(body).to_bytes(3, "big")
+    return bytes(header) + body

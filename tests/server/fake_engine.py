@@ -12,6 +12,7 @@ import httpx
 from qmail_server.http.app import build_app
 from qmail_server.http.guard import GuardSettings, hosts_for
 
+from qmail_core.codec.address import split_list
 from qmail_core.config import EngineConfig
 from qmail_core.errors import AddressError, Forbidden, NotFound, PathRefused, QMailError, UsageError
 from qmail_core.model import (
@@ -80,6 +81,8 @@ class FakeEngine:
         if "#" not in text and (("@" not in text) or not text.endswith(("byte", "bit"))):
             raise AddressError("Missing domain separator '#'.")
         return BOB
+
+    split_list = staticmethod(split_list)
 
     def render(self, address: Address) -> str:
         return "16.0.0@byte" if address == ALICE else "17.0.0@byte"

@@ -16,10 +16,11 @@ import httpx
 import pytest
 import uvicorn
 from qmail_server import client as module
-from qmail_server.cli import app, visible
+from qmail_server.cli import app
 from qmail_server.client import Client, ClientError
 from qmail_server.http.app import build_app
 from qmail_server.http.guard import GuardSettings, hosts_for
+from qmail_server.terminal import visible
 from typer.testing import CliRunner, Result
 
 from qmail_core.errors import QuorumError

@@ -35,14 +35,14 @@ class Medium:
                 path.chmod(0o700)
             self._db = _connect(folder / "node.sqlite")
         except (sqlite3.Error, OSError) as error:
-            raise StoreUnavailable(f"cannot open {folder}: {error}") from error
+            raise StoreUnavailable(f"cannot open {folder}: {_reason(error)}") from error
         try:
             self._migrate()
             self._sweep()
             sync_path(folder, os.fsync)
         except (sqlite3.Error, OSError) as error:
             self._db.close()
-            raise StoreUnavailable(f"cannot open {folder}: {error}") from error
+            raise StoreUnavailable(f"cannot open {folder}: {_reason(error)}") from error
         except StoreUnavailable:
             self._db.close()
             raise
@@ -168,6 +168,11 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _reason(error: Exception) -> str:
+    busy = getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return "another process has it open" if busy else str(error)
 
 
 def sync_path(path: Path, sync: Callable[[int], None]) -> None:

@@ -34,7 +34,7 @@ class World:
     def __init__(self, data: Path, port_base: int) -> None:
         self.data = data
         self.ports = (port_base, port_base + 1, port_base + 2)
-        node_ports = range(port_base + NODE_PORTS, port_base + NODE_PORTS + NODES)
+        node_ports = {node: port_base + NODE_PORTS + node for node in range(NODES)}
         self.network = wiring.Network(data / "raida", node_ports)
         self._stores = {name: wiring.open_store(data / name) for name in ("alice", "bob")}
         self.alice: Engine

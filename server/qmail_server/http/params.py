@@ -43,7 +43,6 @@ _YES = frozenset(("true", "1", "yes", "on"))
 _NO = frozenset(("false", "0", "no", "off", ""))
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{0,18})?", re.ASCII)
-_SEPARATOR = re.compile("[,;]")
 
 Sink = Callable[[str], tuple[BinaryIO, Source]]
 
@@ -146,11 +145,6 @@ class Params:
     def many(self, name: str) -> list[str]:
         """All values that are not empty, as they came."""
         return [value for value in self._values.get(name, ()) if value]
-
-    def split(self, name: str) -> list[str]:
-        """All values, each split at commas and semicolons, trimmed, without empty ones."""
-        parts = (part.strip() for value in self._values.get(name, ()) for part in _SEPARATOR.split(value))
-        return [part for part in parts if part]
 
 
 async def read(params: Params, scope: Scope, receive: Receive, sink: Sink | None = None) -> None:

@@ -159,7 +159,7 @@ def guid_of(params: Params, *names: str, optional: bool = False) -> bytes:
 
 def recipients_of(call: Call, complain: Callable[[Kind, str, str], UsageError]) -> tuple[Recipient, ...]:
     """All recipients; `complain` words the error for a text that is no address (kind, text, reason)."""
-    lists = {kind: call.params.split(kind.value) for kind in Kind}
+    lists = {kind: call.engine.split_list(call.params.many(kind.value)) for kind in Kind}
     for kind, texts in lists.items():
         if len(texts) > MAX_RECIPIENTS:
             raise UsageError(_TOO_LONG[kind])
@@ -186,7 +186,7 @@ def wallet_of(call: Call) -> str:
 def attachments_of(call: Call, refusal: str) -> tuple[Source, ...]:
     """Files named by path, then files that came with the request; `refusal` words the error for a path."""
     # a repeated path is one path each, commas and all; only the older single parameter is a list
-    paths = call.params.many("attachment_file_path") or call.params.split("attachments")
+    paths = call.params.many("attachment_file_path") or call.engine.split_list(call.params.many("attachments"))
     if len(paths) + len(call.params.files) > MAX_FILES:
         raise UsageError(f"Too many attachments: maximum is {MAX_FILES}")
     return (*(_attachment(call, path, refusal) for path in paths), *call.params.files)

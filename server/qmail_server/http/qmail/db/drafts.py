@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from qmail_core.errors import NotFound, UsageError
-from qmail_server.http.params import Params
 from qmail_server.http.qmail.db import schema as db
 from qmail_server.http.qmail.db.ids import MAX_OFFSET, email_id, limit
 from qmail_server.http.respond import Call, Json
@@ -29,7 +28,7 @@ async def list_drafts(call: Call) -> db.DraftList:
 
 async def create_draft(call: Call) -> Json:
     """Keep a new draft."""
-    saved = await call.engine.drafts.create(**_fields(call.params))
+    saved = await call.engine.drafts.create(**_fields(call))
     return Json(db.DraftCreated(email_id=saved.id.hex(), id=saved.id.hex(), timestamp=saved.received_at), 201)
 
 
@@ -38,7 +37,7 @@ async def update_draft(call: Call) -> db.DraftUpdated:
     names = ("email_id", "draft_id", "id")
     draft_id = email_id(call.params, "Missing required parameter: email_id", "Invalid email_id format", *names)
     try:
-        saved = await call.engine.drafts.update(draft_id, **_fields(call.params))
+        saved = await call.engine.drafts.update(draft_id, **_fields(call))
     except NotFound as error:
         raise NotFound("Draft not found") from error
     name = saved.id.hex()
@@ -46,9 +45,10 @@ async def update_draft(call: Call) -> db.DraftUpdated:
     return db.DraftUpdated(email_id=name, id=name, timestamp=saved.received_at, draft=changed)
 
 
-def _fields(params: Params) -> dict[str, str]:
+def _fields(call: Call) -> dict[str, str]:
+    params, split = call.params, call.engine.split_list
     found = {name: params.last(name) for name in _FIELDS if params.given(name)}
-    found |= {name: ", ".join(params.split(name)) for name in _PEOPLE if params.given(name)}
+    found |= {name: ", ".join(split(params.many(name))) for name in _PEOPLE if params.given(name)}
     if len(found.get("body", "").encode()) > MAX_BODY:
         raise UsageError("Draft body is too large (max 1 MB)", hint=413)
     return found
