@@ -48,14 +48,12 @@ class Letters:
         mailbox: MailboxState,
         *,
         received_at: int | None = None,
-        quota: int | None = None,
         seen: bool = False,
         flagged: bool = False,
         draft: bool = False,
     ) -> MessageState:
         """File a message; when this returns it is on disk, indexed and announced.
 
-        quota   bytes the user may have in all; None: the service's default
         raises  UsageError for an empty or too large message, QuotaError
         """
         if not raw or len(raw) > MAX_MESSAGE:
@@ -63,7 +61,7 @@ class Letters:
         parsed = await self._read(raw)
         filing = self._filing(user, raw, parsed, mailbox, received_at or self._ctx.now())
         marked = msgspec.structs.replace(filing, seen=seen, flagged=flagged, draft=draft)
-        return await self._store.file(user, marked, quota or QUOTA)
+        return await self._store.file(user, marked, QUOTA)
 
     async def _read(self, raw: bytes) -> Parsed:
         if len(raw) <= INLINE_BYTES:

@@ -118,7 +118,7 @@ class MailboxStore(Protocol):
         """File a message.
 
         A message with this guid and direction, if the user has one, is returned as it is. QuotaError if the user's
-        messages would take more than `quota` bytes.
+        messages would take more bytes than the user's quota, or than `quota` if there is none; None: no limit.
         """
         ...
 

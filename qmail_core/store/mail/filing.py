@@ -40,9 +40,9 @@ def insert(
         return known, list(prepared)
     mailbox = find_mailbox(db, "id=? AND user=?", filing.mailbox, user)
     if quota is not None:
-        (used,) = db.execute("SELECT used FROM user WHERE id=?", (user,)).fetchone()
-        if used + filing.size > quota:
-            raise QuotaError(f"{filing.size} bytes do not fit: {used} of {quota} are used")
+        used, own = db.execute("SELECT used, quota FROM user WHERE id=?", (user,)).fetchone()
+        if used + filing.size > (own or quota):
+            raise QuotaError(f"{filing.size} bytes do not fit: {used} of {own or quota} are used")
     uid, modseq = next_uid(db, mailbox.id)
     row = {
         "oid": filing.oid,

@@ -34,9 +34,9 @@ def token_of(call: Call) -> str:
     scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
     if not shown and scheme.lower() == b"bearer":
         shown = bearer.strip()
-    if not shown:
-        shown = parse_qs(call.scope["query_string"]).get(b"accessToken", [b""])[0]
-    return shown.decode("latin-1")
+    if shown:
+        return shown.decode("latin-1")
+    return parse_qs(call.scope["query_string"].decode("latin-1")).get("accessToken", [""])[0]
 
 
 def user_of(call: Call, oid: bytes) -> int:
