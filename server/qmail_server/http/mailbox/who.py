@@ -36,7 +36,8 @@ def token_of(call: Call) -> str:
         shown = bearer.strip()
     if shown:
         return shown.decode("latin-1")
-    return parse_qs(call.scope["query_string"].decode("latin-1")).get("accessToken", [""])[0]
+    query: str = call.scope["query_string"].decode("latin-1")
+    return parse_qs(query).get("accessToken", [""])[0]
 
 
 def user_of(call: Call, oid: bytes) -> int:
