@@ -62,6 +62,7 @@ from qmail_core.model import (
     Receipt,
     Recipient,
     Repaired,
+    RequestKey,
     SendResult,
     Source,
     Started,
@@ -395,6 +396,20 @@ class Engine:
         """The state of a task; NotFound if there is none."""
         return self._tasks.get(task_id)
 
+    def tasks(self) -> Sequence[TaskState]:
+        """Tasks that run or have ended not long ago, newest first."""
+        return self._tasks.listed()
+
+    async def cancel(self, task_id: str) -> TaskState:
+        """Take a send back, as long as nobody was told of it; NotFound, UsageError or Conflict with the documented
+        words."""
+        return await self._tasks.cancel(task_id)
+
+    def receipts(self, status: str | None = None, limit: int = 50, offset: int = 0) -> tuple[Sequence[Receipt], int]:
+        """A page of receipts, newest first, and how many there are of that status."""
+        sends = self._store.sends
+        return sends.receipts(status, limit, offset), sends.count_receipts(status)
+
     async def wait(self, task_id: str) -> TaskState:
         """The state of a task once it has ended."""
         return await self._tasks.wait(task_id)
@@ -408,7 +423,15 @@ class Engine:
 
     async def start_tell(self, guid: bytes) -> Started:
         """Announce a stored mail in the background; NotFound, Conflict or UsageError with the documented words."""
-        return await self._outgoing.start(guid)
+        return await self._sender.start_tell(guid)
+
+    def repeated(self, key: RequestKey) -> Started | None:
+        """What a request with this key started before; Conflict if the key stands for another request."""
+        return self._sender.repeated(key)
+
+    async def cancel_hold(self, guid: bytes) -> None:
+        """Tell nobody of a mail whose tell is held; NotFound, or Conflict once it is too late."""
+        await self._sender.cancel_hold(guid)
 
     async def send(self, draft: Draft) -> SendResult:
         """Store and announce a mail, and wait for both.
