@@ -16,7 +16,7 @@ from qmail_core.errors import NodeTimeout, NotFound
 from qmail_core.model import Striping, Tell
 
 _PATIENCE = 3.0  # seconds an echo may take
-_DOWN = 3  # failures in a row after which a server counts as away
+_DOWN = 3  # times in a row without an answer after which a server counts as away
 
 
 class ServerState(Struct, frozen=True):
@@ -43,11 +43,8 @@ class Piece(Struct, frozen=True):
 
     stripe: int
     parity: bool
-    server: int
     stored: bool
-    answers: bool  # the server, just now
-    seconds: float
-    error: str = ""
+    server: Echo  # how its server answers just now
 
 
 class Explained(Struct, frozen=True, kw_only=True):
@@ -63,7 +60,7 @@ class Explained(Struct, frozen=True, kw_only=True):
     @property
     def reachable(self) -> int:
         """Stripes whose servers hold them and answer now."""
-        return sum(piece.stored and piece.answers for piece in self.pieces)
+        return sum(piece.stored and not piece.server.error for piece in self.pieces)
 
     @property
     def survives(self) -> int:
@@ -79,11 +76,11 @@ class Network:
 
     def servers(self) -> Sequence[ServerState]:
         """All servers, from what came of the requests so far."""
-        health = self._ctx.fanout.health
-        return [
-            ServerState(node, *self._ctx.transport.location(node), health.failures[node] < _DOWN, health.median(node))
-            for node in range(self._ctx.nodes)
-        ]
+        return list(map(self._server, range(self._ctx.nodes)))
+
+    def _server(self, node: int) -> ServerState:
+        health, (host, port) = self._ctx.fanout.health, self._ctx.transport.location(node)
+        return ServerState(node, host, port, health.circuits[node].silent < _DOWN, health.median(node))
 
     async def echo(self, nodes: Iterable[int] | None = None) -> dict[int, Echo]:
         """Ask servers for a sign of life."""
@@ -141,7 +138,4 @@ class Network:
 
     async def _pieces(self, places: Sequence[tuple[int, bool, int, bool]]) -> tuple[Piece, ...]:
         echoes = await self.echo(server for _, _, server, _ in places)
-        return tuple(
-            Piece(stripe, parity, server, stored, not echoes[server].error, echoes[server].seconds, echoes[server].error)
-            for stripe, parity, server, stored in sorted(places)
-        )
+        return tuple(Piece(stripe, parity, stored, echoes[node]) for stripe, parity, node, stored in sorted(places))

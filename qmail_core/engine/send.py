@@ -253,11 +253,11 @@ class Sender:
 
     async def _run(self, job: Job, report: Report) -> tuple[str, dict[str, Any]]:
         try:
-            return await self._send(job, report)
+            return await self._go_through(job, report)
         finally:
             self._taken_back.discard(job.guid)
 
-    async def _send(self, job: Job, report: Report) -> tuple[str, dict[str, Any]]:
+    async def _go_through(self, job: Job, report: Report) -> tuple[str, dict[str, Any]]:
         receipt = self._receipts.get(job.guid)
         data: dict[str, Any] = {"file_guid": job.guid.hex()}
         if receipt.upload.status == "in_progress":
@@ -336,7 +336,8 @@ class Sender:
                 raise Conflict(refusal)
             if job.tell:
                 stage = "uploaded" if receipt.upload.status == "success" else None
-                await self._receipts.save(receipt, stage=stage, job=jobs.encode(msgspec.structs.replace(job, tell=False)))
+                untold = jobs.encode(msgspec.structs.replace(job, tell=False))
+                await self._receipts.save(receipt, stage=stage, job=untold)
         self._wake(guid)
 
     def _wake(self, guid: bytes) -> None:
