@@ -16,7 +16,7 @@ from qmail_core.errors import NodeTimeout, NotFound
 from qmail_core.model import Striping, Tell
 
 _PATIENCE = 3.0  # seconds an echo may take
-_DOWN = 3  # times in a row without an answer after which a server counts as away
+_DOWN = 3  # failures in a row after which a server counts as away
 
 
 class ServerState(Struct, frozen=True):
@@ -80,7 +80,7 @@ class Network:
 
     def _server(self, node: int) -> ServerState:
         health, (host, port) = self._ctx.fanout.health, self._ctx.transport.location(node)
-        return ServerState(node, host, port, health.circuits[node].silent < _DOWN, health.median(node))
+        return ServerState(node, host, port, health.failures[node] < _DOWN, health.median(node))
 
     async def echo(self, nodes: Iterable[int] | None = None) -> dict[int, Echo]:
         """Ask servers for a sign of life."""
