@@ -85,6 +85,24 @@ def test_a_held_mail_can_be_told_at_once() -> None:
     play(story, NODES)
 
 
+def test_a_restart_goes_on_holding() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        started = await alice.start_upload(held(alice), tell=True)
+        taken_back = await alice.start_upload(held(alice), tell=True)
+        await asyncio.sleep(5)
+        await alice.cancel_hold(taken_back.guid)
+        await alice._tasks.close()
+        alice._sender.resume()
+        await asyncio.sleep(50)
+        assert (await bob.peek()).notifications == ()
+        assert (await alice.wait(started.task_id)).status == "success"
+        assert 60 <= now() < 63
+        assert [item.tell.guid for item in (await bob.peek()).notifications] == [started.guid]
+
+    play(story, NODES)
+
+
 def test_only_a_held_mail_can_be_let_go() -> None:
     async def story(cluster: Cluster) -> None:
         alice, _ = await couple(cluster)
