@@ -19,6 +19,7 @@ from qmail_core.model import Downloaded, Polled
 log = logging.getLogger("qmail.beacon")
 
 _WAIT = 600.0  # seconds of one ping; beacons end it by themselves before long
+_LEAST = 5.0  # seconds between two pings that brought nothing: some beacons do not wait
 _PAUSES = (1, 300)  # seconds after a failure: first, doubled up to last
 
 
@@ -67,8 +68,11 @@ class Beacon:
     async def _watch(self) -> None:
         while not self._receiver.draining:
             try:
-                await self._take(await self._receiver.ping(_WAIT, 0))
+                polled = await self._receiver.ping(_WAIT, 0)
                 self._errors = self._backoff = 0
+                await self._take(polled)
+                if not polled.notifications:
+                    await asyncio.sleep(max(0.0, _LEAST - polled.elapsed_ms / 1000))
                 continue
             except QMailError as error:
                 log.warning("beacons: %s", error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Sequence
 
@@ -65,6 +66,7 @@ class Payments:
     def __init__(self, ctx: Context, purse: Purse) -> None:
         self._ctx = ctx
         self._purse = purse
+        self._claiming = asyncio.Lock()
 
     def get(self, email_id: bytes) -> Payment:
         """The payment that came with a message; NotFound if there is no such message."""
@@ -85,7 +87,10 @@ class Payments:
         raises   NotFound, UsageError if there is none, Conflict if it was refunded; QMailError if nothing could be
                  taken, and then the payment counts as failed and may be claimed again
         """
-        payment = self._attached(email_id)
+        async with self._claiming:  # the second of two would find the locker empty, and call it a failure
+            return await self._claim(self._attached(email_id), wallet)
+
+    async def _claim(self, payment: Payment, wallet: str) -> Powned | None:
         if payment.status == PaymentStatus.CLAIMED:
             return None
         if payment.status == PaymentStatus.REFUNDED:

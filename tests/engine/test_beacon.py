@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from qmail_core.embed import Cluster
+from qmail_core.model import Polled
 from tests.engine import couple, play
 
 NODES = 5
@@ -76,13 +79,54 @@ def test_it_pauses_longer_and_longer_while_the_beacons_are_away() -> None:
     play(story, NODES)
 
 
+def test_beacons_that_do_not_wait_are_not_asked_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(cluster: Cluster) -> None:
+        _, bob = await couple(cluster)
+        asked = []
+
+        async def ping(timeout: float, since: int) -> Polled:
+            asked.append(timeout)
+            return Polled((), timed_out=True, elapsed_ms=20)
+
+        monkeypatch.setattr(bob._receiver, "ping", ping)
+        bob.beacon.start()
+        await asyncio.sleep(60)
+        assert 10 <= len(asked) <= 13
+
+    play(story, NODES)
+
+
+def test_what_is_no_error_of_the_network_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster, auto_download=True)
+
+        async def ping(timeout: float, since: int) -> Polled:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(bob._receiver, "ping", ping)
+        bob.beacon.start()
+        await asyncio.sleep(5)
+        assert bob.beacon.state.errors > 1
+        monkeypatch.undo()
+        sent = await alice.send(alice.draft(["bob"], "s", "b"))
+        cluster.down |= set(range(1, NODES - 1))
+        await asyncio.sleep(30)
+        assert "cannot be fetched now" in caplog.text
+        assert [row.tell.guid.hex() for row in bob.notifications()] == [sent.receipt.file_guid]
+
+    play(story, NODES)
+    assert "watching the beacons failed" in caplog.text
+
+
 def test_it_ends_when_the_server_drains() -> None:
     async def story(cluster: Cluster) -> None:
         _, bob = await couple(cluster)
         bob.beacon.start()
         await asyncio.sleep(1)
         bob.drain()
-        await asyncio.sleep(1)
+        await asyncio.sleep(6)
         assert not bob.beacon.state.running
 
     play(story, NODES)

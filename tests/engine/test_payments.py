@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -51,6 +53,17 @@ def test_a_payment_is_claimed_once() -> None:
         assert bob.balance() == before + 7 == before + len(taken.accepted)
         assert bob.payments.get(email_id).status == PaymentStatus.CLAIMED
         assert await bob.payments.claim(email_id, "Default") is None
+
+    play(story, NODES)
+
+
+def test_two_claims_at_once_are_one() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        email_id = await paid_mail(alice, bob, await gift(alice))
+        claims = await asyncio.gather(*(bob.payments.claim(email_id, "Default") for _ in range(3)))
+        assert [claim is None for claim in claims] == [False, True, True]
+        assert bob.payments.get(email_id).status == PaymentStatus.CLAIMED
 
     play(story, NODES)
 
