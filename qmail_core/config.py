@@ -34,6 +34,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     drives: tuple[tuple[str, str], ...] = ()  # (Windows path prefix, folder it stands for)
     max_body: int = 1_000_000  # bytes of a plain-text body file
     max_document: int = 8 << 20  # bytes of a ready document
+    auto_download: bool = False  # fetch mail as the watch of the beacons hears of it
     timeouts: Timeouts = Timeouts()
 
     def check(self, nodes: int) -> None:

@@ -162,6 +162,13 @@ class Forbidden(QMailError):
     hint = 403
 
 
+class Cancelled(QMailError):
+    """The user took back what they had asked for, in time."""
+
+    code = "cancelled"
+    hint = 409
+
+
 class ErasureError(QMailError):
     """An object cannot be split or rebuilt: too few stripes, or stripes that contradict each other."""
 

@@ -115,6 +115,13 @@ class Source(Struct, frozen=True):
     spooled: bool = False  # the file is the engine's own copy and is removed after the send
 
 
+class RequestKey(Struct, frozen=True):
+    """What a client names a request by, so that repeating it does nothing twice."""
+
+    key: str
+    digest: bytes  # of everything the request says
+
+
 class Draft(Struct, frozen=True, kw_only=True):
     """What a user wants sent. Exactly one of `body` and `document` is set."""
 
@@ -127,6 +134,8 @@ class Draft(Struct, frozen=True, kw_only=True):
     guid: bytes | None = None  # None: the engine draws one
     wallet: str = "Default"
     durability: Durability = Durability.SAFE
+    hold_seconds: int = 0  # how long the tell waits, from acceptance; it can be taken back until then
+    key: RequestKey | None = None
 
 
 class FileEntry(Struct, frozen=True):
@@ -214,7 +223,7 @@ class TaskState(Struct, kw_only=True):
     """Progress of one long story, as pollers see it."""
 
     id: str
-    status: str = "running"  # running, then exactly one of success, failed
+    status: str = "running"  # running, then exactly one of success, failed, cancelled
     progress: int = 0  # 0..100, never falls
     message: str = ""
     data: dict[str, Any] | None = None
@@ -486,12 +495,27 @@ class Costs(Struct, frozen=True):
 
 
 class PoolStatus(Struct, frozen=True):
-    """The funded lockers and the wallet behind them."""
+    """The funded lockers and the wallet behind them; values in whole CloudCoins."""
 
     upload_available: int
     inbox_fee_available: int
     wallet_balance: int
     low_balance: bool
+    available_value: int = 0  # in lockers that are ready
+    reserved_value: int = 0  # in lockers of sends that are not over
+    limbo_value: int = 0  # in lockers whose fate is being found out
+    upload_value: int = 0  # of all these, in upload lockers
+    inbox_fee_value: int = 0
+
+    @property
+    def locked_value(self) -> int:
+        """All that lies in lockers."""
+        return self.available_value + self.reserved_value + self.limbo_value
+
+    @property
+    def spendable(self) -> int:
+        """What can be paid with now."""
+        return self.wallet_balance + self.available_value
 
 
 class OutgoingTell(Struct, frozen=True, kw_only=True):

@@ -107,7 +107,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 
 class Shell:
-    """Runs the commands of one page; `$TASK`, `$GUID` and `$ATTACHMENT` come from the answers before."""
+    """Runs the commands of one page; `$TASK`, `$GUID`, `$EMAIL` and `$ATTACHMENT` come from the answers before."""
 
     def __init__(self, demo: Demo, folder: Path) -> None:
         self._demo = demo
@@ -143,6 +143,7 @@ class Shell:
         for name, values in {
             "TASK": [answer.get("task_id")],
             "GUID": [mail["file_guid"] for mail in mails if mail.get("file_guid")],
+            "EMAIL": [answer.get("email_id")],
             "ATTACHMENT": [files[0].get("attachment_id")],
         }.items():
             if values and values[0] is not None:

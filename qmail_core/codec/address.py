@@ -178,26 +178,26 @@ def _pretty(code: str) -> int:
     return _digits32(code, BASE32_CROCKFORD if set(code) <= set(BASE32_CROCKFORD) else BASE32_HTTP)
 
 
-def base32_encode(value: int) -> str:
+def base32_encode(value: int, bits: int = 32) -> str:
     """Write a number in the HTTP alphabet, most significant digit first; zero is "A"."""
-    if not 0 <= value <= MAX_SERIAL:
-        raise AddressError("Serial number must fit 32 bits")
+    if not 0 <= value < 1 << bits:
+        raise AddressError(f"Serial number must fit {bits} bits")
     text = BASE32_HTTP[value & 31]
     while value := value >> 5:
         text = BASE32_HTTP[value & 31] + text
     return text
 
 
-def base32_decode(text: str) -> int:
+def base32_decode(text: str, bits: int = 32) -> int:
     """Read a base 32 number.
 
     text     HTTP alphabet, any case; the Crockford alphabet if a 0 or 1 occurs, which only that one has
-    returns  0..2^32-1
+    returns  0..2^bits-1
     raises   AddressError for a foreign character, no characters or a larger number
     source   QMail wire F.2
     """
     text = _upper(text)
-    return _digits32(text, BASE32_CROCKFORD if "0" in text or "1" in text else BASE32_HTTP)
+    return _digits32(text, BASE32_CROCKFORD if "0" in text or "1" in text else BASE32_HTTP, bits)
 
 
 def _upper(text: str) -> str:
@@ -205,7 +205,7 @@ def _upper(text: str) -> str:
     return text.upper() if text.isascii() else text
 
 
-def _digits32(text: str, alphabet: str) -> int:
+def _digits32(text: str, alphabet: str, bits: int = 32) -> int:
     if not text:
         raise AddressError("Missing base 32 code")
     value = 0
@@ -214,8 +214,8 @@ def _digits32(text: str, alphabet: str) -> int:
         if digit < 0:
             raise AddressError(f"Invalid base 32 character '{char}'")
         value = value << 5 | digit
-        if value > MAX_SERIAL:
-            raise AddressError("Serial number must fit 32 bits")
+        if value >> bits:
+            raise AddressError(f"Serial number must fit {bits} bits")
     return value
 
 

@@ -55,6 +55,16 @@ class Context:
         """The identity this engine speaks as."""
         return self.coin.address
 
+    def adopt(self, coin: Coin) -> None:
+        """Speak as the same identity with new numbers."""
+        self.coin = coin
+        self._keys.clear()
+        self._identities.clear()
+
+    def speaking_as(self, coin: Coin) -> Context:
+        """The same with the keys of another coin, for requests that say nothing of an identity."""
+        return Context(self.config, coin, self.transport, self.store, self.clock, self.entropy)
+
     @property
     def quorum(self) -> int:
         """More than half of the nodes: what a change of coins needs (13 of 25)."""

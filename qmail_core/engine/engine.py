@@ -19,17 +19,22 @@ from qmail_core.codec import address as addresses
 from qmail_core.codec.directory import fee_from_text
 from qmail_core.config import EngineConfig
 from qmail_core.engine.accounts import Accounts
+from qmail_core.engine.balances import Balances
+from qmail_core.engine.beacon import Beacon
 from qmail_core.engine.context import Context
 from qmail_core.engine.directory import Directory
 from qmail_core.engine.drafts import Drafts
 from qmail_core.engine.events import Events
+from qmail_core.engine.identity import Identity
 from qmail_core.engine.letters import Letters
 from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.mailboxes import Mailboxes
 from qmail_core.engine.messages import Messages
+from qmail_core.engine.network import Network
 from qmail_core.engine.objects import Objects
 from qmail_core.engine.outgoing import Outgoing
 from qmail_core.engine.paths import Paths
+from qmail_core.engine.payments import Payments
 from qmail_core.engine.people import People
 from qmail_core.engine.purse import Purse
 from qmail_core.engine.receipts import Receipts
@@ -62,6 +67,7 @@ from qmail_core.model import (
     Receipt,
     Recipient,
     Repaired,
+    RequestKey,
     SendResult,
     Source,
     Started,
@@ -132,6 +138,11 @@ class Engine:
             self._outgoing,
         )
         self._receiver = Receiver(ctx, self._mailbox)
+        self.beacon = Beacon(self._receiver, self.download, config.auto_download)
+        self.network = Network(ctx)
+        self.payments = Payments(ctx, self._purse)
+        self.balances = Balances(ctx, self._wallet, self._purse, self._directory)
+        self.identity = Identity(ctx, self._purse)
         self.queue = self._outgoing
         self.letters = Letters(ctx, self.messages_of, self._receiver)
         self._repairer = Repairer(ctx, self._receipts, self._wallet)
@@ -161,6 +172,7 @@ class Engine:
 
     async def close(self) -> None:
         """Stop; whatever was accepted and is not finished goes on at the next start."""
+        await self.beacon.stop()
         if self._background is not None:
             self._background.cancel()
             await asyncio.gather(self._background, return_exceptions=True)
@@ -221,6 +233,14 @@ class Engine:
     def split_list(values: Iterable[str]) -> list[str]:
         """The items of parameters that may each be a list with `,` or `;`, such as recipients."""
         return addresses.split_list(values)
+
+    def base32_encode(self, value: int) -> str:
+        """A number of at most 64 bits as people read it out; AddressError."""
+        return addresses.base32_encode(value, 64)
+
+    def base32_decode(self, text: str) -> int:
+        """The number of such a text; AddressError."""
+        return addresses.base32_decode(text, 64)
 
     async def add_contact(self, text: str, address: Address, *, beacon: int | None = None) -> None:
         """Remember who a text means."""
@@ -395,6 +415,20 @@ class Engine:
         """The state of a task; NotFound if there is none."""
         return self._tasks.get(task_id)
 
+    def tasks(self) -> Sequence[TaskState]:
+        """Tasks that run or have ended not long ago, newest first."""
+        return self._tasks.listed()
+
+    async def cancel(self, task_id: str) -> TaskState:
+        """Take a send back, as long as nobody was told of it; NotFound, UsageError or Conflict with the documented
+        words."""
+        return await self._tasks.cancel(task_id)
+
+    def receipts(self, status: str | None = None, limit: int = 50, offset: int = 0) -> tuple[Sequence[Receipt], int]:
+        """A page of receipts, newest first, and how many there are of that status."""
+        sends = self._store.sends
+        return sends.receipts(status, limit, offset), sends.count_receipts(status)
+
     async def wait(self, task_id: str) -> TaskState:
         """The state of a task once it has ended."""
         return await self._tasks.wait(task_id)
@@ -408,7 +442,15 @@ class Engine:
 
     async def start_tell(self, guid: bytes) -> Started:
         """Announce a stored mail in the background; NotFound, Conflict or UsageError with the documented words."""
-        return await self._outgoing.start(guid)
+        return await self._sender.start_tell(guid)
+
+    def repeated(self, key: RequestKey) -> Started | None:
+        """What a request with this key started before; Conflict if the key stands for another request."""
+        return self._sender.repeated(key)
+
+    async def cancel_hold(self, guid: bytes) -> None:
+        """Tell nobody of a mail whose tell is held; NotFound, or Conflict once it is too late."""
+        await self._sender.cancel_hold(guid)
 
     async def send(self, draft: Draft) -> SendResult:
         """Store and announce a mail, and wait for both.

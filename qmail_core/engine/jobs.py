@@ -43,6 +43,7 @@ class Job(Struct, frozen=True, kw_only=True):
     body: str
     recipients: tuple[Recipient, ...]
     sources: tuple[JobSource, ...]
+    hold_until: int = 0  # the tell waits for this time, and can be taken back until then
     entries: tuple[FileEntry, ...] = ()  # known once the upload has read every object
 
     @property

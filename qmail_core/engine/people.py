@@ -47,6 +47,10 @@ class People:
         """Favourites first, then those written to most."""
         return self._store.popular(limit)
 
+    def count(self) -> int:
+        """How many contacts there are."""
+        return self._store.count()
+
     async def add(self, contact: Contact) -> Contact:
         """Add or change a contact; without a text it is called by its canonical address."""
         if not contact.text:

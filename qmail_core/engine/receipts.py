@@ -28,6 +28,7 @@ from qmail_core.model import (
     ReceiptStripe,
     ReceiptTell,
     ReceiptUpload,
+    RequestKey,
 )
 from qmail_core.store.base import Claim, Locker
 
@@ -140,9 +141,11 @@ class Receipts:
         """The receipt of a send; NotFound if there is none."""
         return self._ctx.store.sends.receipt(guid)
 
-    async def accept(self, receipt: Receipt, job: bytes, objects: dict[int, bytes], stage: str) -> None:
+    async def accept(
+        self, receipt: Receipt, job: bytes, objects: dict[int, bytes], stage: str, key: RequestKey | None = None
+    ) -> None:
         """Commit a send's intent, then mirror it."""
-        await self._ctx.store.sends.accept(receipt, job, objects, stage)
+        await self._ctx.store.sends.accept(receipt, job, objects, stage, key)
         self.mirror(receipt)
 
     async def save(self, receipt: Receipt, *, stage: str | None = None, job: bytes | None = None) -> None:

@@ -62,8 +62,8 @@ class Receiver:
         self._ctx = ctx
         self._mailbox = mailbox
         self._fetching: dict[bytes, asyncio.Lock] = {}
-        self._parked: set[Run] = set()
-        self._draining = False
+        self._parked: dict[Run, set[bytes]] = {}  # with the guids that are new to whoever waits
+        self.draining = False
         self._folder = os.path.join(ctx.config.data, "Attachments")
 
     # ---------------------------------------------------------------------------------------------- beacons
@@ -89,25 +89,25 @@ class Receiver:
         while True:
             left = deadline - loop.time()
             run = self._poll(c.CMD_PING, since, max(0.05, left))
-            self._parked.add(run)
+            new = self._parked[run] = set()
             try:
                 await run.until(lambda run=run: any(run.good.values()))  # type: ignore[misc]
-                new = await self._keep(run)
+                await self._keep(run)
             finally:
-                self._parked.discard(run)
+                del self._parked[run]
                 run.cancel()
-            if not run.good and run.failed and deadline - loop.time() > 0.05:
+            if not new and not run.good and run.failed and deadline - loop.time() > 0.05:
                 raise QuorumError("Ping failed", run.failed)
-            over = self._draining or loop.time() >= deadline - 0.05
+            over = self.draining or loop.time() >= deadline - 0.05
             if new or over or not any(run.good.values()):
-                found = tuple(item for item in self.notifications(0) if item.tell.guid in new)
+                found = tuple(sorted(map(self.notification, new), key=lambda item: item.id))
                 ended = bool(run.good) and not found
                 status = c.STATUS_POLL_TIMEOUT if ended else 0
                 return Polled(found, timed_out=ended, status=status, elapsed_ms=self._since(begun))
 
     def drain(self) -> None:
         """End every parked poll with "nothing new", now and from now on: the process is about to stop."""
-        self._draining = True
+        self.draining = True
         for run in list(self._parked):
             run.cancel()
 
@@ -120,7 +120,13 @@ class Receiver:
         """Commit what the beacons handed out; returns the guids that are new."""
         answers = [found for found in run.good.values() if isinstance(found, list)]
         records = {tell.guid: record for found in answers for tell, record in found}
-        return set(await self._ctx.store.mail.add_tells(list(records.items()), self._ctx.now()))
+        new = set(await self._ctx.store.mail.add_tells(list(records.items()), self._ctx.now()))
+        # whoever else waits is told as well: a beacon hands a tell to one of them only
+        for other, theirs in list(self._parked.items()) if new else ():
+            theirs |= new
+            if other is not run:
+                other.cancel()
+        return new
 
     def _since(self, begun: float) -> int:
         return int((self._ctx.clock() - begun) * 1000)

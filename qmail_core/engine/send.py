@@ -34,6 +34,7 @@ from qmail_core.engine.receipts import Receipts
 from qmail_core.engine.tasks import Report, Tasks
 from qmail_core.engine.wallet import Wallet
 from qmail_core.errors import (
+    Cancelled,
     Conflict,
     PaymentError,
     QMailError,
@@ -42,7 +43,7 @@ from qmail_core.errors import (
     TellError,
     UsageError,
 )
-from qmail_core.model import Costs, Draft, FileEntry, Kind, Receipt, SendResult, Source, Started
+from qmail_core.model import Costs, Draft, FileEntry, Kind, Receipt, RequestKey, SendResult, Source, Started
 from qmail_core.store.base import Claim, Locker
 from qmail_core.transport.fanout import Run
 
@@ -137,6 +138,9 @@ class Sender:
         self._directory = directory
         self._outgoing = outgoing
         self._spool = os.path.join(ctx.config.data, "Spool")
+        self._holds: dict[bytes, asyncio.Event] = {}  # mails whose tell waits; set: look again
+        self._taken_back: set[bytes] = set()
+        self._deciding = asyncio.Lock()  # whether a mail is told: one change of its job at a time
 
     # ---------------------------------------------------------------------------------------------- accepting
 
@@ -147,16 +151,14 @@ class Sender:
         """
         job, objects = self._plan(draft, tell=tell)
         receipt = self._receipts.new(job)
-        await self._receipts.accept(receipt, jobs.encode(job), objects, "upload")
+        await self._receipts.accept(receipt, jobs.encode(job), objects, "upload", draft.key)
         self._start(job, "Upload accepted")
-        return Started(
-            task_id=job.task_id,
-            guid=job.guid,
-            request_id=job.task_id.removeprefix("task_"),
-            duration_weeks=job.duration_weeks,
-            recipients=len(job.recipients),
-            receipt_recipients=len(job.recipients),
-        )
+        return _started(job)
+
+    def repeated(self, key: RequestKey) -> Started | None:
+        """What a request started that came before under the same key; Conflict if that was another request."""
+        guid = self._ctx.store.sends.send_of(key, self._ctx.now())
+        return None if guid is None else _started(self._job(guid))
 
     def _plan(self, draft: Draft, *, tell: bool) -> tuple[Job, dict[int, bytes]]:
         if (draft.body is None) == (draft.document is None):
@@ -186,6 +188,7 @@ class Sender:
             body=text.text,
             recipients=draft.recipients,
             sources=tuple(sources),
+            hold_until=now + draft.hold_seconds if tell and draft.hold_seconds else 0,
         )
         return job, kept
 
@@ -241,11 +244,20 @@ class Sender:
         async def story(report: Report) -> tuple[str, dict[str, Any]]:
             return await self._run(job, report)
 
-        self._tasks.start(job.task_id, story, text)
+        self._tasks.start(job.task_id, story, text, lambda: self._take_back(job.guid))
+
+    def _job(self, guid: bytes) -> Job:
+        return jobs.decode(self._ctx.store.sends.job(guid)[0])
 
     # ---------------------------------------------------------------------------------------------- the story
 
     async def _run(self, job: Job, report: Report) -> tuple[str, dict[str, Any]]:
+        try:
+            return await self._go_through(job, report)
+        finally:
+            self._taken_back.discard(job.guid)
+
+    async def _go_through(self, job: Job, report: Report) -> tuple[str, dict[str, Any]]:
         receipt = self._receipts.get(job.guid)
         data: dict[str, Any] = {"file_guid": job.guid.hex()}
         if receipt.upload.status == "in_progress":
@@ -258,28 +270,105 @@ class Sender:
             "low_balance_warning": self._wallet.pool(job.wallet).low_balance,
             "survives_loss_of": receipt.upload.survives_loss_of,
         }
-        if job.tell or receipt.tell.status == "in_progress":
-            self._outgoing.claim(receipt, resume=True)
-            await self._receipts.save(receipt, stage="tell")
-            text, told = await self._outgoing.tell(receipt, report)
+        if job.hold_until and receipt.tell.status == "not_started" and not await self._hold(job, report):
+            return "Upload completed; another task tells it", data
+        claimed = await self._claim(job.guid)
+        if claimed is not None:
+            text, told = await self._outgoing.tell(claimed, report)
             data |= told
             verb = "Upload + Tell complete" if job.tell else "Tell complete"
             return text.replace("Tell complete", verb), data
+        if job.guid in self._taken_back:
+            raise Cancelled("Cancelled; the mail is stored and nobody was told")
         return f"Upload completed{'; Tell pending' if job.recipients else ' (no Tell)'}", data
+
+    async def _claim(self, guid: bytes) -> Receipt | None:
+        """The receipt of a mail that is to be told, its rows claimed; None if it is not."""
+        async with self._deciding:
+            receipt = self._receipts.get(guid)
+            if not self._job(guid).tell and receipt.tell.status != "in_progress":
+                return None
+            self._outgoing.claim(receipt, resume=True)
+            await self._receipts.save(receipt, stage="tell")
+            return receipt
+
+    # ---------------------------------------------------------------------------------------------- second thoughts
+
+    async def _hold(self, job: Job, report: Report) -> bool:
+        """Wait until the tell is due or somebody decides about it; False if another task tells the mail by then."""
+        wake = self._holds[job.guid] = asyncio.Event()
+        try:
+            while not wake.is_set() and self._job(job.guid).tell and (left := job.hold_until - self._ctx.clock()) > 0:
+                report(90, f"Upload complete; the Tell is held for {round(left)} s")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(wake.wait(), left)
+        finally:
+            del self._holds[job.guid]
+        return self._receipts.get(job.guid).tell.status == "not_started"
+
+    async def start_tell(self, guid: bytes) -> Started:
+        """Tell a mail now; one whose tell is held does not wait any longer."""
+        async with self._deciding:
+            started = await self._outgoing.start(guid)
+        self._wake(guid)
+        return started
+
+    async def cancel_hold(self, guid: bytes) -> None:
+        """Tell nobody of a mail whose tell is held; it stays stored. NotFound; Conflict if it is too late."""
+        self._receipts.get(guid)
+        if not self._job(guid).hold_until:
+            raise Conflict("This mail was not held")
+        await self._drop_tell(guid, "Tell has begun and can no longer be cancelled")
+
+    async def _take_back(self, guid: bytes) -> None:
+        """End the task of a mail that nobody was told of."""
+        self._taken_back.add(guid)
+        try:
+            await self._drop_tell(guid, "Task can no longer be undone")
+        except Conflict:
+            self._taken_back.discard(guid)
+            raise
+
+    async def _drop_tell(self, guid: bytes, refusal: str) -> None:
+        async with self._deciding:
+            job, receipt = self._job(guid), self._receipts.get(guid)
+            if receipt.tell.status != "not_started" or receipt.upload.status == "failed":
+                raise Conflict(refusal)
+            if job.tell:
+                stage = "uploaded" if receipt.upload.status == "success" else None
+                untold = jobs.encode(msgspec.structs.replace(job, tell=False))
+                await self._receipts.save(receipt, stage=stage, job=untold)
+        self._wake(guid)
+
+    def _wake(self, guid: bytes) -> None:
+        if guid in self._holds:
+            self._holds[guid].set()
+
+    def _watched(self, guid: bytes, report: Report) -> Report:
+        """A report that ends the upload of a mail its sender has taken back."""
+
+        def watched(progress: int, text: str) -> None:
+            if guid in self._taken_back:
+                raise Cancelled("Cancelled before the upload was complete")
+            report(progress, text)
+
+        return watched
 
     async def _upload(self, job: Job, receipt: Receipt, report: Report) -> bool:
         report(1, "Files validated")
         lockers: dict[Claim, Locker] = {}
         upload: Upload | None = None
+        watched = self._watched(job.guid, report)
         try:
-            report(3, "Identity resolved, acquiring lockers")
+            watched(3, "Identity resolved, acquiring lockers")
             lockers, funded_now = await self._acquire(job)
             upload = Upload(self._ctx, job, lockers)
             # nodes that were away while the pool was filled; a few of them can also wait for the repair
             known = sum(node in locker.funded for locker in lockers.values() if (node := locker.node) is not None)
             await self._wallet.ensure_all(lockers.values(), _SETTLE[known < job.striping.k * job.files])
             with contextlib.closing(Objects(job, self._ctx.store.sends, self._paths)) as objects:
-                await self._store(upload, objects, report)
+                await self._store(upload, objects, watched)
+                watched(89, "Files stored")
                 nodes = upload.complete_nodes()
                 if len(nodes) < job.striping.k:
                     raise QuorumError(
@@ -289,12 +378,14 @@ class Sender:
         except QMailError as error:
             await self._give_up(job, receipt, error, lockers, upload)
             raise
-        job = msgspec.structs.replace(job, entries=tuple(upload.entries[t] for t in sorted(upload.entries)))
+        entries = tuple(upload.entries[t] for t in sorted(upload.entries))
         await self._settle_lockers(job, upload)
         if len(nodes) < job.striping.n:
             # first, because a crash after the receipt is saved would leave nobody to think of it
             await self._ctx.store.sends.schedule_repair(job.guid, self._ctx.now() + 2)
-        await self._receipts.save(receipt, stage="tell" if job.tell else "uploaded", job=jobs.encode(job))
+        async with self._deciding:
+            job = msgspec.structs.replace(job, tell=self._job(job.guid).tell, entries=entries)
+            await self._receipts.save(receipt, stage="tell" if job.tell else "uploaded", job=jobs.encode(job))
         self.drop_spool(job.guid)
         report(90, "Upload complete")
         return funded_now
@@ -358,7 +449,8 @@ class Sender:
         receipt.upload.error = error.message
         await self._receipts.save(receipt, stage="failed")
         self.drop_spool(job.guid)
-        prefix = "" if error.message.startswith("Upload failed") else f"Upload failed: {error.code} — "
+        clear = isinstance(error, Cancelled) or error.message.startswith("Upload failed")
+        prefix = "" if clear else f"Upload failed: {error.code} — "
         error.message = prefix + error.message
 
     # ---------------------------------------------------------------------------------------------- storing
@@ -513,6 +605,17 @@ class Sender:
                 files_uploaded=job.files,
             )
         return _result(receipt, job, costs)
+
+
+def _started(job: Job) -> Started:
+    return Started(
+        task_id=job.task_id,
+        guid=job.guid,
+        request_id=job.task_id.removeprefix("task_"),
+        duration_weeks=job.duration_weeks,
+        recipients=len(job.recipients),
+        receipt_recipients=len(job.recipients),
+    )
 
 
 def _result(receipt: Receipt, job: Job, costs: Costs) -> SendResult:

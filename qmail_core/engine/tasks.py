@@ -1,7 +1,8 @@
 """Long stories as tasks: an id to poll, progress that never falls, one outcome.
 
 A story reports as it goes and returns its final message and data. A QMailError it raises becomes the failure message;
-anything else is our bug, logged with its traceback.
+anything else is our bug, logged with its traceback. A story that can be taken back comes with the call that does it,
+and ends in Cancelled by itself afterwards.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from qmail_core.errors import NotFound, QMailError
+from qmail_core.errors import Cancelled, Conflict, NotFound, QMailError, UsageError
 from qmail_core.model import TaskState
 
 log = logging.getLogger("qmail.tasks")
 _KEEP = 1000  # finished tasks that can still be polled
+_CANCEL_PATIENCE = 10.0  # seconds a story has to come to its end before the answer says that it still runs
 
 Report = Callable[[int, str], None]
 Story = Callable[[Report], Awaitable[tuple[str, dict[str, Any]]]]
+Undo = Callable[[], Awaitable[None]]
 
 
 class Tasks:
@@ -30,6 +33,7 @@ class Tasks:
         self._entropy = entropy
         self._states: OrderedDict[str, TaskState] = OrderedDict()
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._undo: dict[str, Undo] = {}
 
     def new_id(self) -> str:
         """An id no other task has."""
@@ -38,15 +42,45 @@ class Tasks:
             if task_id not in self._states:
                 return task_id
 
-    def start(self, task_id: str, story: Story, message: str) -> asyncio.Task[None]:
-        """Run a story in the background under `task_id`."""
+    def start(self, task_id: str, story: Story, message: str, undo: Undo | None = None) -> asyncio.Task[None]:
+        """Run a story in the background under `task_id`.
+
+        undo  has the story end in Cancelled; Conflict when it is too late
+        """
         state = TaskState(id=task_id, message=message, started_at=self._clock())
         self._states[task_id] = state
         task = asyncio.get_running_loop().create_task(self._run(state, story), name=task_id)
         self._running[task_id] = task
-        task.add_done_callback(lambda _: self._running.pop(task_id, None))
+        if undo is not None:
+            self._undo[task_id] = undo
+        task.add_done_callback(lambda _: self._ended(task_id))
         self._forget()
         return task
+
+    def _ended(self, task_id: str) -> None:
+        self._running.pop(task_id, None)
+        self._undo.pop(task_id, None)
+
+    def listed(self) -> Sequence[TaskState]:
+        """All tasks that are known, newest first."""
+        return tuple(reversed(self._states.values()))
+
+    async def cancel(self, task_id: str) -> TaskState:
+        """Take a task back; its state, ended unless it is slow to stop.
+
+        raises   NotFound; UsageError if it has ended; Conflict if it can no longer be undone
+        """
+        state = self.get(task_id)
+        if state.status != "running":
+            raise UsageError("Task already finished")
+        undo = self._undo.get(task_id)
+        if undo is None:
+            raise Conflict("Task can no longer be undone")
+        await undo()
+        running = self._running.get(task_id)
+        if running is not None:
+            await asyncio.wait([running], timeout=_CANCEL_PATIENCE)
+        return state
 
     def get(self, task_id: str) -> TaskState:
         """A task's state; NotFound if there is none, or it is long over."""
@@ -77,6 +111,8 @@ class Tasks:
         try:
             state.message, state.data = await story(report)
             state.progress, state.status = 100, "success"
+        except Cancelled as error:
+            state.message, state.status = error.message, "cancelled"
         except QMailError as error:
             state.message, state.status = error.message, "failed"
             log.info("%s failed: %s", state.id, error.message)

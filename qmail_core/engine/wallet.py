@@ -84,7 +84,11 @@ class Wallet:
         balance = self._store.balance(wallet)
         one_mail = self._ctx.config.striping.n * self._ctx.config.storage_fee + self._ctx.config.inbox_fee
         low = self.spendable(wallet) < 2 * one_mail
-        return PoolStatus(upload, self._ready(wallet, LockerKind.INBOX), balance, low)
+        states = (LockerState.AVAILABLE, LockerState.RESERVED, LockerState.LIMBO)
+        lockers = [x for state in states for x in self._store.lockers(state=state) if x.wallet == wallet]
+        by_state = [sum(x.value for x in lockers if x.state == state) for state in states]
+        by_kind = [sum(x.value for x in lockers if x.kind == kind) for kind in LockerKind]
+        return PoolStatus(upload, self._ready(wallet, LockerKind.INBOX), balance, low, *by_state, *by_kind)
 
     def _ready(self, wallet: str, kind: LockerKind) -> int:
         return self._store.available(wallet, kind, self.value(kind))

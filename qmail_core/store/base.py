@@ -23,6 +23,7 @@ from qmail_core.model import (
     MessagePage,
     OutgoingTell,
     Receipt,
+    RequestKey,
     StoredAttachment,
 )
 from qmail_core.store.accounts import AccountStore
@@ -59,6 +60,7 @@ class Locker(Struct, frozen=True, kw_only=True):
     unit: int | None = None
     node: int | None = None
     created_at: int = 0
+    consumed_at: int = 0
 
     def __repr__(self) -> str:
         return f"Locker({self.kind.name}, {self.value} CC, {self.state.name})"
@@ -195,9 +197,24 @@ class WalletStore(Protocol):
 class SendStore(Protocol):
     """Sends under way, receipts, queues."""
 
-    async def accept(self, receipt: Receipt, job: bytes, objects: Mapping[int, bytes], stage: str) -> None:
-        """Commit the intent of a send; Conflict if a receipt with this guid exists. The change is all or nothing."""
+    async def accept(
+        self, receipt: Receipt, job: bytes, objects: Mapping[int, bytes], stage: str, key: RequestKey | None = None
+    ) -> None:
+        """Commit the intent of a send; Conflict if a receipt with this guid exists. The change is all or nothing.
+
+        key  what the request is known by for a day; Conflict if it is known already
+        """
         ...
+
+    def send_of(self, key: RequestKey, now: int) -> bytes | None:
+        """The guid of the send a request has started; Conflict if its key stands for another request."""
+        ...
+
+    def receipts(self, status: str | None, limit: int, offset: int) -> list[Receipt]:
+        """Receipts, newest first; `status` is that of the tell once the upload has succeeded, of the upload before."""
+        ...
+
+    def count_receipts(self, status: str | None) -> int: ...
 
     async def save(self, receipt: Receipt, *, stage: str | None = None, job: bytes | None = None) -> None:
         """Commit a receipt and, where given, the send's stage and job."""

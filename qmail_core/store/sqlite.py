@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from qmail_core.errors import Conflict, NotFound
-from qmail_core.model import Address, Coin, Contact, OutgoingTell, Receipt
+from qmail_core.model import Address, Coin, Contact, OutgoingTell, Receipt, RequestKey
 from qmail_core.store.base import Claim, Locker, LockerKind, LockerState, Work, WorkKind
 from qmail_core.store.database import Database
 from qmail_core.store.mail import SqliteMail, folder_beside
@@ -33,7 +33,7 @@ def _coin(row: Row) -> Coin:
     return Coin(Address(row[0], row[1]), row[2])
 
 
-_LOCKER = "code, kind, value, state, wallet, funded_at, guid, unit, node, created_at"
+_LOCKER = "code, kind, value, state, wallet, funded_at, guid, unit, node, created_at, consumed_at"
 
 
 def _locker(row: Row) -> Locker:
@@ -48,6 +48,7 @@ def _locker(row: Row) -> Locker:
         unit=row[7],
         node=row[8],
         created_at=row[9],
+        consumed_at=row[10],
     )
 
 
@@ -279,6 +280,17 @@ def _take(free: list[Locker], node: int | None, value: int) -> Locker | None:
     return free.pop(fitting[0]) if fitting else None
 
 
+_KEY_LIFE = 86_400  # seconds
+_STATUS = "(?1 IS NULL OR CASE upload_status WHEN 'success' THEN tell_status ELSE upload_status END=?1)"
+
+
+def _keep_key(db: sqlite3.Connection, key: RequestKey, guid: bytes, now: int) -> None:
+    db.execute("DELETE FROM request_key WHERE created_at<=?", (now - _KEY_LIFE,))
+    row = (key.key, key.digest, guid, now)
+    if not db.execute("INSERT OR IGNORE INTO request_key VALUES (?,?,?,?)", row).rowcount:
+        raise Conflict("This idempotency key is in use")
+
+
 _OUTGOING = ", ".join(OutgoingTell.__struct_fields__)
 
 
@@ -292,7 +304,9 @@ class SqliteSends:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def accept(self, receipt: Receipt, job: bytes, objects: Mapping[int, bytes], stage: str) -> None:
+    async def accept(
+        self, receipt: Receipt, job: bytes, objects: Mapping[int, bytes], stage: str, key: RequestKey | None = None
+    ) -> None:
         guid = bytes.fromhex(receipt.file_guid)
         body = msgspec.json.encode(receipt)
 
@@ -305,6 +319,8 @@ class SqliteSends:
             )
             db.execute("INSERT INTO send VALUES (?,?,?,?)", (guid, job, stage, receipt.created_at))
             db.executemany("INSERT INTO send_object VALUES (?,?,?)", [(guid, t, data) for t, data in objects.items()])
+            if key is not None:
+                _keep_key(db, key, guid, receipt.created_at)
 
         await self._db.write(change)
 
@@ -326,6 +342,30 @@ class SqliteSends:
         if row is None:
             raise NotFound("Receipt not found for that file_guid")
         return msgspec.json.decode(row[0], type=Receipt)
+
+    def send_of(self, key: RequestKey, now: int) -> bytes | None:
+        with self._db.read() as db:
+            row = db.execute(
+                "SELECT digest, guid FROM request_key WHERE key=? AND created_at>?", (key.key, now - _KEY_LIFE)
+            ).fetchone()
+        if row is None:
+            return None
+        if row[0] != key.digest:
+            raise Conflict("Idempotency key was used with other parameters")
+        return bytes(row[1])
+
+    def receipts(self, status: str | None, limit: int, offset: int) -> list[Receipt]:
+        with self._db.read() as db:
+            rows = db.execute(
+                f"SELECT body FROM send CROSS JOIN receipt USING (guid) WHERE {_STATUS}"
+                " ORDER BY send.created_at DESC, guid LIMIT ?2 OFFSET ?3",
+                (status, limit, offset),
+            )
+            return [msgspec.json.decode(body, type=Receipt) for (body,) in rows]
+
+    def count_receipts(self, status: str | None) -> int:
+        with self._db.read() as db:
+            return int(db.execute(f"SELECT count(*) FROM receipt WHERE {_STATUS}", (status,)).fetchone()[0])
 
     def has_receipt(self, guid: bytes) -> bool:
         with self._db.read() as db:

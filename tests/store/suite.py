@@ -26,6 +26,7 @@ from qmail_core.model import (
     ReceiptSender,
     ReceiptTell,
     Recipient,
+    RequestKey,
 )
 from qmail_core.store.base import Claim, Incoming, Locker, LockerKind, LockerState, MailStore, Work, WorkKind
 
@@ -326,6 +327,38 @@ async def an_intent_is_accepted_once(store: MailStore) -> None:
         store.sends.object(GUID, 1)
     assert store.sends.has_receipt(GUID)
     assert not store.sends.has_receipt(OTHER)
+
+
+@promise
+async def a_key_stands_for_one_request_of_the_last_day(store: MailStore) -> None:
+    key, other = RequestKey("k", b"1" * 32), RequestKey("k", b"2" * 32)
+    assert store.sends.send_of(key, 5) is None
+    await store.sends.accept(receipt(), b"job", {}, "upload", key)
+    assert store.sends.send_of(key, 5 + 86_399) == GUID
+    assert store.sends.send_of(key, 5 + 86_400) is None
+    with pytest.raises(Conflict):
+        store.sends.send_of(other, 6)
+    with pytest.raises(Conflict):
+        await store.sends.accept(receipt(OTHER), b"job", {}, "upload", other)
+    assert not store.sends.has_receipt(OTHER)
+    await store.sends.accept(receipt(OTHER, created=5 + 86_400), b"job", {}, "upload", other)
+    assert store.sends.send_of(other, 5 + 86_400) == OTHER
+
+
+@promise
+async def receipts_are_listed_newest_first_by_what_became_of_them(store: MailStore) -> None:
+    for number in range(4):
+        told = receipt(bytes((number,)) * 16, created=number)
+        told.upload.status = "failed" if number == 0 else "success"
+        told.tell.status = "partial" if number == 1 else "success"
+        await store.sends.accept(told, b"", {}, "done")
+
+    def numbers(status: str | None, limit: int = 10, offset: int = 0) -> list[int]:
+        return [found.created_at for found in store.sends.receipts(status, limit, offset)]
+
+    assert (numbers(None), numbers(None, 2, 1)) == ([3, 2, 1, 0], [2, 1])
+    assert (numbers("success"), numbers("partial"), numbers("failed"), numbers("lost")) == ([3, 2], [1], [0], [])
+    assert [store.sends.count_receipts(word) for word in (None, "success", "lost")] == [4, 2, 0]
 
 
 @promise

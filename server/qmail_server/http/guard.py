@@ -37,7 +37,7 @@ _WANTED = frozenset(
 )
 _PREFLIGHT = (
     (b"access-control-allow-methods", b"GET, POST, PUT, DELETE, OPTIONS"),
-    (b"access-control-allow-headers", b"Content-Type, Authorization"),
+    (b"access-control-allow-headers", b"Content-Type, Authorization, Idempotency-Key"),
     (b"access-control-max-age", b"600"),
 )
 _EXPOSED = (b"access-control-expose-headers", b"Content-Disposition, Content-Length, X-QMail-Operation-Id")

@@ -96,6 +96,10 @@ class Params:
         """Whether any of these was given a value that is not empty."""
         return any(any(self._values.get(name, ())) for name in names)
 
+    def items(self) -> list[tuple[str, list[str]]]:
+        """Everything that was given, by name."""
+        return list(self._values.items())
+
     def given(self, name: str) -> bool:
         """Whether this was given at all, be it empty."""
         return name in self._values

@@ -6,7 +6,7 @@ import time
 
 from qmail_core.errors import NotFound, UsageError
 from qmail_core.model import Receipt
-from qmail_server.http.qmail import schema
+from qmail_server.http.qmail import answers, schema
 from qmail_server.http.qmail.net import guid_of, wallet_of
 from qmail_server.http.respond import Call
 
@@ -46,25 +46,9 @@ def _identity(call: Call, command: str) -> schema.Identity:
     return schema.identity(command, engine.address, engine.address_text, engine.config.beacons[0])
 
 
-async def locker_pool(call: Call) -> schema.PoolAnswer:
+async def locker_pool(call: Call) -> answers.Pool:
     """The funded lockers."""
-    pool = call.engine.pool_status(wallet_of(call))
-    return schema.PoolAnswer(
-        upload_available=pool.upload_available,
-        inbox_fee_available=pool.inbox_fee_available,
-        wallet_balance=pool.wallet_balance,
-        low_balance=pool.low_balance,
-    )
-
-
-async def balance(call: Call) -> schema.BalanceAnswer:
-    """What a wallet holds."""
-    wallet = wallet_of(call)
-    return schema.BalanceAnswer(
-        wallet_path=call.params.text("wallet_path") or wallet,
-        wallet_name=wallet,
-        total_value=call.engine.balance(wallet),
-    )
+    return answers.pool(call.engine.pool_status(wallet_of(call)))
 
 
 async def wallets(call: Call) -> schema.WalletList:

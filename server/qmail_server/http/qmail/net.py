@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os.path
 import re
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import BinaryIO, TypeVar
@@ -16,15 +17,16 @@ from typing import BinaryIO, TypeVar
 from starlette.types import Receive
 
 from qmail_core.errors import AddressError, Conflict, NotFound, PathRefused, QMailError, UsageError
-from qmail_core.model import Draft, Durability, Kind, Polled, Recipient, Source
+from qmail_core.model import Draft, Durability, Kind, Polled, Recipient, RequestKey, Source
 from qmail_server.http.errors import network_failure
 from qmail_server.http.params import MAX_FILES, ClientGone, Params
-from qmail_server.http.qmail import schema
+from qmail_server.http.qmail import answers, repeats, schema
 from qmail_server.http.respond import Call
 
 MAX_RECIPIENTS = 50  # per field
 MAX_PATH = 4096
 MAX_WEEKS = 520
+MAX_HOLD = 86_400  # seconds
 MAX_WAIT = 600.0  # seconds of a long poll
 _WEEKS = 4
 _GUID = re.compile(r"[0-9a-fA-F]{32}")
@@ -76,6 +78,20 @@ async def peek(call: Call) -> schema.PeekAnswer:
     return schema.peek(_items(call, polled), _debug(call, since), call.request_id)
 
 
+async def older_ping(call: Call) -> answers.OlderPing:
+    """A peek under its oldest name, with other members."""
+    polled = (await peek(call)).notifications
+    rows = [answers.OlderMessage(id=row.file_guid, timestamp=row.timestamp, size=row.total_file_size) for row in polled]
+    active = call.engine.beacon.state.running
+    return answers.OlderPing(
+        timestamp=int(time.time()),
+        beacon_status="active" if active else "idle",
+        has_mail=bool(rows),
+        message_count=len(rows),
+        messages=rows,
+    )
+
+
 async def ping(call: Call) -> schema.PingAnswer:
     """Wait at the beacons until something comes, the time is over or the client has left."""
     since, timeout = _since(call.params), _timeout(call.params)
@@ -84,6 +100,19 @@ async def ping(call: Call) -> schema.PingAnswer:
     except QMailError as error:
         raise network_failure("Ping failed", error) from error
     return schema.ping(_items(call, polled), polled, _debug(call, since), call.request_id)
+
+
+async def cancel_hold(call: Call) -> answers.HoldCancelled:
+    """Tell nobody of a mail whose Tell is held."""
+    guid = guid_of(call.params, "file_guid")
+    await call.engine.cancel_hold(guid)
+    return answers.HoldCancelled(file_guid=guid.hex())
+
+
+async def explain(call: Call) -> answers.ExplainAnswer:
+    """Where a mail lies, who answers, what it survives."""
+    guid = guid_of(call.params, "file_guid")
+    return answers.explained(await call.engine.network.explain(guid))
 
 
 async def repair(call: Call) -> schema.RepairAnswer:
@@ -96,6 +125,8 @@ def spool(call: Call, name: str) -> tuple[BinaryIO, Source]:
     """A file for an attachment that comes along, filed under the guid of its mail."""
     if not call.guid:
         guid = guid_of(call.params, "file_guid", optional=True)
+        if guid and repeats.has_key(call) and call.engine.receipt_exists(guid):
+            guid = b""  # most likely a repetition, whose files nobody needs
         _refuse_used(call, guid)
         call.guid = guid or call.engine.new_guid()
     return call.engine.spool(call.guid, name)
@@ -106,12 +137,23 @@ def spool(call: Call, name: str) -> tuple[BinaryIO, Source]:
 
 
 async def _start(call: Call, command: str, what: str, *, tell: bool) -> schema.UploadStarted:
-    draft = _draft(call, tell)
-    started = await call.engine.start_upload(draft, tell=tell)
+    key = await repeats.key_of(call, command)
+    started = None if key is None else call.engine.repeated(key)
+    if started is None:
+        draft = _draft(call, tell, key)
+        try:
+            started = await call.engine.start_upload(draft, tell=tell)
+        except Conflict:
+            # the same request may have come in twice at the same moment
+            started = None if key is None else call.engine.repeated(key)
+            if started is None:
+                raise
+    if call.guid and call.guid != started.guid:
+        call.engine.drop_spool(call.guid)
     return schema.upload_started(command, what, started, call.request_id)
 
 
-def _draft(call: Call, tell: bool) -> Draft:
+def _draft(call: Call, tell: bool, key: RequestKey | None) -> Draft:
     params = call.params
     given = [name for name in _BODIES if params.has(name)]
     if not given:
@@ -119,10 +161,10 @@ def _draft(call: Call, tell: bool) -> Draft:
     if len(given) > 1:
         raise UsageError("body, plain_text_qmail_path and email_file are mutually exclusive")
     guid = guid_of(params, "file_guid", optional=True)
+    _refuse_used(call, guid)
     if call.guid and guid not in (b"", call.guid):
         raise UsageError("file_guid must come before the attachments")
-    _refuse_used(call, guid)
-    recipients = recipients_of(call, _complain)
+    recipients = recipients_of(call, complain)
     if tell and not recipients:
         raise UsageError("At least one recipient required (to/cc/bcc)")
     wallet = wallet_of(call)
@@ -137,7 +179,15 @@ def _draft(call: Call, tell: bool) -> Draft:
         guid=guid or call.guid or None,
         wallet=wallet,
         durability=_durability(call),
+        hold_seconds=_hold(params, tell),
+        key=key,
     )
+
+
+def _hold(params: Params, tell: bool) -> int:
+    if not tell and params.has("hold_seconds"):
+        raise UsageError("hold_seconds needs a Tell to hold: use upload_and_tell")
+    return params.integer("hold_seconds", 0, 0, MAX_HOLD)
 
 
 def _refuse_used(call: Call, guid: bytes) -> None:
@@ -173,7 +223,8 @@ def recipients_of(call: Call, complain: Callable[[Kind, str, str], UsageError]) 
     return tuple(found)
 
 
-def _complain(kind: Kind, text: str, reason: str) -> UsageError:
+def complain(kind: Kind, text: str, reason: str) -> UsageError:
+    """The words for a text that is no address."""
     return UsageError(f'Invalid {kind.value.capitalize()} address "{text}": {reason}')
 
 

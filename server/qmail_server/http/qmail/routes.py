@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from qmail_server.http.errors import LEGACY_UPLOAD
-from qmail_server.http.qmail import legacy, local, net
-from qmail_server.http.qmail.db import attachments, contacts, drafts, messages, queue
+from qmail_server.http.qmail import legacy, local, net, raida, status, system
+from qmail_server.http.qmail.db import attachments, contacts, drafts, messages, payments, queue
 from qmail_server.http.respond import Route
 
 ROUTES = (
@@ -13,9 +13,12 @@ ROUTES = (
     Route("/api/qmail/net/messages/upload_and_tell", net.upload_and_tell, sink=net.spool),
     Route("/api/qmail/net/messages/send", net.upload_and_tell, sink=net.spool),
     Route("/api/qmail/net/messages/download", net.download),
+    Route("/api/qmail/net/messages/hold/cancel", net.cancel_hold),
+    Route("/api/qmail/net/messages/explain", net.explain, effects=False),
     Route("/api/qmail/net/beacon/peek", net.peek, effects=False),
     Route("/api/qmail/net/beacon/ping", net.ping),
     Route("/api/qmail/receipts", local.receipt, effects=False),
+    Route("/api/qmail/receipts/list", system.receipts, effects=False),
     Route("/api/qmail/db/messages/list", messages.list_messages, effects=False),
     Route("/api/qmail/db/messages/get", messages.get_message),
     Route("/api/qmail/db/messages/search", messages.search_messages, effects=False),
@@ -41,13 +44,34 @@ ROUTES = (
     Route("/api/qmail/db/tells/clear-sent", queue.clear_sent_tells),
     Route("/api/qmail/db/notifications/list", queue.list_notifications, effects=False),
     Route("/api/qmail/db/notifications/dismiss", queue.dismiss_notification),
+    Route("/api/qmail/db/payments/get", payments.get_payment, effects=False),
+    Route("/api/qmail/db/payments/mark-refunded", payments.mark_refunded),
+    Route("/api/qmail/db/reports/sent-payments", payments.sent_payments, effects=False),
     Route("/api/qmail/local/identity/get", local.identity, effects=False),
     Route("/api/qmail/local/identity/whoami", local.whoami, effects=False),
+    Route("/api/qmail/local/identity/exists", status.exists, effects=False),
+    Route("/api/qmail/local/status", status.status, effects=False),
+    Route("/api/qmail/local/beacon/control", status.control_beacon),
+    Route("/api/qmail/local/inbox-fee", status.inbox_fee, effects=False),
+    Route("/api/qmail/local/can-send", status.can_send, effects=False),
+    Route("/api/qmail/local/address/from-sn", status.from_sn, effects=False),
+    Route("/api/qmail/local/util/base32-encode", status.encode, effects=False),
+    Route("/api/qmail/local/util/base32-decode", status.decode, effects=False),
     Route("/api/qmail/local/locker-pool/status", local.locker_pool, effects=False),
+    Route("/api/qmail/raida/identity/heal", raida.heal_identity),
+    Route("/api/qmail/raida/payments/claim", raida.claim_payment),
+    Route("/api/qmail/raida/locker/import-credentials", raida.import_credentials),
+    Route("/api/qmail/raida/locker-pool/replenish", raida.replenish),
     Route("/api/qmail/raida/repair", net.repair),
+    Route("/api/raida/echo", raida.echo, effects=False),
     Route("/api/system/tasks", local.task, effects=False),
-    Route("/api/wallets/balance", local.balance, effects=False),
+    Route("/api/system/tasks/list", system.tasks, effects=False),
+    Route("/api/system/tasks/cancel", system.cancel_task),
+    Route("/api/system/version-check", system.version, effects=False),
+    Route("/api/wallets/balance", system.balance, effects=False),
     Route("/api/wallets/list", local.wallets, effects=False),
+    Route("/api/coins/prepare-change", system.prepare_change),
+    Route("/api/admin/sync", system.sync),
     # generation 2
     Route("/api/qmail/upload", legacy.upload, dialect=LEGACY_UPLOAD),
     Route("/api/qmail/check", net.peek, effects=False),
@@ -78,6 +102,15 @@ ROUTES = (
     Route("/api/qmail/pending-tells/sent", queue.clear_sent_tells),
     Route("/api/qmail/notifications", queue.list_notifications, effects=False),
     Route("/api/qmail/notifications/dismiss", queue.dismiss_notification),
+    Route("/api/qmail/payment", payments.get_payment, effects=False),
+    Route("/api/qmail/payment/claim", raida.claim_payment),
+    Route("/api/qmail/has-id", status.exists, effects=False),
+    Route("/api/qmail/heal-identity", raida.heal_identity),
+    Route("/api/qmail/status", status.status, effects=False),
+    Route("/api/qmail/inbox-fee", status.inbox_fee, effects=False),
+    Route("/api/qmail/convert_coin_to_email", status.from_sn, effects=False),
+    Route("/api/qmail/base32", status.base32, effects=False),
+    Route("/api/qmail/ping", net.older_ping, effects=False),
     Route("/api/qmail/identity", local.identity, effects=False),
     Route("/api/qmail/whoami", local.whoami, effects=False),
 )

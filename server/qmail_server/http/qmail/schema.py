@@ -273,16 +273,6 @@ class Identity(Struct, kw_only=True):
     beacon_raida: int
 
 
-class PoolAnswer(Struct, kw_only=True):
-    command: str = "locker-pool"
-    success: bool = True
-    status: str = "success"
-    upload_available: int
-    inbox_fee_available: int
-    wallet_balance: int
-    low_balance: bool
-
-
 class WalletItem(Struct, kw_only=True):
     wallet_path: str
     wallet_name: str
@@ -296,15 +286,6 @@ class WalletList(Struct, kw_only=True):
     count: int
     wallets: list[WalletItem]
     message: str | UnsetType = UNSET
-
-
-class BalanceAnswer(Struct, kw_only=True):
-    command: str = "wallet-balance"
-    success: bool = True
-    status: str = "success"
-    wallet_path: str
-    wallet_name: str
-    total_value: int
 
 
 class RepairAnswer(Struct, kw_only=True):

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import UNSET, Struct, UnsetType
 
-from qmail_core.model import Address, Contact, DraftCopy, Message, Notification, OutgoingTell, ReceiptRecipient
+from qmail_core.engine.payments import Payment, PaymentStatus, Spent
+from qmail_core.model import (
+    Address,
+    Contact,
+    DraftCopy,
+    Message,
+    Notification,
+    OutgoingTell,
+    Receipt,
+    ReceiptRecipient,
+)
 from qmail_server.http.qmail.schema import EmailItem, class_of
 
 _PREVIEW = 200
@@ -275,6 +285,67 @@ class NotificationDone(Struct, kw_only=True):
     id: int
 
 
+class NoPayment(Struct, kw_only=True):
+    command: str = "payments-get"
+    success: bool = True
+    status: str = "success"
+    email_id: str
+    has_payment: bool = False
+    message: str = "No recipient payment attached to this email"
+
+
+class PaymentAnswer(Struct, kw_only=True):
+    command: str = "payments-get"
+    success: bool = True
+    status: str = "success"
+    email_id: str
+    has_payment: bool = True
+    locker_code: str
+    locker_code_hex: str
+    payment_status: int
+    payment_status_text: str
+    can_retry: bool
+
+
+class RefundAnswer(Struct, kw_only=True):
+    command: str = "payments-mark-refunded"
+    success: bool = True
+    email_id: str
+    status: str = "refunded"
+    payment_status: int
+    payment_status_text: str
+    already_refunded: bool
+    locker_code: str
+    message: str
+
+
+class SpentLocker(Struct, kw_only=True):
+    locker_key: str
+    pool_type: int
+    funded_amount: int
+    consumed_at: int
+
+
+class SentPayment(Struct, kw_only=True):
+    file_guid: str
+    subject: str
+    recipients: list[str]
+    body_preview: str
+    timestamp: int
+    total: int
+    lockers: list[SpentLocker]
+
+
+class SentPayments(Struct, kw_only=True):
+    command: str = "sent-payments"
+    success: bool = True
+    status: str = "success"
+    count: int
+    limit: int
+    offset: int
+    emails: list[SentPayment]
+
+
 # ------------------------------------------------------------------------------------------------------------------
 # Engine values to Structs
 
@@ -382,4 +453,51 @@ def notification(row: Notification, sender: Contact | None, render: Callable[[Ad
         total_file_size=announced.total_size,
         timestamp=announced.timestamp,
         downloaded=row.downloaded,
+    )
+
+
+def payment(row: Payment) -> PaymentAnswer | NoPayment:
+    """The payment of a message. The code's bytes are shown as the 32 of older documents."""
+    if not row.attached:
+        return NoPayment(email_id=row.email_id.hex())
+    return PaymentAnswer(
+        email_id=row.email_id.hex(),
+        locker_code=row.text,
+        locker_code_hex=row.code.ljust(32, b"\0").hex(),
+        payment_status=row.status,
+        payment_status_text=row.status.name.lower(),
+        can_retry=row.status in (PaymentStatus.UNCLAIMED, PaymentStatus.FAILED),
+    )
+
+
+def refunded(row: Payment, again: bool) -> RefundAnswer:
+    """A payment that went back."""
+    return RefundAnswer(
+        email_id=row.email_id.hex(),
+        payment_status=row.status,
+        payment_status_text=row.status.name.lower(),
+        already_refunded=again,
+        locker_code=row.text,
+        message="Payment was marked as refunded before" if again else "Payment marked as refunded",
+    )
+
+
+def sent_payment(receipt: Receipt, spent: Sequence[Spent]) -> SentPayment:
+    """What one mail was paid with."""
+    return SentPayment(
+        file_guid=receipt.file_guid,
+        subject=receipt.upload.subject,
+        recipients=[row.address for row in receipt.tell.recipients],
+        body_preview=receipt.upload.body_preview,
+        timestamp=receipt.created_at,
+        total=sum(locker.value for locker in spent),
+        lockers=[
+            SpentLocker(
+                locker_key=locker.code,
+                pool_type=locker.kind,
+                funded_amount=locker.value,
+                consumed_at=locker.consumed_at,
+            )
+            for locker in spent
+        ],
     )
