@@ -101,7 +101,7 @@ def _find(source: str, what: str, at: int, gone: set[str]) -> int:
 
 
 def _tidied(text: str) -> str:
-    lines = [" ".join(line.split(" ")).strip() for line in _INVISIBLE.sub("", text).split("\n")]
+    lines = [" ".join(line.split()) for line in _INVISIBLE.sub("", text).split("\n")]
     return _GAPS.sub("\n\n", "\n".join(lines).replace("\0", "")).strip()
 
 

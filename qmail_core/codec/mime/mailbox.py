@@ -20,7 +20,7 @@ MAX_DOMAIN = 255
 MAX_UNCLOSED = 10  # brackets whose end is looked for in vain, before all are taken as nothing
 
 _SIMPLE = re.compile(
-    r"(?:([\w .'-]*?)[ \t]*<([^\s<>@\",;:()]+@[^\s<>@\",;:()]+)>|([^\s<>@\",;:()=]+@[^\s<>@\",;:()]+))\s*"
+    r"(?:((?:[\w .-][\w .'-]*?)?)[ \t]*<([^\s<>@\",;:()]+@[^\s<>@\",;:()]+)>|([^\s<>@\",;:()=]+@[^\s<>@\",;:()]+))\s*"
 )
 _TOKEN = re.compile(
     r"""(?P<word>=\?[^?\s]{1,64}\?[bBqQ]\?[^?]{0,2000}\?=)

@@ -242,9 +242,10 @@ def _charset(part: Entity, raw: bytes) -> str:
 
 
 def _joined(texts: list[str]) -> str:
-    if len(texts) < 2:
-        return texts[0] if texts else ""
-    return "\n".join([text if text.endswith("\n") else text + "\n" for text in texts if text])
+    filled = [text for text in texts if text]
+    if len(filled) < 2:
+        return filled[0] if filled else ""
+    return "\n".join([text if text.endswith("\n") else text + "\n" for text in filled])
 
 
 def _part(raw: bytes, index: int, leaf: Entity, related: bool) -> Part:

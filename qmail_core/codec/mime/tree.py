@@ -22,7 +22,7 @@ STEP = 256  # bytes of work one candidate counts as
 SNIFF = 64 * 1024
 
 _TAIL = re.compile(rb"[ \t]*+(?:\r?\n|\r|\Z)")
-_SNIFF = re.compile(rb"[\r\n]--([^\s-][^\r\n]{1,200}|-[^\r\n]{4,200})[\r\n]")
+_SNIFF = re.compile(rb"[\r\n]--([^\s-][^\r\n]{0,200}|-[^\r\n]{4,200})[\r\n]")
 _NO_PARAMS: dict[str, str] = {}
 
 
@@ -123,7 +123,7 @@ class Tree:
                 return ranges
             opened = at = tail.end()
         self._work -= end - at
-        if opened >= 0:
+        if 0 <= opened < end:
             ranges.append((opened, end))
         return ranges
 

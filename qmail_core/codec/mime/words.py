@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import binascii
 import re
+from itertools import groupby
+from operator import itemgetter
 
 from qmail_core.codec.mime.charset import decode_text
 from qmail_core.codec.mime.transfer import decode_base64
@@ -75,26 +77,22 @@ def _find(text: str) -> list[tuple[int, int, tuple[str, str, str]]]:
 
 def _run(words: list[tuple[str, str, str]]) -> str:
     """Neighbours of one charset are decoded together, because writers cut characters in two."""
-    out: list[str] = []
-    raw = b""
-    charset = ""
-    carry = ""  # base64 that stopped within a quantum
-    for index, (label, encoding, content) in enumerate(words):
-        if label != charset:
-            out.append(decode_text(raw, charset))
-            raw, charset = b"", label
-        if encoding == "q":
-            raw += _decode_q(content)
-            continue
-        content = carry + content
-        carry = ""
-        following = words[index + 1] if index + 1 < len(words) else None
-        if following and following[:2] == (label, "b") and len(content) % 4 and not content.endswith("="):
-            carry = content
-        else:
-            raw += decode_base64(content.encode("ascii", "ignore"))
-    out.append(decode_text(raw, charset))
+    out = []
+    for charset, alike in groupby(words, key=itemgetter(0)):
+        raw = b""
+        for encoding, same in groupby(alike, key=itemgetter(1)):
+            contents = [content for _, _, content in same]
+            raw += b"".join(map(_decode_q, contents)) if encoding == "q" else _decode_b(contents)
+        out.append(decode_text(raw, charset))
     return "".join(out)
+
+
+def _decode_b(contents: list[str]) -> bytes:
+    """base64 is joined first if its words are whole quanta only together."""
+    joined = "".join(contents)
+    if len(joined) % 4 == 0 and any(len(content) % 4 or "=" in content for content in contents[:-1]):
+        contents = [joined]
+    return b"".join([decode_base64(content.encode("ascii", "ignore")) for content in contents])
 
 
 def _decode_q(content: str) -> bytes:
