@@ -122,7 +122,8 @@ def test_long_file_names_keep_their_extension() -> None:
         b"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nhello\n--b",
         b"Content-Type: multipart/mixed; boundary=b\n\n--bc\n\n--b \t\n\nhello\n--b-- \nepilogue\n--b\n\nno",
         b"Content-Type: multipart/mixed; boundary=b\nContent-Type: text/html\n\n--b\n\nhello\n--b--",
-        b"Content-Type: multipart/mixed; boundary=o\n\n--o\nContent-Type: multipart/mixed; boundary=i\n\n--i\n\nhello\n--o--",
+        b"Content-Type: multipart/mixed; boundary=o\n\n"
+        b"--o\nContent-Type: multipart/mixed; boundary=i\n\n--i\n\nhello\n--o--",
     ],
 )
 def test_multiparts_with_wrong_delimiters(raw: bytes) -> None:

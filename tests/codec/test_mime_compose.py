@@ -25,7 +25,8 @@ FILES = st.tuples(NAMES, st.binary(max_size=300), st.sampled_from(["a/b", "text/
 
 
 def draft(**fields: Any) -> Compose:
-    return Compose(**{"seed": SEED, "date": 880127706, "message_id": "<1@example.org>"} | fields)
+    known: dict[str, Any] = {"seed": SEED, "date": 880127706, "message_id": "<1@example.org>"}
+    return Compose(**known | fields)
 
 
 def written(**fields: Any) -> bytes:
