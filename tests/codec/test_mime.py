@@ -55,6 +55,7 @@ def test_inline_images_are_related_attachments() -> None:
     found = read(multi("mixed", multi("alternative", TEXT, related, boundary="a"), IMAGE))
     assert (found.text, found.html) == ("hello", ("<p>hello</p>",))
     first, second = found.attachments
+    assert found.cids == {"a@b": "ATT00002"}
     assert (first.id, first.related, first.cid, first.disposition) == ("ATT00001", True, "a@b", "inline")
     assert (second.id, second.related, second.disposition) == ("ATT00002", False, "attachment")
 
@@ -69,6 +70,16 @@ def test_a_footer_joins_both_the_text_and_the_html() -> None:
     found = read(multi("mixed", PAGE, part("text/plain", "a footer")))
     assert found.text == "hello\n\na footer\n"
     assert found.html == ("<p>hello</p>", "<p>a footer</p>")
+
+
+def test_an_alternative_with_one_language_only_serves_both() -> None:
+    found = read(multi("mixed", multi("alternative", PAGE, boundary="a"), part("text/plain", "a footer")))
+    assert found.text == "hello\n\na footer\n"
+    found = read(multi("mixed", PAGE, multi("alternative", TEXT, boundary="a")))
+    assert found.html == ("<p>hello</p>", "<p>hello</p>")
+    inner = multi("mixed", PAGE, part("text/html", "<p>more</p>"), boundary="i")
+    found = read(multi("alternative", TEXT, inner))
+    assert (found.text, found.html) == ("hello", ("<p>hello</p>", "<p>more</p>"))
 
 
 def test_html_alone_makes_no_text() -> None:
@@ -106,6 +117,11 @@ def test_file_names_however_they_are_written(name: str) -> None:
     assert file.filename == "über .txt"
 
 
+def test_file_names_cannot_mislead() -> None:
+    (file,) = scan(b"Content-Type: a/b; name*=utf-8''..%2F..%2Fa%0D%0A%07b%E2%80%AEfdp.exe\n\n").attachments
+    assert file.filename == "a bfdp.exe"
+
+
 def test_long_file_names_keep_their_extension() -> None:
     (file,) = scan(b"Content-Type: a/b; name=" + b"a" * 999 + b".pdf\n\n").attachments
     assert (len(file.filename), file.filename[-5:]) == (255, "a.pdf")
@@ -120,7 +136,7 @@ def test_long_file_names_keep_their_extension() -> None:
         b"Content-Type: multipart/mixed; boundary=wrong\n\npreamble\n--b\n\nhello\n--b--\n",
         b"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nhello",
         b"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nhello\n--b",
-        b"Content-Type: multipart/mixed; boundary=b\n\n--bc\n\n--b \t\n\nhello\n--b-- \nepilogue\n--b\n\nno",
+        b"Content-Type: multipart/mixed; boundary=b\n\n--bc\nx--b\n--b \t\n\nhello\n--b-- \nepilogue\n--b\n\nno",
         b"Content-Type: multipart/mixed; boundary=b\nContent-Type: text/html\n\n--b\n\nhello\n--b--",
         b"Content-Type: multipart/mixed; boundary=o\n\n"
         b"--o\nContent-Type: multipart/mixed; boundary=i\n\n--i\n\nhello\n--o--",

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qmail_core.codec.mime import Attachment, Compose, Person, compose, decode_part, scan
+from qmail_core.codec.mime.scan import file_name
 from qmail_core.errors import AddressError, UsageError
 
 SEED = bytes(range(16))
@@ -88,7 +89,7 @@ def test_what_is_written_is_read(
     assert "".join(found.html).rstrip("\n") == html.rstrip("\n")
     for part, file in zip(found.attachments, attachments, strict=True):
         assert decode_part(raw[part.offset : part.offset + part.length], part.transfer_encoding) == file.data
-        assert part.filename == " ".join(re.split(r"[/\\]", file.name.rstrip("/\\ "))[-1].split())[:255]
+        assert part.filename == file_name(file.name)
 
 
 @given(subject=NAMES, name=st.text('aä ,"\\', max_size=50), text=BODIES)
@@ -123,6 +124,15 @@ def test_an_attached_message_stays_readable_and_its_boundaries_its_own() -> None
     assert raw[part.offset : part.offset + part.length] == inner
     raw = written(attachments=(Attachment("m.eml", b"\xff", "message/rfc822"),))
     assert scan(raw).attachments[0].content_type == "message/global"
+
+
+def test_texts_take_the_shorter_encoding() -> None:
+    assert b"=?utf-8?q?a_few_=C3=A4_only?=" in written(subject="a few ä only")
+    assert b"=?utf-8?b?" in written(subject="日本語")
+    assert b"Encoding: 7bit" in written(text="plain")
+    assert b"Encoding: quoted-printable" in written(text="a few ä only")
+    assert b"Encoding: quoted-printable" in written(text="a" * 999)
+    assert b"Encoding: base64" in written(text="日本語")
 
 
 def test_hidden_recipients_leave_a_trace_of_nobody() -> None:

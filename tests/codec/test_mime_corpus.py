@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qmail_core.codec.mime import decode_part, scan
+from qmail_core.codec.mime import decode_part, html_to_text, scan
 from tests.codec import mime_corpus
 from tests.fuzz import fuzz_mime
 
@@ -139,3 +139,32 @@ PIECES = st.sampled_from(
 @settings(max_examples=400, deadline=None)
 def test_arbitrary_bytes_are_read(data: bytes) -> None:
     fuzz_mime.parse(data)
+
+
+HOSTILE = [
+    *(b"<", b'"', b'<"', b'\\"', b"=?a?q?", b" ", b"(", b"(,", b"@ ", b"a@b,", b"<a", b'"a\\', b";", b'; x="'),
+    *(b"x*0*=a;", b"re:", b"<a@b>", b"1 "),
+]
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_hostile_headers_cost_little(piece: bytes) -> None:
+    """Were one of the readers quadratic, this would take minutes and meet the time limit of the suite."""
+    value = piece * (60000 // len(piece)) + b"x"
+    names = (b"To", b"Subject", b"Content-Type", b"Date", b"References", b"List-Unsubscribe")
+    raw = b"".join([name + b": " + value + b"\r\n" for name in names]) + b"\r\nhello"
+    assert scan(raw).text == "hello"
+
+
+@pytest.mark.parametrize("piece", ["<!--", '<a "', "<script>", "<title>", "<", "&#", "</", '<a ">', "\u200b ", "<td>"])
+def test_hostile_html_costs_little(piece: str) -> None:
+    assert "\0" not in html_to_text(piece * (500_000 // len(piece)))
+
+
+@pytest.mark.parametrize("piece", [b"\n--b", b"\n--bx", b"\n--", b"\n", b"-", b"a: b\n"])
+def test_hostile_bodies_cost_little(piece: bytes) -> None:
+    body = piece * (2_000_000 // len(piece))
+    for boundary in (b"; boundary=b", b"; boundary=-", b""):
+        fuzz_mime.check(body, scan(body))
+        raw = b"Content-Type: multipart/mixed" + boundary + b"\n\n--b\n\nhello" + body
+        fuzz_mime.check(raw, scan(raw))

@@ -78,6 +78,8 @@ def test_header_texts(raw: bytes, text: str) -> None:
         ("MAILER-DAEMON", [("", "MAILER-DAEMON")]),
         ("Only A Name", [("Only A Name", "")]),
         ("mailto:a@b.org", [("", "a@b.org")]),
+        ("<=?utf-8?q?a=40b.org?=>", [("", "a@b.org")]),
+        ("A <a@xn--" + "b." * 150 + "org>", [("A", "a@xn--" + "b." * 150 + "org")]),
         ("<mailto:a@b.org>", [("", "a@b.org")]),
         ('"never closed <a@b.org>', [("never closed", "a@b.org")]),
         (",, ;,", []),

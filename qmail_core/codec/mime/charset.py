@@ -96,7 +96,7 @@ def _decoded(raw: bytes, label: str) -> str:
         return _western(raw, guess=not label or codec == "" or "ascii" in label.lower(), utf8=codec == "utf_8")
     try:
         text = raw.decode(codec, "replace")
-    except (UnicodeError, LookupError, ValueError):
+    except (LookupError, ValueError):  # an interpreter built without that codec
         return _western(raw, guess=True)
     if codec == "utf_7":  # the one codec that lets lone surrogates through
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

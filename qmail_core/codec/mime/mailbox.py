@@ -73,10 +73,7 @@ def parse_addresses(text: str) -> list[Person]:
     entry = _Entry()
     text = text[:MAX_LIST]
     at = unclosed = 0
-    while at < len(text) and len(people) < MAX_ADDRESSES:
-        token = _TOKEN.match(text, at)
-        if token is None:  # cannot be: the last branch takes any character
-            break
+    while (token := _TOKEN.match(text, at)) and len(people) < MAX_ADDRESSES:  # any character is a token
         at = token.end()
         kind, value = token.lastgroup, token[token.lastgroup or 0]
         if kind == "comment":

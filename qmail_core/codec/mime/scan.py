@@ -27,6 +27,10 @@ MAX_NAME = 255  # characters of a file name
 _ID = re.compile(r"<[^<>\s]+>")
 _EOL = re.compile(r"\r\n?")
 _META = re.compile(rb"<meta[^>]{1,200}?charset\s*=\s*[\"']?([\w-]{1,40})", re.I)
+# controls, and what turns the direction of writing, by which "exe" at the end looks like something else
+_NOT_IN_NAMES = dict.fromkeys(
+    (*range(9), *range(14, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+)
 _BODIES = ("text/plain", "text/html")
 
 
@@ -269,8 +273,9 @@ def _part(raw: bytes, index: int, leaf: Entity, related: bool) -> Part:
 
 
 def file_name(name: str) -> str:
-    """Without folders, and short enough for a file system with the extension kept."""
-    name = " ".join(re.split(r"[/\\]", name.rstrip("/\\ "))[-1].split())
+    """Without folders and controls, and short enough for a file system with the extension kept."""
+    last = re.split(r"[/\\]", name.rstrip("/\\ "))[-1]
+    name = " ".join(last.translate(_NOT_IN_NAMES).split())
     if len(name) <= MAX_NAME:
         return name
     stem, dot, extension = name.rpartition(".")
