@@ -85,6 +85,9 @@ def test_header_texts(raw: bytes, text: str) -> None:
         (",, ;,", []),
         ("", []),
         ("<>", []),
+        ('""', []),
+        ('" " <>', []),
+        ('"" (c) <a@b.org>', [("c", "a@b.org")]),
     ],
 )
 def test_address_lists(text: str, people: list[tuple[str, str]]) -> None:

@@ -140,20 +140,22 @@ def _flush(people: list[Person], entry: _Entry) -> None:
     phrase = "".join(entry.pieces).strip()
     comment = " ".join(entry.comments)
     if entry.angle is not None:
-        address = _cleaned(entry.angle)
-        if not address and not phrase:
-            return
-        people.append(Person(_name(phrase) or _name(comment), address))
+        _add(people, Person(_name(phrase) or _name(comment), _cleaned(entry.angle)))
     elif entry.bare:
-        people.append(_bare(phrase, comment))
+        _add(people, _bare(phrase, comment))
     elif phrase:
         decoded = decode_words(phrase)
         if decoded is not phrase and decoded != phrase and "@" in decoded and "=?" not in decoded:
             people.extend(parse_addresses(decoded))  # a writer that encoded the address along with the name
         elif " " in phrase or decoded != phrase:
-            people.append(Person(_name(phrase), ""))
+            _add(people, Person(_name(phrase), ""))
         else:
-            people.append(Person(_name(comment), _unquoted(phrase)))
+            _add(people, Person(_name(comment), _unquoted(phrase)))
+
+
+def _add(people: list[Person], person: Person) -> None:
+    if person.name or person.address:
+        people.append(person)
 
 
 def _bare(phrase: str, comment: str) -> Person:
