@@ -22,6 +22,7 @@ from qmail_core.engine.accounts import Accounts
 from qmail_core.engine.balances import Balances
 from qmail_core.engine.beacon import Beacon
 from qmail_core.engine.context import Context
+from qmail_core.engine.decisions import Decisions
 from qmail_core.engine.directory import Directory
 from qmail_core.engine.drafts import Drafts
 from qmail_core.engine.events import Events
@@ -127,6 +128,7 @@ class Engine:
         self._receipts = Receipts(ctx)
         self._directory = Directory(ctx)
         self._outgoing = Outgoing(ctx, self._tasks, self._receipts, self._wallet, self._mailbox)
+        self._decisions = Decisions(ctx, self._receipts, self._outgoing)
         self._sender = Sender(
             ctx,
             self._tasks,
@@ -136,6 +138,7 @@ class Engine:
             self._mailbox,
             self._directory,
             self._outgoing,
+            self._decisions,
         )
         self._receiver = Receiver(ctx, self._mailbox)
         self.beacon = Beacon(self._receiver, self.download, config.auto_download)
@@ -442,7 +445,7 @@ class Engine:
 
     async def start_tell(self, guid: bytes) -> Started:
         """Announce a stored mail in the background; NotFound, Conflict or UsageError with the documented words."""
-        return await self._sender.start_tell(guid)
+        return await self._decisions.start_tell(guid)
 
     def repeated(self, key: RequestKey) -> Started | None:
         """What a request with this key started before; Conflict if the key stands for another request."""
@@ -450,7 +453,7 @@ class Engine:
 
     async def cancel_hold(self, guid: bytes) -> None:
         """Tell nobody of a mail whose tell is held; NotFound, or Conflict once it is too late."""
-        await self._sender.cancel_hold(guid)
+        await self._decisions.cancel_hold(guid)
 
     async def send(self, draft: Draft) -> SendResult:
         """Store and announce a mail, and wait for both.

@@ -17,14 +17,13 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, BinaryIO
 
-import msgspec
-
 from qmail_core.codec import consts as c
 from qmail_core.codec import erasure, interop, mail, message
 from qmail_core.codec.cbdf import MailMeta
 from qmail_core.codec.cipher import locker_code
 from qmail_core.engine import jobs
 from qmail_core.engine.context import Context, drop
+from qmail_core.engine.decisions import Decisions
 from qmail_core.engine.directory import Directory
 from qmail_core.engine.jobs import Job, Object, Objects, unit_of
 from qmail_core.engine.mailbox import Mailbox
@@ -128,6 +127,7 @@ class Sender:
         mailbox: Mailbox,
         directory: Directory,
         outgoing: Outgoing,
+        decisions: Decisions,
     ) -> None:
         self._ctx = ctx
         self._tasks = tasks
@@ -138,9 +138,7 @@ class Sender:
         self._directory = directory
         self._outgoing = outgoing
         self._spool = os.path.join(ctx.config.data, "Spool")
-        self._holds: dict[bytes, asyncio.Event] = {}  # mails whose tell waits; set: look again
-        self._taken_back: set[bytes] = set()
-        self._deciding = asyncio.Lock()  # whether a mail is told: one change of its job at a time
+        self._decisions = decisions
 
     # ---------------------------------------------------------------------------------------------- accepting
 
@@ -158,7 +156,7 @@ class Sender:
     def repeated(self, key: RequestKey) -> Started | None:
         """What a request started that came before under the same key; Conflict if that was another request."""
         guid = self._ctx.store.sends.send_of(key, self._ctx.now())
-        return None if guid is None else _started(self._job(guid))
+        return None if guid is None else _started(self._decisions.job(guid))
 
     def _plan(self, draft: Draft, *, tell: bool) -> tuple[Job, dict[int, bytes]]:
         if (draft.body is None) == (draft.document is None):
@@ -244,10 +242,7 @@ class Sender:
         async def story(report: Report) -> tuple[str, dict[str, Any]]:
             return await self._run(job, report)
 
-        self._tasks.start(job.task_id, story, text, lambda: self._take_back(job.guid))
-
-    def _job(self, guid: bytes) -> Job:
-        return jobs.decode(self._ctx.store.sends.job(guid)[0])
+        self._tasks.start(job.task_id, story, text, lambda: self._decisions.take_back(job.guid))
 
     # ---------------------------------------------------------------------------------------------- the story
 
@@ -255,7 +250,7 @@ class Sender:
         try:
             return await self._go_through(job, report)
         finally:
-            self._taken_back.discard(job.guid)
+            self._decisions.over(job.guid)
 
     async def _go_through(self, job: Job, report: Report) -> tuple[str, dict[str, Any]]:
         receipt = self._receipts.get(job.guid)
@@ -270,95 +265,21 @@ class Sender:
             "low_balance_warning": self._wallet.pool(job.wallet).low_balance,
             "survives_loss_of": receipt.upload.survives_loss_of,
         }
-        if job.hold_until and receipt.tell.status == "not_started" and not await self._hold(job, report):
+        if job.hold_until and receipt.tell.status == "not_started" and not await self._decisions.hold(job, report):
             return "Upload completed; another task tells it", data
-        claimed = await self._claim(job.guid)
+        claimed = await self._decisions.claim(job.guid)
         if claimed is not None:
             text, told = await self._outgoing.tell(claimed, report)
             data |= told
             verb = "Upload + Tell complete" if job.tell else "Tell complete"
             return text.replace("Tell complete", verb), data
-        if job.guid in self._taken_back:
-            raise Cancelled("Cancelled; the mail is stored and nobody was told")
         return f"Upload completed{'; Tell pending' if job.recipients else ' (no Tell)'}", data
-
-    async def _claim(self, guid: bytes) -> Receipt | None:
-        """The receipt of a mail that is to be told, its rows claimed; None if it is not."""
-        async with self._deciding:
-            receipt = self._receipts.get(guid)
-            if not self._job(guid).tell and receipt.tell.status != "in_progress":
-                return None
-            self._outgoing.claim(receipt, resume=True)
-            await self._receipts.save(receipt, stage="tell")
-            return receipt
-
-    # ---------------------------------------------------------------------------------------------- second thoughts
-
-    async def _hold(self, job: Job, report: Report) -> bool:
-        """Wait until the tell is due or somebody decides about it; False if another task tells the mail by then."""
-        wake = self._holds[job.guid] = asyncio.Event()
-        try:
-            while not wake.is_set() and self._job(job.guid).tell and (left := job.hold_until - self._ctx.clock()) > 0:
-                report(90, f"Upload complete; the Tell is held for {round(left)} s")
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), left)
-        finally:
-            del self._holds[job.guid]
-        return self._receipts.get(job.guid).tell.status == "not_started"
-
-    async def start_tell(self, guid: bytes) -> Started:
-        """Tell a mail now; one whose tell is held does not wait any longer."""
-        async with self._deciding:
-            started = await self._outgoing.start(guid)
-        self._wake(guid)
-        return started
-
-    async def cancel_hold(self, guid: bytes) -> None:
-        """Tell nobody of a mail whose tell is held; it stays stored. NotFound; Conflict if it is too late."""
-        self._receipts.get(guid)
-        if not self._job(guid).hold_until:
-            raise Conflict("This mail was not held")
-        await self._drop_tell(guid, "Tell has begun and can no longer be cancelled")
-
-    async def _take_back(self, guid: bytes) -> None:
-        """End the task of a mail that nobody was told of."""
-        self._taken_back.add(guid)
-        try:
-            await self._drop_tell(guid, "Task can no longer be undone")
-        except Conflict:
-            self._taken_back.discard(guid)
-            raise
-
-    async def _drop_tell(self, guid: bytes, refusal: str) -> None:
-        async with self._deciding:
-            job, receipt = self._job(guid), self._receipts.get(guid)
-            if receipt.tell.status != "not_started" or receipt.upload.status == "failed":
-                raise Conflict(refusal)
-            if job.tell:
-                stage = "uploaded" if receipt.upload.status == "success" else None
-                untold = jobs.encode(msgspec.structs.replace(job, tell=False))
-                await self._receipts.save(receipt, stage=stage, job=untold)
-        self._wake(guid)
-
-    def _wake(self, guid: bytes) -> None:
-        if guid in self._holds:
-            self._holds[guid].set()
-
-    def _watched(self, guid: bytes, report: Report) -> Report:
-        """A report that ends the upload of a mail its sender has taken back."""
-
-        def watched(progress: int, text: str) -> None:
-            if guid in self._taken_back:
-                raise Cancelled("Cancelled before the upload was complete")
-            report(progress, text)
-
-        return watched
 
     async def _upload(self, job: Job, receipt: Receipt, report: Report) -> bool:
         report(1, "Files validated")
         lockers: dict[Claim, Locker] = {}
         upload: Upload | None = None
-        watched = self._watched(job.guid, report)
+        watched = self._decisions.watched(job.guid, report)
         try:
             watched(3, "Identity resolved, acquiring lockers")
             lockers, funded_now = await self._acquire(job)
@@ -383,9 +304,7 @@ class Sender:
         if len(nodes) < job.striping.n:
             # first, because a crash after the receipt is saved would leave nobody to think of it
             await self._ctx.store.sends.schedule_repair(job.guid, self._ctx.now() + 2)
-        async with self._deciding:
-            job = msgspec.structs.replace(job, tell=self._job(job.guid).tell, entries=entries)
-            await self._receipts.save(receipt, stage="tell" if job.tell else "uploaded", job=jobs.encode(job))
+        await self._decisions.uploaded(job, receipt, entries)
         self.drop_spool(job.guid)
         report(90, "Upload complete")
         return funded_now
