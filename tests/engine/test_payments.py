@@ -57,6 +57,17 @@ def test_a_payment_is_claimed_once() -> None:
     play(story, NODES)
 
 
+def test_a_mail_without_a_gift_shows_no_payment() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        await alice.send(alice.draft(["bob"], "Plain", "text"))
+        (got,) = await bob.receive()
+        # a storage locker is spent at one server only: whoever knew its code could take its coins at the others
+        assert not bob.payments.get(got.message.id).attached
+
+    play(story, NODES)
+
+
 def test_two_claims_at_once_are_one() -> None:
     async def story(cluster: Cluster) -> None:
         alice, bob = await couple(cluster)
