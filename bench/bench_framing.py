@@ -96,7 +96,7 @@ def unpack_rows(enc: int, goal: str | None) -> Iterator[Row]:
     challenge = draw[-12:] + zlib.crc32(draw[-12:]).to_bytes(4, "big")
     header = packet.Header(3, 6, 74, enc, bytes(5), 0, draw[:-12], draw[-14:-12])
     request = packet.Request(header, an, challenge, memoryview(b""))
-    answer = bytes(packet.build_reply(request, 250, RNG.randbytes(1024), 77, RNG.randbytes(22)))
+    answer = bytes(packet.build_reply(request, 250, RNG.randbytes(1024), 77, RNG.randbytes(16)))
     buffer = bytearray(answer)
     frame = memoryview(buffer)
     sent = packet.Sent(3, b"", key, draw)

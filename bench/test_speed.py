@@ -43,7 +43,7 @@ def test_unpack_an_answer_of_1_kib(benchmark: BenchmarkFixture, enc: int) -> Non
     challenge = draw[-12:] + _framing.crc32(draw[-12:]).to_bytes(4, "big")
     header = packet.Header(3, 6, 74, enc, bytes(5), 0, draw[:-12], draw[-14:-12])
     request = packet.Request(header, an, challenge, memoryview(b""))
-    answer = packet.build_reply(request, 250, os.urandom(1024), 0, os.urandom(22))
+    answer = packet.build_reply(request, 250, os.urandom(1024), 0, os.urandom(16))
     sent, frame = packet.Sent(3, b"", key, draw), memoryview(bytearray(answer))
 
     def unpack() -> None:

@@ -1075,3 +1075,271 @@ def climb(digest, Py_ssize_t index, siblings):
     finally:
         let_go(&held)
     return node[:32]
+
+
+# ---- the node's side: requests opened, answers built
+
+cdef enum:
+    PROOF = 6               # bytes of proof at 40..45 of a 48-byte answer header (docs/protocol.md)
+
+
+cdef void answer_proof(const uint8_t *frame, Py_ssize_t size, const uint8_t *nonce, const uint8_t *key,
+                       uint8_t *proof) noexcept nogil:
+    """Bind status, length and time of a 48-byte answer to its body and to the nonce of the request it answers."""
+    cdef qm_hmac state
+    cdef uint8_t mac[32]
+    qm_hmac_init(&state, key, 32)
+    qm_hmac_update(&state, b"QMail answer", 12)
+    qm_hmac_update(&state, frame, 40)
+    qm_hmac_update(&state, nonce, 24)
+    if size > 48:
+        qm_hmac_update(&state, frame + size - 34, 32)
+    qm_hmac_final(&state, mac)
+    memcpy(proof, mac, PROOF)
+
+
+def open_short(frame, key):
+    """Decrypt the body of a request of type 0, 1 or 2 in place and check its challenge.
+
+    frame    the whole request: 32-byte header, body of at least 18 bytes; writable
+    key      16 bytes; empty for type 0
+    returns  whether the challenge's CRC-32 is right
+    raises   ValueError for a wrong size
+    cost     O(bytes); releases the GIL above 16 KiB
+    source   QMail wire A.3.2, A.4
+    """
+    cdef Held held = Held(NULL, 1, 0)
+    cdef Py_buffer view
+    cdef uint8_t counter[16]
+    cdef const uint8_t *k
+    cdef uint8_t *p
+    cdef Py_ssize_t k_size
+    PyObject_GetBuffer(frame, &view, PyBUF_WRITABLE)
+    try:
+        p = <uint8_t *>view.buf
+        hold(&held, key, &k, &k_size)
+        if view.len < 50 or k_size not in (0, 16):
+            raise ValueError(f"a request of {view.len} bytes or a key of {k_size} is of no use here")
+        if k_size:
+            memset(counter, 0, 16)
+            memcpy(counter, p + 24, 8)
+            decrypt(frame, k, 16, counter, p, 32, view.len - 34)
+        return qm_crc32(0, p + 32, 12) == qm_get_be32(p + 44)
+    finally:
+        let_go(&held)
+        PyBuffer_Release(&view)
+
+
+def open_long(frame, key):
+    """Check the body of a request of type 4 or 5 against its HMAC and decrypt it in place.
+
+    frame    the whole request: 48-byte header, body of at least 34 bytes; writable
+    key      32 bytes
+    returns  whether the HMAC is right; if not, the frame is as it was
+    raises   ValueError for a wrong size
+    cost     O(bytes); compares in constant time; releases the GIL above 16 KiB
+    source   QMail wire A.3.3
+    """
+    cdef Held held = Held(NULL, 1, 0)
+    cdef Py_buffer view
+    cdef qm_hmac state
+    cdef uint8_t mac[32]
+    cdef const uint8_t *k
+    cdef uint8_t *p
+    cdef Py_ssize_t k_size, plain
+    PyObject_GetBuffer(frame, &view, PyBUF_WRITABLE)
+    try:
+        p = <uint8_t *>view.buf
+        plain = view.len - 82
+        hold(&held, key, &k, &k_size)
+        if plain < 0 or k_size != 32:
+            raise ValueError(f"a request of {view.len} bytes or a key of {k_size} is of no use here")
+        qm_hmac_init(&state, k, 32)
+        if plain > INLINE_MAX:
+            with nogil:
+                qm_hmac_update(&state, p + 48, plain)
+        else:
+            qm_hmac_update(&state, p + 48, plain)
+        qm_hmac_final(&state, mac)
+        if not qm_equal(mac, p + 48 + plain, 32):
+            return False
+        if plain:
+            decrypt(frame, k, 32, p + 24, p, 48, plain)
+        return True
+    finally:
+        let_go(&held)
+        PyBuffer_Release(&view)
+
+
+cdef bytearray new_answer(Py_ssize_t header, Py_ssize_t body, int raida, int group, int status, uint8_t **at):
+    cdef uint8_t *p
+    if body > 0xFFFFFF:
+        raise ValueError(f"an answer of {body} bytes does not fit its length field")
+    answer = PyByteArray_FromStringAndSize(NULL, header + body)
+    p = <uint8_t *>PyByteArray_AS_STRING(answer)
+    memset(p, 0, header)
+    p[0], p[2], p[3] = <uint8_t>raida, <uint8_t>status, <uint8_t>group
+    p[9], p[10], p[11] = <uint8_t>(body >> 16), <uint8_t>(body >> 8), <uint8_t>body
+    if body:
+        p[header + body - 2] = p[header + body - 1] = TRAILER
+    at[0] = p
+    return answer
+
+
+def answer_short(int raida, int group, int status, uint32_t micros, nonce, challenge, key, payload,
+                 uint32_t blocks=0):
+    """Build a node's answer to a request of type 0, 1 or 2.
+
+    nonce      the request's bytes 24..31; the last two are its echo
+    challenge  16 bytes, as decrypted
+    key        16 bytes; empty for type 0
+    payload    clear bytes, at most 2^24 - 3
+    blocks     keystream blocks to skip: 0 restarts at the request's nonce
+    raises     ValueError for a wrong size
+    cost       O(bytes); releases the GIL above 16 KiB
+    source     QMail wire A.5, A.6
+    """
+    cdef Held held = Held(NULL, 4, 0)
+    cdef uint8_t counter[16]
+    cdef const uint8_t *n
+    cdef const uint8_t *c
+    cdef const uint8_t *k
+    cdef const uint8_t *data
+    cdef uint8_t *p
+    cdef Py_ssize_t size, k_size, i
+    try:
+        take(&held, nonce, 8, "nonce", &n)
+        take(&held, challenge, 16, "challenge", &c)
+        hold(&held, key, &k, &k_size)
+        hold(&held, payload, &data, &size)
+        if k_size not in (0, 16):
+            raise ValueError(f"key must be 0 or 16 bytes, got {k_size}")
+        answer = new_answer(32, size + 2 if size else 0, raida, group, status, &p)
+        p[5] = 1
+        memcpy(p + 6, n + 6, 2)
+        qm_put_be32(p + 12, micros)
+        for i in range(16):
+            p[16 + i] = c[i] ^ k[i] if k_size else c[i]
+        if size:
+            memcpy(p + 32, data, size)
+        if k_size and size:
+            memset(counter, 0, 16)
+            memcpy(counter, n, 8)
+            qm_put_be32(counter + 12, blocks)
+            decrypt(answer, k, 16, counter, p, 32, size)
+        return answer
+    finally:
+        let_go(&held)
+
+
+def answer_long(int raida, int group, int status, uint32_t micros, int enc, selector, iv, nonce, key, payload):
+    """Build a node's answer to a request of type 4 or 5, with the proof of docs/protocol.md.
+
+    selector  the 5 bytes of the first coin
+    iv        16 bytes, never used before under this key; for type 5 they begin with the second coin's selector
+    nonce     the request's 24 bytes
+    key       32 bytes
+    payload   clear bytes, at most 2^24 - 35
+    raises    ValueError for a wrong size
+    cost      O(bytes); releases the GIL above 16 KiB
+    source    QMail wire A.5.1, A.5.2
+    """
+    cdef Held held = Held(NULL, 5, 0)
+    cdef qm_hmac state
+    cdef const uint8_t *s
+    cdef const uint8_t *v
+    cdef const uint8_t *n
+    cdef const uint8_t *k
+    cdef const uint8_t *data
+    cdef uint8_t *p
+    cdef Py_ssize_t size
+    try:
+        take(&held, selector, 5, "selector", &s)
+        take(&held, iv, 16, "iv", &v)
+        take(&held, nonce, 24, "nonce", &n)
+        take(&held, key, 32, "key", &k)
+        hold(&held, payload, &data, &size)
+        answer = new_answer(48, size + 34 if size else 0, raida, group, status, &p)
+        qm_put_be32(p + 4, micros)
+        p[16] = <uint8_t>enc
+        memcpy(p + 17, s, 5)
+        memcpy(p + 24, v, 16)
+        memcpy(p + 46, n + 22, 2)
+        if size:
+            memcpy(p + 48, data, size)
+            decrypt(answer, k, 32, v, p, 48, size)
+            qm_hmac_init(&state, k, 32)
+            if size > INLINE_MAX:
+                with nogil:
+                    qm_hmac_update(&state, p + 48, size)
+            else:
+                qm_hmac_update(&state, p + 48, size)
+            qm_hmac_final(&state, p + 48 + size)
+        answer_proof(p, len(answer), n, k, p + 40)
+        return answer
+    finally:
+        let_go(&held)
+
+
+def proven(frame, nonce, key):
+    """Whether an answer with a 48-byte header carries the proof that its status belongs to this request.
+
+    frame    the whole answer, as it came or already decrypted
+    nonce    the request's 24 bytes
+    key      32 bytes
+    raises   ValueError for a wrong size
+    source   docs/protocol.md, Which answers are believed
+    """
+    cdef Held held = Held(NULL, 3, 0)
+    cdef const uint8_t *p
+    cdef const uint8_t *n
+    cdef const uint8_t *k
+    cdef uint8_t proof[PROOF]
+    cdef Py_ssize_t size
+    try:
+        hold(&held, frame, &p, &size)
+        take(&held, nonce, 24, "nonce", &n)
+        take(&held, key, 32, "key", &k)
+        if size < 48 or 48 < size < 82:
+            raise ValueError(f"an answer of {size} bytes is of no use here")
+        answer_proof(p, size, n, k, proof)
+        return bool(qm_equal(proof, p + 40, PROOF))
+    finally:
+        let_go(&held)
+
+
+def first_frame(data, Py_ssize_t have, Py_ssize_t limit):
+    """Copy the first request out of received bytes, if it is whole.
+
+    data     the buffer they were received into
+    have     how many of them there are
+    limit    largest body a node accepts
+    returns  the frame, or None: it is not whole, or not of a type or size that can be taken without looking closer
+    raises   ValueError if `have` is more than data holds
+    source   QMail wire A.2.1, A.3; the close look is codec.exchange.request_size
+    """
+    cdef Held held = Held(NULL, 1, 0)
+    cdef const uint8_t *p
+    cdef Py_ssize_t size, body
+    cdef Py_ssize_t header = 32
+    try:
+        hold(&held, data, &p, &size)
+        if have > size:
+            raise ValueError(f"{have} bytes cannot be in a buffer of {size}")
+        if have < header:
+            return None
+        if p[16] > 2:
+            header = 48
+            if have < header or (p[16] != 4 and p[16] != 5):
+                return None
+        if p[4] == 6 and 75 <= p[5] <= 84:
+            body = qm_get_be32(p + 10)
+        elif header == 32:
+            body = p[22] << 8 | p[23]
+        else:
+            body = p[17] << 8 | p[18]
+        if body > limit or header + body > have:
+            return None
+        return PyByteArray_FromStringAndSize(<char *>p, header + body)
+    finally:
+        let_go(&held)

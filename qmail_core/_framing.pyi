@@ -46,3 +46,30 @@ def unseal(
 ) -> bytes: ...
 def tree_level(digests: Sequence[Buffer]) -> list[bytes]: ...
 def climb(digest: Buffer, index: int, siblings: Buffer) -> bytes: ...
+def open_short(frame: Buffer, key: Buffer) -> bool: ...
+def open_long(frame: Buffer, key: Buffer) -> bool: ...
+def answer_short(
+    raida: int,
+    group: int,
+    status: int,
+    micros: int,
+    nonce: Buffer,
+    challenge: Buffer,
+    key: Buffer,
+    payload: Buffer,
+    blocks: int = 0,
+) -> bytearray: ...
+def answer_long(
+    raida: int,
+    group: int,
+    status: int,
+    micros: int,
+    enc: int,
+    selector: Buffer,
+    iv: Buffer,
+    nonce: Buffer,
+    key: Buffer,
+    payload: Buffer,
+) -> bytearray: ...
+def proven(frame: Buffer, nonce: Buffer, key: Buffer) -> bool: ...
+def first_frame(data: Buffer, have: int, limit: int) -> bytearray | None: ...

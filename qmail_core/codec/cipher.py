@@ -7,11 +7,9 @@ challenge XOR key), so between our own nodes type 4 is used. QMail wire A.3, A.6
 from __future__ import annotations
 
 import hashlib
-import hmac
 from functools import lru_cache
 
 from msgspec import Struct
-from typing_extensions import Buffer
 
 from qmail_core.codec import consts as c
 from qmail_core.errors import LocalProtocolError
@@ -22,8 +20,8 @@ class Key(Struct, frozen=True):
     """What one exchange with one node is encrypted with, and how the node finds the same key."""
 
     enc: int  # encryption type, header byte 16
-    secret: bytes  # 16 bytes (types 1, 2), 32 bytes (type 4), empty (type 0)
-    selector: bytes  # 5 bytes: denomination and serial, or the first five of a locker key
+    secret: bytes  # 16 bytes (types 1, 2), 32 bytes (types 4, 5), empty (type 0)
+    selector: bytes  # 5 bytes: denomination and serial, or the first five of a locker key; type 5: 10, of two coins
 
     def __repr__(self) -> str:
         return f"Key(type {self.enc})"
@@ -34,7 +32,7 @@ NO_KEY = Key(c.ENC_NONE, b"", bytes(5))
 
 @lru_cache(maxsize=4096)
 def _derive(enc: int, an: bytes) -> bytes:
-    return hashlib.sha256(an).digest() if enc == c.ENC_COIN256 else an
+    return hashlib.sha256(an).digest() if enc >= c.ENC_COIN256 else an
 
 
 def selector_of(denomination: int, serial: int) -> bytes:
@@ -43,7 +41,10 @@ def selector_of(denomination: int, serial: int) -> bytes:
 
 
 def secret_of(enc: int, an: bytes) -> bytes:
-    """The cipher key of one authenticity number: itself (type 1) or its SHA-256 (type 4). Source A.3.1."""
+    """The cipher key of one authenticity number: itself (type 1) or its SHA-256 (type 4).
+
+    For type 5 `an` is both numbers, one after the other. Source A.3.1.
+    """
     return _derive(enc, bytes(an))
 
 
@@ -60,9 +61,11 @@ def coin_key(enc: int, coin: Coin, node: int) -> Key:
     return Key(enc, secret_of(enc, coin.an(node)), selector_of(coin.address.denomination, coin.address.serial))
 
 
-def mac(secret: bytes, ciphertext: Buffer) -> bytes:
-    """HMAC-SHA-256 over a type 4 ciphertext. Source A.3.3."""
-    return hmac.digest(secret, ciphertext, "sha256")
+def pair_key(first: Coin, second: Coin, node: int) -> Key:
+    """The key two coins together share with one node, type 5. Source A.3.1."""
+    secret = secret_of(c.ENC_COINS256, first.an(node) + second.an(node))
+    places = (selector_of(coin.address.denomination, coin.address.serial) for coin in (first, second))
+    return Key(c.ENC_COINS256, secret, b"".join(places))
 
 
 def locker_code(text: str) -> bytes:

@@ -10,12 +10,18 @@ ENC_NONE = 0
 ENC_COIN = 1  # AES-128-CTR under the coin's authenticity number
 ENC_LOCKER = 2  # AES-128-CTR under a locker key
 ENC_COIN256 = 4  # AES-256-CTR + HMAC-SHA-256 under SHA-256(authenticity number); our nodes among themselves
+ENC_COINS256 = 5  # the same under SHA-256 of two coins' authenticity numbers
+SHORT_HEADERS = frozenset({0, 1, 2})  # A.1: every other type is read as 48 bytes, type 3 too (A.11)
+ENCODINGS = frozenset({ENC_NONE, ENC_COIN, ENC_LOCKER, ENC_COIN256, ENC_COINS256})  # what a node here understands
 
+MAX_GROUP = 16  # A.9: a group up to here is known even when none of its commands is served
 # Command groups (A.9) and commands. Group 6 uses 70..84; the older 60..64 are never sent, and answered only by a node
 # that is told to (C.10).
 GROUP_STATUS = 0
 CMD_ECHO = 0
 CMD_VERSION = 1
+CMD_STATS = 2
+CMD_COUNT = 3
 GROUP_AUTH = 1
 CMD_DETECT = 10
 CMD_DETECT_SUM = 11
@@ -77,9 +83,12 @@ SERIAL_PAGES = 1000  # per denomination: what change deals with ends at serial 1
 # Commands whose body length is the u32 at header bytes 10..13 (A.2.1)
 LONG_COMMANDS = range(75, 85)
 OLD_COMMANDS = range(60, 65)
+# Commands of group 6 that a datagram cannot carry (C.7, C.9.1 and the summary of section 0)
+TCP_COMMANDS = frozenset({CMD_PING, *LONG_COMMANDS})
 
 # Sizes
 CHALLENGE_SIZE = 16
+SELECTOR_SIZE = 5  # DN SN of a coin, or the beginning of a locker key
 HEADER_SIZE = 32  # types 0..3
 HEADER256_SIZE = 48  # types 4 and 5, request and answer
 HMAC_SIZE = 32

@@ -7,6 +7,7 @@ RemoteProtocolError when the announced size is not acceptable. QMail wire A.1, A
 
 from __future__ import annotations
 
+from qmail_core import _framing
 from qmail_core.codec import consts as c
 from qmail_core.codec import packet
 from qmail_core.errors import RemoteProtocolError
@@ -18,18 +19,25 @@ def request_size(head: memoryview) -> int | None:
     """Size of a request frame, header included.
 
     head     the bytes received so far
+    returns  for a type nobody here understands the size of its header: the body cannot be measured
     raises   RemoteProtocolError if the body is announced larger than a node accepts
     source   QMail wire A.1 "TCP read order"
     """
-    if len(head) < FIRST_READ:
+    have = len(head)
+    if have < FIRST_READ:
         return None
-    header_size = c.HEADER_SIZE if head[16] <= 3 else c.HEADER256_SIZE
-    if len(head) < header_size:
+    header_size = c.HEADER_SIZE if head[16] in c.SHORT_HEADERS else c.HEADER256_SIZE
+    if have < header_size:
         return None
-    body = packet.read_header(head[:header_size]).body_size
+    body = packet.body_size(head)
     if body > c.MAX_BODY:
         raise RemoteProtocolError(f"request body of {body} bytes announced, at most {c.MAX_BODY} accepted")
     return header_size + body
+
+
+def first_request(data: memoryview, have: int) -> bytearray | None:
+    """A copy of the first request in a receive buffer, if all of it is there; else `request_size` tells why not."""
+    return _framing.first_frame(data, have, c.MAX_BODY)
 
 
 def reply_size(head: memoryview, enc: int) -> int | None:
@@ -37,7 +45,7 @@ def reply_size(head: memoryview, enc: int) -> int | None:
 
     head     the bytes received so far
     enc      encryption type of the request it answers
-    source   QMail wire A.5; a type 4 request is answered with 48 header bytes unless the node refused it early
+    source   QMail wire A.5; requests of types 4 and 5 are answered with 48 header bytes unless refused early
     """
     if len(head) < c.HEADER_SIZE:
         return None

@@ -47,6 +47,11 @@ class Policy(Struct, frozen=True, kw_only=True):
     ticket_lifetime: float = 60.0  # seconds a ticket is good for
     ticket_slots: int = 10_000  # tickets given out at a time
     session_time: float = 16.0  # seconds serial numbers are kept for a session, QMail wire B.6
+    tell_ttl: float = 30 * 86_400.0  # seconds a tell and the memory of its key are kept; 0 keeps them for ever
+    keystream: Literal["restart", "continue"] = "restart"  # of answers, types 1 and 2 (QMail wire A.6)
+    datagram_limit: int = 1024  # bytes of an answer over UDP
+    replay_window: float = 600.0  # seconds a frame is remembered, so that it is not acted on twice; 0 turns that off
+    replay_room: int = 32_768  # frames remembered at most
     version: bytes = b"20261121"  # eight ASCII digits, QMail wire B.1
 
 
@@ -60,8 +65,14 @@ class Context(Struct):
     nodes: int  # in the whole network
     tickets: Tickets
     pages: Pages
+    admin_key: bytes = b""  # 16 bytes; empty: nobody may see statistics
     asked: set[tuple[bytes, int]] = field(default_factory=set)  # claims under way: payment, node
     tamper: Callable[[bytes], bytes] | None = None
+    numbers: dict[str, int] = field(default_factory=lambda: {"requests": 0, "refused": 0, "replayed": 0})
+    counted: tuple[float, bytes] | None = None  # the last answer of a count, and when it was made
+
+    def __repr__(self) -> str:
+        return f"Context(node {self.index})"
 
 
 class Inquiry(Struct, frozen=True):
@@ -77,7 +88,7 @@ class Inquiry(Struct, frozen=True):
     keys: Mapping[int, Key] | None = None  # by node; None is type 0
 
 
-class Answer(Struct, frozen=True):
+class Answer(Struct, frozen=True, gc=False):
     """What a handler decided."""
 
     status: int

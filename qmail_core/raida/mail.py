@@ -125,7 +125,7 @@ def download(context: Context, request: Request, now: float) -> Answer:
 def stored_page(context: Context, guid: bytes, file_type: int, page: int, now: float) -> bytes | None:
     """One page of what was stored with 70 or 75, or else of an object that 76 to 79 brought (C.9.4 "Mail use")."""
     state = context.state
-    data = state.page(guid, file_type, page)
+    data = state.page(guid, file_type, page, now)
     if data is not None:
         return data
     found = state.stored_object(guid, file_type)

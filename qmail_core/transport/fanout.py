@@ -76,7 +76,7 @@ class _Exchange:
             outcome: Reply | QMailError = answer
         else:
             try:
-                outcome = packet.open_reply(self.sent, answer)
+                outcome = self._opened(answer)
             except RemoteProtocolError as error:
                 outcome = error
         self._leave()
@@ -85,13 +85,21 @@ class _Exchange:
     def offer(self, answer: memoryview) -> bool:
         """A datagram that may be the answer: take it if it is, else go on waiting, as anybody can send datagrams."""
         try:
-            reply = packet.open_reply(self.sent, answer)
+            reply = self._opened(answer)
         except RemoteProtocolError as error:
             log.debug("node %d: datagram ignored: %s", self.sent.node, error)
             return False
         self._leave()
         self.run.settle(self.sent.node, reply, self)
         return True
+
+    def _opened(self, answer: memoryview) -> Reply:
+        """The answer, if it can be trusted as far as its node can prove it."""
+        node, proving = self.sent.node, self.run.fanout.proving
+        reply = packet.open_reply(self.sent, answer, proof=node in proving)
+        if reply.proven:
+            proving.add(node)
+        return reply
 
     def _leave(self) -> None:
         del self.run.exchanges[self.sent.node]
@@ -180,7 +188,7 @@ class Run:
         """Take an exchange's outcome over."""
         if isinstance(outcome, Reply):
             try:
-                self.good[node] = self._judge(outcome)
+                self.good[node] = packet.judged(outcome, self._judge)
             except QMailError as error:
                 self.fanout.health.alive(node)
                 self._fail(node, error)
@@ -320,6 +328,7 @@ class Fanout:
             limits = Limits.local() if near else Limits()
         self.gate = Gate(nodes, limits)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.proving: set[int] = set()  # nodes that proved an answer once, and must from then on
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

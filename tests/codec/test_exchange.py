@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from qmail_core.codec import consts as c
 from qmail_core.codec import exchange, packet
@@ -16,6 +18,7 @@ KEYS = {
     c.ENC_COIN: Key(c.ENC_COIN, bytes(16), bytes(5)),
     c.ENC_LOCKER: Key(c.ENC_LOCKER, bytes(16), bytes(5)),
     c.ENC_COIN256: Key(c.ENC_COIN256, bytes(32), bytes(5)),
+    c.ENC_COINS256: Key(c.ENC_COINS256, bytes(32), bytes(10)),
 }
 entropy = random.Random(1).randbytes
 
@@ -30,7 +33,7 @@ def frame(enc: int, command: int, body: int) -> memoryview:
 @pytest.mark.parametrize("body", [0, 1, 4096])
 def test_a_requests_size_is_known_from_its_header(enc: int, command: int, body: int) -> None:
     whole = frame(enc, command, body)
-    header = c.HEADER256_SIZE if enc == c.ENC_COIN256 else c.HEADER_SIZE
+    header = c.HEADER256_SIZE if enc >= c.ENC_COIN256 else c.HEADER_SIZE
     for seen in range(len(whole) + 1):
         found = exchange.request_size(whole[:seen])
         assert found == (len(whole) if seen >= header else None), seen
@@ -71,3 +74,29 @@ def test_an_answers_size_is_known_from_its_header(payload: int) -> None:
     assert exchange.reply_size(memoryview(head), c.ENC_COIN) == 32 + payload
     assert exchange.reply_size(memoryview(head), c.ENC_COIN256) is None
     assert exchange.reply_size(memoryview(bytes(head).ljust(48, b"\0")), c.ENC_COIN256) == 48 + payload
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(list(KEYS)), st.integers(0, 300), st.binary(max_size=20), st.integers(-60, 60), st.integers(0, 255)
+)
+def test_the_quick_cut_takes_what_the_rule_says(enc: int, size: int, behind: bytes, less: int, other: int) -> None:
+    data = bytearray(frame(enc, c.CMD_DOWNLOAD, size)) + behind
+    if other % 5 == 0:
+        data[16] = other
+    have = min(len(data), max(0, len(data) - abs(less)))
+    wanted = exchange.request_size(memoryview(data)[:have])
+    found = exchange.first_request(memoryview(data), have)
+    if found is not None:
+        assert found == data[:wanted]
+    else:
+        assert wanted is None or wanted > have or data[16] not in (0, 1, 2, 4, 5)
+
+
+def test_the_quick_cut_leaves_oversized_frames_to_the_rule() -> None:
+    whole = bytearray(frame(c.ENC_COIN256, c.CMD_UPLOAD_PAGE, c.PAGE_SIZE))
+    assert exchange.first_request(memoryview(whole), len(whole)) == whole
+    whole[10:14] = (c.MAX_BODY + 1).to_bytes(4, "big")
+    assert exchange.first_request(memoryview(whole), len(whole)) is None
+    with pytest.raises(ValueError, match="cannot be"):
+        exchange.first_request(memoryview(whole), len(whole) + 1)

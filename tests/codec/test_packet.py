@@ -21,6 +21,7 @@ from tests.reference import framing
 CHALLENGE = bytes.fromhex("000102030405060708090a0b9270c965")
 AN = bytes(range(0xA0, 0xB0))
 COIN = Coin(Address(0, 42), AN * 25)
+OTHER = Coin(Address(1, 7), b"another numbers." * 25)
 NONCE = bytes.fromhex("1122334455667788")
 SIGNATURE = "a0a0a0a0a0a0a0a0a0a0a0a03edd67ca"
 PREAMBLE = bytes.fromhex("0000000000000000000600 0000002a00") + AN
@@ -31,14 +32,15 @@ KEYS = {
     c.ENC_COIN: cipher.coin_key(c.ENC_COIN, COIN, 11),
     c.ENC_LOCKER: Key(c.ENC_LOCKER, AN, AN[:5]),
     c.ENC_COIN256: cipher.coin_key(c.ENC_COIN256, COIN, 11),
+    c.ENC_COINS256: cipher.pair_key(COIN, OTHER, 11),
 }
 
 
 class Ring:
-    """A node that knows one coin and one locker."""
+    """A node that knows two coins and one locker."""
 
     def coin_an(self, selector: bytes) -> bytes | None:
-        return AN if selector == bytes.fromhex("000000002a") else None
+        return {"000000002a": AN, "0100000007": OTHER.an(11)}.get(selector.hex())
 
     def locker_an(self, prefix: bytes) -> bytes | None:
         return AN if prefix == AN[:5] else None
@@ -80,7 +82,7 @@ def opened(sent: Sent) -> Request:
 
 
 def answer(sent: Sent, payload: bytes, status: int = c.STATUS_SUCCESS) -> bytearray:
-    return packet.build_reply(opened(sent), status, payload, 100, entropy(22))
+    return packet.build_reply(opened(sent), status, payload, 100, entropy(16))
 
 
 def read(sent: Sent, frame: bytes | bytearray) -> Reply:
@@ -94,7 +96,7 @@ def read(sent: Sent, frame: bytes | bytearray) -> Reply:
 def test_the_documented_signature() -> None:
     challenge, an = hexed("eb159806b4024f65af86dc25edbe3a1d"), hexed("66689ef5bde040479416b4f6d9576172")
     head = bytearray(hexed("0b00fa00 00010000 00000000 00000000") + hexed("8d7d06f309e20f223b9068d334e95b6f"))
-    request = Request(Header(11, 0, 0, 1, bytes(5), 18, NONCE, b"\0\0"), an, challenge, memoryview(b""))
+    request = Request(Header(11, 0, 0, 1, bytes(5), 18, NONCE[:6] + b"\0\0", b"\0\0"), an, challenge, memoryview(b""))
     assert packet.build_reply(request, 250, b"", 0, b"") == head
     # The example's challenge does not end in the CRC-32 of its noise, and a client knows only challenges that do: the
     # signature of the noise is the documented one, the last four bytes are those of the CRC-32.
@@ -173,7 +175,7 @@ def test_a_request_and_its_answer_pass_unchanged(enc: int, body: bytes, payload:
     request = opened(sent)
     assert bytes(request.payload) == body
     assert request.challenge == challenge_of(sent)
-    frame = packet.build_reply(request, status, payload, 77, entropy(22))
+    frame = packet.build_reply(request, status, payload, 77, entropy(16))
     assert exchange.reply_size(memoryview(frame), enc) == len(frame)
     reply = read(sent, frame)
     assert (reply.status, bytes(reply.payload), reply.execution_us) == (status, payload, 77)
@@ -199,8 +201,8 @@ def test_frames_are_those_of_the_slow_description(enc: int, command: int) -> Non
 def test_an_altered_answer_is_never_believed(enc: int) -> None:
     sent = pack(enc, PREAMBLE)
     frame = answer(sent, b"payload of an answer")
-    header = 48 if enc == c.ENC_COIN256 else 32
-    protected = {c.ENC_COIN256: range(header, len(frame))}.get(enc, range(16, header))
+    header = 48 if enc >= c.ENC_COIN256 else 32
+    protected = range(header, len(frame)) if enc >= c.ENC_COIN256 else range(16, header)
     for position in (0, *protected):
         for bit in range(8):
             wrong = bytearray(frame)
@@ -232,7 +234,7 @@ def test_an_answer_that_claims_another_node_is_refused(enc: int) -> None:
 def test_an_answer_whose_size_leaves_no_trailer_is_refused(enc: int, cut: int) -> None:
     sent = pack(enc)
     frame = answer(sent, b"x" * 40)[:-cut]
-    frame[9:12] = (len(frame) - (48 if enc == c.ENC_COIN256 else 32)).to_bytes(3, "big")
+    frame[9:12] = (len(frame) - (48 if enc >= c.ENC_COIN256 else 32)).to_bytes(3, "big")
     with pytest.raises(RemoteProtocolError):
         read(sent, frame)
     short = answer(sent, b"")
@@ -242,7 +244,7 @@ def test_an_answer_whose_size_leaves_no_trailer_is_refused(enc: int, cut: int) -
 
 
 def test_a_bare_refusal_need_not_be_signed_but_a_success_must() -> None:
-    for enc in (c.ENC_NONE, c.ENC_COIN, c.ENC_COIN256):
+    for enc in (c.ENC_NONE, c.ENC_COIN, c.ENC_COIN256, c.ENC_COINS256):
         sent = pack(enc)
         header = packet.read_header(memoryview(bytearray(sent.frame)))
         header.enc = 0  # the node gave up before it knew the type
@@ -267,7 +269,7 @@ def test_random_answers_are_protocol_errors_or_bare_refusals(noise: bytes, enc: 
     sent = pack(enc)
     frame = bytearray(noise)
     frame[0] = 11
-    size = len(frame) - (48 if enc == frame[16] == c.ENC_COIN256 else 32)
+    size = len(frame) - (48 if c.ENC_COIN256 <= enc == frame[16] else 32)
     frame[9:12] = size.to_bytes(3, "big")
     try:
         reply = read(sent, frame)
@@ -287,7 +289,8 @@ def test_random_answers_are_protocol_errors_or_bare_refusals(noise: bytes, enc: 
         (0, 2, c.STATUS_INVALID_ROUTING),
         (1, 1, c.STATUS_INVALID_SPLIT),
         (2, 12, c.STATUS_INVALID_RAIDA),
-        (4, 5, c.STATUS_INVALID_GROUP),
+        (4, 17, c.STATUS_INVALID_GROUP),
+        (4, 5, c.STATUS_INVALID_COMMAND),
         (3, 4, c.STATUS_INVALID_SHARD),
         (5, 99, c.STATUS_INVALID_COMMAND),
         (7, 7, c.STATUS_INVALID_COIN_ID),
@@ -315,33 +318,150 @@ def _refusal(frame: bytearray) -> int:
 @pytest.mark.parametrize("enc", KEYS)
 def test_every_truncation_of_a_request_is_refused(enc: int) -> None:
     # fixed: one frame in a thousand holds the two bytes of a trailer somewhere by chance
-    sent = pack(enc, PREAMBLE, draw=random.Random(enc).randbytes(36 if enc == c.ENC_COIN256 else 20))
-    header = 48 if enc == c.ENC_COIN256 else 32
+    sent = pack(enc, PREAMBLE, draw=random.Random(50 + enc).randbytes(36 if enc >= c.ENC_COIN256 else 20))
+    header = 48 if enc >= c.ENC_COIN256 else 32
     for size in range(header, len(bytes(sent.frame))):
         status = _refusal(bytearray(bytes(sent.frame)[:size]))
         assert status in (c.STATUS_PACKET_LENGTH, c.STATUS_NO_TRAILER)
         # with a trailer where it ends now, the content gives it away
         if size >= header + 2:
             cut = bytearray(bytes(sent.frame)[: size - 2]) + b"\x3e\x3e"
-            if enc == c.ENC_COIN256 or size < header + 18:
+            if enc >= c.ENC_COIN256 or size < header + 18:
                 assert _refusal(cut) in (c.STATUS_PACKET_LENGTH, c.STATUS_INVALID_HMAC)
 
 
 @pytest.mark.parametrize(
     ("enc", "status"),
-    [(1, c.STATUS_INVALID_ENCRYPTION), (2, c.STATUS_INVALID_ENCRYPTION), (4, c.STATUS_KEY_COIN_NOT_FOUND)],
+    [
+        (1, c.STATUS_INVALID_ENCRYPTION),
+        (2, c.STATUS_INVALID_ENCRYPTION),
+        (4, c.STATUS_KEY_COIN_NOT_FOUND),
+        (5, c.STATUS_KEY_COIN_NOT_FOUND),
+    ],
 )
 def test_an_unknown_key_is_refused(enc: int, status: int) -> None:
     frame = bytearray(pack(enc).frame)
-    frame[19 if enc == 4 else 17] ^= 0x55
+    frame[19 if enc >= 4 else 17] ^= 0x55
     assert _refusal(frame) == status
+
+
+def test_a_pair_needs_both_coins() -> None:
+    for position in (23, 28):
+        frame = bytearray(pack(c.ENC_COINS256).frame)
+        frame[position] ^= 1
+        assert _refusal(frame) == c.STATUS_KEY_COIN_NOT_FOUND
 
 
 @pytest.mark.parametrize("enc", KEYS)
 def test_a_wrong_challenge_or_hmac_is_refused(enc: int) -> None:
     frame = bytearray(pack(enc).frame)
-    frame[(48 if enc == 4 else 32) + 3] ^= 1
-    assert _refusal(frame) == (c.STATUS_INVALID_HMAC if enc == 4 else c.STATUS_INVALID_CRC)
+    frame[(48 if enc >= 4 else 32) + 3] ^= 1
+    assert _refusal(frame) == (c.STATUS_INVALID_HMAC if enc >= 4 else c.STATUS_INVALID_CRC)
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Proofs, and keystreams that go on
+
+LONG = [c.ENC_COIN256, c.ENC_COINS256]
+
+
+@pytest.mark.parametrize("enc", LONG)
+@pytest.mark.parametrize("payload", [b"", b"some payload"])
+def test_an_answer_carries_the_documented_proof(enc: int, payload: bytes) -> None:
+    sent = pack(enc, PREAMBLE)
+    frame = answer(sent, payload)
+    assert frame[40:46] == framing.proof(bytes(frame), sent.draw[:24], KEYS[enc].secret)
+    reply = packet.open_reply(sent, memoryview(bytearray(frame)), proof=True)
+    assert (reply.proven, reply.status, bytes(reply.payload)) == (True, c.STATUS_SUCCESS, payload)
+
+
+@pytest.mark.parametrize("enc", LONG)
+@pytest.mark.parametrize("payload", [b"", b"some payload"])
+def test_a_node_known_to_prove_is_not_believed_without(enc: int, payload: bytes) -> None:
+    sent = pack(enc, PREAMBLE)
+    for position in (2, 5, 30, 40, 45):  # status, time, nonce, proof
+        frame = answer(sent, payload)
+        frame[position] ^= 250 if position == 2 else 1
+        assert not read(sent, frame).proven
+        if position == 2:
+            assert read(sent, frame).status == 0
+        with pytest.raises(RemoteProtocolError, match="proof"):
+            packet.open_reply(sent, memoryview(frame), proof=True)
+
+
+@pytest.mark.parametrize("enc", LONG)
+def test_refusals_are_believed_without_proof(enc: int) -> None:
+    sent = pack(enc, PREAMBLE)
+    header = packet.read_header(bytearray(sent.frame))
+    for echo in (True, False):
+        refusal = packet.build_refusal(header, c.STATUS_INVALID_HMAC, echo=echo)
+        assert len(refusal) == (48 if echo else 32)
+        reply = packet.open_reply(sent, memoryview(refusal), proof=True)
+        assert (reply.status, reply.proven) == (c.STATUS_INVALID_HMAC, False)
+
+
+@pytest.mark.parametrize("enc", LONG)
+def test_an_old_answer_proves_nothing_about_another_request(enc: int) -> None:
+    one, other = pack(enc, PREAMBLE), pack(enc, PREAMBLE)
+    frame = answer(one, b"what was true then")
+    frame[46:48] = other.draw[22:24]  # all that the documented format compares
+    assert not read(other, frame).proven
+    with pytest.raises(RemoteProtocolError, match="proof"):
+        packet.open_reply(other, memoryview(frame), proof=True)
+
+
+def test_an_answer_of_the_other_long_type_is_refused() -> None:
+    for asked, answered in (LONG, LONG[::-1]):
+        sent = pack(asked, PREAMBLE)
+        frame = answer(sent, b"payload")
+        frame[16] = answered
+        before = bytes(frame)
+        with pytest.raises(RemoteProtocolError):
+            packet.open_reply(sent, memoryview(frame))
+        assert frame == before
+
+
+@pytest.mark.parametrize("enc", [c.ENC_COIN, c.ENC_LOCKER])
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 31, 300])
+def test_a_keystream_that_goes_on_can_be_read(enc: int, size: int) -> None:
+    sent = pack(enc, bytes(size))
+    payload = entropy(100)
+    frame = packet.build_reply(opened(sent), c.STATUS_SUCCESS, payload, 0, b"", go_on=True)
+    reply = read(sent, frame)
+    assert bytes(reply.payload) != payload
+    again = reply.reread()
+    assert again is not None
+    assert bytes(again.payload) == payload
+    assert again.reread() is None
+
+
+def test_the_documented_answer_with_continued_keystream() -> None:
+    frame = packet.build_reply(opened(ping()), c.STATUS_SUCCESS, bytes(8), 100, b"", go_on=True)
+    assert frame[32:].hex() == "314c885a63bf00253e3e"
+
+
+def test_a_judge_sees_the_other_reading_only_if_the_first_makes_no_sense() -> None:
+    seen: list[bytes] = []
+
+    def judge(reply: Reply) -> str:
+        seen.append(bytes(reply.payload))
+        if not seen[-1].startswith(b"sense"):
+            raise RemoteProtocolError(f"nonsense {len(seen)}")
+        return "read"
+
+    sent = pack(c.ENC_COIN, b"body")
+    for go_on in (False, True):
+        seen.clear()
+        frame = packet.build_reply(opened(sent), 250, b"sense", 0, b"", go_on=go_on)
+        assert packet.judged(read(sent, frame), judge) == "read"
+        assert len(seen) == 1 + go_on
+    seen.clear()
+    with pytest.raises(RemoteProtocolError, match="nonsense 1"):
+        packet.judged(read(sent, packet.build_reply(opened(sent), 250, b"noise", 0, b"")), judge)
+    for enc in (c.ENC_NONE, c.ENC_COIN256):
+        sent = pack(enc, b"body")
+        with pytest.raises(RemoteProtocolError):
+            packet.judged(read(sent, packet.build_reply(opened(sent), 250, b"noise", 0, bytes(16))), judge)
 
 
 def test_type_4_outside_group_6_has_no_challenge() -> None:

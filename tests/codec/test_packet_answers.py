@@ -33,13 +33,14 @@ class Keys:
 def exchange(enc: int, status: int, payload: bytes, seed: int = 1) -> tuple[packet.Sent, bytearray]:
     """A request and what a node answers to it."""
     rng = random.Random(seed)
-    key = Key(enc, {0: b"", 4: hashlib.sha256(AN).digest()}.get(enc, AN), bytes(5))
+    secrets = {0: b"", 4: hashlib.sha256(AN).digest(), 5: hashlib.sha256(AN + AN).digest()}
+    key = Key(enc, secrets.get(enc, AN), bytes(10 if enc == 5 else 5))
     batch = packet.Batch(6, 70, [11], [key], [b"head"], [b"tail"])
     (sent,) = packet.pack(batch, rng.randbytes(batch.entropy_size()))
     view = memoryview(bytearray(sent.frame))
     request = packet.open_request(view, packet.read_header(view), Keys())
     assert bytes(request.payload) == b"headtail"
-    return sent, packet.build_reply(request, status, payload, 123_456, rng.randbytes(22))
+    return sent, packet.build_reply(request, status, payload, 123_456, rng.randbytes(16))
 
 
 def opened(sent: packet.Sent, frame: bytes | bytearray) -> tuple[int, int, bytes] | None:
@@ -85,7 +86,7 @@ def test_every_flipped_bit_and_every_truncation(enc: int, size: int) -> None:
 
 
 def test_only_the_answer_to_this_request_is_taken() -> None:
-    for enc in (0, 1, 4):
+    for enc in (0, 1, 4, 5):
         sent, frame = exchange(enc, 250, b"payload")
         foreign = packet.Sent(12, sent.frame, sent.key, sent.draw)
         with pytest.raises(RemoteProtocolError, match="node 12 answered as node 11"):
@@ -133,7 +134,7 @@ def test_a_body_that_does_not_fit_is_ours_to_refuse() -> None:
 
 def examples() -> list[bytes]:
     """Whole requests and answers of every type."""
-    pairs = [exchange(enc, *kind) for enc in (0, 1, 2, 4) for kind in ((250, b"x" * 30), (33, b""))]
+    pairs = [exchange(enc, *kind) for enc in (0, 1, 2, 4, 5) for kind in ((250, b"x" * 30), (33, b""))]
     return [bytes(frame) for sent, answer in pairs for frame in (sent.frame, answer)]
 
 

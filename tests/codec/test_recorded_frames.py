@@ -56,8 +56,8 @@ def test_request_is_the_recorded_one(command: Command, enc: int) -> None:
 def test_answer_is_the_recorded_one(command: Command, enc: int) -> None:
     recorded = bytes.fromhex(RECORDED[command.name, enc]["answer"])
     asked = sent(command, enc)
-    nonce = record_frames.draw(command, enc, len(asked.draw) + 22)[len(asked.draw) :]
-    assert packet.build_reply(opened(asked.frame), command.status, command.answer, 0, nonce) == recorded  # type: ignore[arg-type]
+    iv = record_frames.draw(command, enc, len(asked.draw) + 16)[len(asked.draw) :]
+    assert packet.build_reply(opened(asked.frame), command.status, command.answer, 0, iv) == recorded  # type: ignore[arg-type]
     reply = packet.open_reply(asked, memoryview(bytearray(recorded)))
     assert (reply.status, bytes(reply.payload)) == (command.status, command.answer)
 

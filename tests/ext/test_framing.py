@@ -541,3 +541,39 @@ def test_threads_do_not_disturb_each_other() -> None:
     for thread in threads:
         thread.join()
     assert not any(wrong.values())
+
+
+def test_the_nodes_side_refuses_wrong_sizes() -> None:
+    short: list[Any] = [1, 0, 250, 0, bytes(8), bytes(16), AN, b""]
+    long: list[Any] = [1, 0, 250, 0, 4, bytes(5), bytes(16), bytes(24), bytes(32), b""]
+    assert len(fr.answer_short(*short)) == 32
+    assert len(fr.answer_long(*long)) == 48
+    for position, wrong in ((4, bytes(7)), (5, bytes(15)), (6, bytes(32)), (7, bytes(1 << 24))):
+        with pytest.raises(ValueError):
+            fr.answer_short(*(*short[:position], wrong, *short[position + 1 :]))
+    for position, wrong in ((5, bytes(4)), (6, bytes(15)), (7, bytes(8)), (8, bytes(16)), (9, bytes(1 << 24))):
+        with pytest.raises(ValueError):
+            fr.answer_long(*(*long[:position], wrong, *long[position + 1 :]))
+    for size, key in ((49, b""), (50, bytes(15)), (50, bytes(32))):
+        with pytest.raises(ValueError, match="of no use"):
+            fr.open_short(bytearray(size), key)
+    for size, key in ((81, bytes(32)), (82, bytes(16))):
+        with pytest.raises(ValueError, match="of no use"):
+            fr.open_long(bytearray(size), key)
+    for sizes in ((47, 24, 32), (60, 24, 32), (48, 23, 32), (48, 24, 16)):
+        with pytest.raises(ValueError):
+            fr.proven(*map(bytes, sizes))
+    with pytest.raises(BufferError):
+        fr.open_short(bytes(50), b"")
+    frame = bytearray(90)
+    assert not fr.open_long(frame, bytes(32))
+    frame.append(0)  # no view is left behind
+
+
+def test_a_failed_hmac_leaves_the_frame_alone() -> None:
+    (frame,) = fr.pack_many(0, 1, 4, [1], [bytes(32)], [bytes(5)], [b"body"], [b""], bytes(36))
+    before = bytes(frame)
+    assert not fr.open_long(frame, b"x" * 32)
+    assert frame == before
+    assert fr.open_long(frame, bytes(32))
+    assert frame[48:52] == b"body"

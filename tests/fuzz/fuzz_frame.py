@@ -25,6 +25,7 @@ KEYS = {
     1: Key(c.ENC_COIN, AN, bytes(5)),
     2: Key(c.ENC_LOCKER, AN, bytes(5)),
     4: Key(c.ENC_COIN256, hashlib.sha256(AN).digest(), bytes(5)),
+    5: Key(c.ENC_COINS256, hashlib.sha256(AN + AN).digest(), bytes(10)),
 }
 COMMANDS = {0: range(256), 6: range(256)}
 
@@ -51,7 +52,7 @@ def parse(data: bytes) -> None:
         assert size is None or size >= c.HEADER_SIZE
         for part in (frame[:size], bytearray(frame)):  # the frame as it is cut out, and whatever else there is
             with contextlib.suppress(RemoteProtocolError):
-                draw = DRAW if enc == c.ENC_COIN256 else DRAW[:20]
+                draw = DRAW if enc >= c.ENC_COIN256 else DRAW[:20]
                 packet.open_reply(packet.Sent(data[0] if data else 0, b"", KEYS[enc], draw), memoryview(part))
 
 

@@ -485,7 +485,7 @@ def test_unfinished_transfers_expire(owner: Client, world: World) -> None:
         assert (owner.put_range(0, DATA), owner.commit(DATA), owner.abort()) == (223, 223, 223)
         assert owner.status()[0].state == o.EXPIRED
         assert owner.info() == 202
-        assert world.node.sweep(owner.now) is not swept
+        assert bool(world.node.sweep(owner.now)) is not swept
         world.node.state.commit()
     assert world.node.state.spans(ID, 0, 3000) == []
     assert world.node.state.objects_held(None) == (0, 0, 0)
@@ -500,7 +500,7 @@ def test_objects_end_with_their_retention(owner: Client, world: World) -> None:
     owner.now += 100
     for swept in (False, True):
         assert (owner.info(), owner.get_range(0, 1), owner.download(10).status) == (202, 202, 202)
-        assert world.node.sweep(owner.now) is not swept
+        assert bool(world.node.sweep(owner.now)) is not swept
         world.node.state.commit()
     assert owner.begin(DATA, OTHER_ID) == 233
     assert owner.store(DATA, OTHER_ID, target_generation=2).generation == 2
@@ -613,13 +613,12 @@ def test_what_was_not_committed_is_not_there(world: World) -> None:
     owner = world.owner
     owner.begin(DATA)
     sent = o.build_request(RID, o.PutRange(ID, 0, 3000, 1, sha(DATA))) + DATA
-    batch = [owner.identity + sent]
-    frame = request(1, c.GROUP_MAIL, 77, batch[0], key=owner.key)
-    assert world.node.handle(frame_of(frame), NOW).changed
+    frames = [request(1, c.GROUP_MAIL, 77, owner.identity + sent, key=owner.key) for _ in range(2)]
+    assert world.node.handle(frame_of(frames[0]), NOW).changed
     world.crash()  # before the commit, and so before the answer
     assert owner.missing() == [(0, 3000)]
     assert owner.put_range(0, DATA[:1000]) == 250
-    assert world.node.handle(frame_of(frame), NOW).changed
+    assert world.node.handle(frame_of(frames[1]), NOW).changed
     world.crash()
     assert owner.missing() == [(1000, 2000)]
     assert owner.put_range(0, DATA) == 250

@@ -374,6 +374,116 @@ def test_spans(kit: Kit) -> None:
     assert kit.crash().spans(GUID, 0, 99) == []
 
 
+def test_coins_by_denomination(state: NodeState) -> None:
+    assert state.denominations() == {}
+    state.set_ans([(BOX, b"a" * 16), (ME, b"b" * 16), (b"\xff\0\0\0\1", b"c" * 16)])
+    state.set_ans([(ME, b"d" * 16)])
+    assert state.denominations() == {0: 2, -1: 1}
+
+
+def test_a_number_read_before_a_change_is_not_what_is_read_after(kit: Kit) -> None:
+    state = kit.state
+    state.set_ans([(ME, b"1" * 16)])
+    state.commit()
+    assert state.an(ME) == b"1" * 16
+    state.mark()
+    state.set_ans([(ME, b"2" * 16)])
+    assert state.an(ME) == b"2" * 16
+    state.undo()
+    assert state.an(ME) == b"1" * 16
+    state.set_ans([(ME, b"3" * 16)])
+    assert state.an(ME) == b"3" * 16
+    state.rollback()
+    assert state.an(ME) == b"1" * 16
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# what is past its time
+
+OTHER = bytes(range(1, 17))
+
+
+def test_a_page_is_gone_when_its_time_is_over(state: NodeState) -> None:
+    state.put_page(GUID, 1, 0, b"short", 1.0, 100.0)
+    state.put_page(GUID, 1, 1, LARGE, 1.0, None)
+    assert state.page(GUID, 1, 0, 99.9) == b"short"
+    assert state.page(GUID, 1, 0, 100.0) is None
+    assert state.page(GUID, 1, 1, 1e12) == LARGE
+    state.put_page(GUID, 1, 0, b"again", 101.0, 200.0)
+    assert state.page(GUID, 1, 0, 150.0) == b"again"
+
+
+def store_for(state: NodeState, guid: bytes, expires: float | None, *pages: bytes) -> None:
+    for number, data in enumerate(pages):
+        state.put_page(guid, 1, number, data, 1.0, expires)
+    state.claim(guid, ME)
+    state.record_payment(guid, 0, LOCKER, 1)
+
+
+def test_sweeping_takes_pages_and_with_the_last_one_everything(kit: Kit) -> None:
+    state = kit.state
+    store_for(state, GUID, 100.0, b"small", LARGE, b"")
+    store_for(state, OTHER, 100.0, LARGE)
+    state.put_page(OTHER, 10, 0, b"stays", 1.0, None)
+    state.commit()
+    assert state.sweep_pages(99.0, 10) == 0
+    assert not state.dirty()
+    assert state.sweep_pages(100.0, 10) == 4
+    state.rollback()
+    assert (state.page(GUID, 1, 1), state.owner(GUID), state.paid(GUID, 0)) == (LARGE, ME, LOCKER)
+    assert state.sweep_pages(100.0, 10) == 4
+    state.commit()
+    after = kit.crash()
+    assert [after.page(GUID, 1, number) for number in range(3)] == [None] * 3
+    assert (after.owner(GUID), after.paid(GUID, 0)) == (None, None)
+    assert (after.page(OTHER, 1, 0), after.page(OTHER, 10, 0)) == (None, b"stays")
+    assert (after.owner(OTHER), after.paid(OTHER, 0)) == (ME, LOCKER)
+    assert after.sweep_pages(1e12, 10) == 0
+
+
+def test_sweeping_is_bounded_and_gets_there(state: NodeState) -> None:
+    store_for(state, GUID, 100.0, *[b"x"] * 25)
+    counts = []
+    while count := state.sweep_pages(200.0, 10):
+        counts.append(count)
+        assert (state.owner(GUID) is None) == (sum(counts) == 25)
+    assert counts == [10, 10, 5]
+
+
+def test_a_sweep_can_be_undone_alone(state: NodeState) -> None:
+    store_for(state, GUID, 100.0, LARGE)
+    state.add_tell(BOX, b"1", b"record", 1.0)
+    state.commit()
+    state.mark()
+    state.set_ans([(ME, b"1" * 16)])
+    state.mark()
+    assert state.sweep_pages(200.0, 9) + state.sweep_tells(200.0, 9) == 2
+    state.undo()
+    state.commit()
+    assert (state.page(GUID, 1, 0), state.owner(GUID), state.an(ME)) == (LARGE, ME, b"1" * 16)
+    assert state.has_tell(BOX, b"1")
+    assert [record for _, record, _ in state.tells(BOX, 0, 0, 9)] == [b"record"]
+
+
+def test_old_tells_go_with_their_keys(kit: Kit) -> None:
+    state = kit.state
+    for number, arrived in enumerate((10.0, 20.0, 30.0, 40.0)):
+        state.add_tell(BOX, bytes([number]), b"record%d" % number, arrived)
+    state.forget_tells([tell_id for tell_id, _, _ in state.tells(BOX, 0, 0, 1)])
+    state.commit()
+    assert state.sweep_tells(30.0, 2) == 2
+    assert state.sweep_tells(30.0, 2) == 1
+    assert state.sweep_tells(30.0, 2) == 0
+    state.commit()
+    after = kit.crash()
+    assert [after.has_tell(BOX, bytes([number])) for number in range(4)] == [False, False, False, True]
+    assert [record for _, record, _ in after.tells(BOX, 0, 0, 9)] == [b"record3"]
+    after.add_tell(BOX, b"\0", b"new", 50.0)
+    assert [record for _, record, _ in after.tells(BOX, 0, 0, 9)] == [b"record3", b"new"]
+    assert after.sweep_tells(100.0, 9) == 2
+    assert after.pending_tells(BOX) == 0
+
+
 def change_everything(state: NodeState) -> None:
     state.put_transfer(TRANSFER)
     state.write_span(TRANSFER.id, 5, b"bytes")
@@ -677,4 +787,69 @@ def test_a_kill_leaves_whole_pages_of_one_commit(tmp_path: Path, delay: float) -
     for page in range(3):
         assert store.page(bytes(16), 10, page) == bytes([number % 251]) * 262144
     assert len(page_files(tmp_path / "n")) == 3
+    store.close()
+
+
+def test_swept_pages_leave_no_files(store: NodeStore, tmp_path: Path) -> None:
+    store_for(store, GUID, 100.0, LARGE, LARGE, b"small")
+    store.commit()
+    store.sweep_pages(200.0, 9)
+    store.rollback()
+    assert len(page_files(tmp_path / "node")) == 2
+    store.sweep_pages(200.0, 9)
+    assert len(page_files(tmp_path / "node")) == 2  # until the commit
+    store.commit()
+    assert page_files(tmp_path / "node") == []
+
+
+def test_a_database_of_the_version_before_is_opened(tmp_path: Path) -> None:
+    store = NodeStore(tmp_path / "node")
+    store_for(store, GUID, 100.0, LARGE)
+    store.commit()
+    store._db.executescript("DROP INDEX pages_expiry; DROP INDEX tells_age; PRAGMA user_version = 2")
+    store.close()
+    again = NodeStore(tmp_path / "node")
+    assert again.sweep_pages(200.0, 9) == 1
+    indexes = {name for (name,) in again._db.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
+    assert {"pages_expiry", "tells_age"} <= indexes
+    again.close()
+
+
+SWEEPER = """
+import sys
+from pathlib import Path
+from qmail_core.store.node import NodeStore
+store = NodeStore(Path(sys.argv[1]))
+for n in range(100000):
+    guid = n.to_bytes(16, "big")
+    for page in range(3):
+        store.put_page(guid, 10, page, bytes(70000), n, n + 2)
+    store.claim(guid, b"owner")
+    store.record_payment(guid, 0, bytes(16), 1)
+    store.sweep_pages(n, 4)
+    store.commit()
+    print(n, flush=True)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.03, 0.08])
+def test_a_kill_while_sweeping_leaves_nothing_inconsistent(tmp_path: Path, delay: float) -> None:
+    with subprocess.Popen([sys.executable, "-c", SWEEPER, str(tmp_path / "n")], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        for _ in range(4):
+            writer.stdout.readline()
+        time.sleep(delay)
+        writer.send_signal(signal.SIGKILL)
+        writer.stdout.read()
+    store = NodeStore(tmp_path / "n")
+    rows = store._db.execute("SELECT guid, file_type, page FROM pages").fetchall()
+    assert len(page_files(tmp_path / "n")) == len(rows) > 0
+    for where in rows:
+        assert store.page(*where) == bytes(70000)
+    guids = {guid for guid, _, _ in rows}
+    assert {guid for (guid,) in store._db.execute("SELECT guid FROM objects")} == guids
+    assert {guid for (guid,) in store._db.execute("SELECT guid FROM payments")} == guids
+    while store.sweep_pages(1e12, 100):
+        store.commit()
+    assert page_files(tmp_path / "n") == []
     store.close()

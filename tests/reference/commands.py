@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from qmail_core.codec import change, cipher, coins, directory, healing, keys, lockers, mail
+from qmail_core.codec import change, cipher, coins, directory, healing, keys, lockers, mail, status
 from qmail_core.codec import consts as c
 from qmail_core.codec.mail import TellRecipient
 from qmail_core.model import (
@@ -68,6 +68,8 @@ class Command(Struct, frozen=True):
 COMMANDS = [
     Command("echo", c.GROUP_STATUS, c.CMD_ECHO),
     Command("version", c.GROUP_STATUS, c.CMD_VERSION, b"", b"20261121"),
+    Command("statistics", c.GROUP_STATUS, c.CMD_STATS, bytes(range(16)), status.build_stats({"requests": 7})),
+    Command("count", c.GROUP_STATUS, c.CMD_COUNT, b"", status.build_count({0: 20, 1: 3})),
     Command("detect", c.GROUP_AUTH, c.CMD_DETECT, coins.build_detect(OTHERS, NODE), b"", c.STATUS_ALL_PASS),
     Command(
         "detect, mixed",

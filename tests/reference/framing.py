@@ -49,20 +49,23 @@ def pack(
 ) -> bytes:
     """One request frame; `plain` is what follows the challenge (A.2, A.3.2, A.3.3, A.4)."""
     nonce, rnd = entropy[:-12], entropy[-12:]
+    if enc == 5:
+        nonce, selector = selector[5:] + nonce[5:], selector[:5]
     challenge = rnd + zlib.crc32(rnd).to_bytes(4, "big")
-    if enc != 4 or group == 6:
+    if enc < 4 or group == 6:
         plain = challenge + plain
     body = {
         0: lambda: plain,
         1: lambda: aes_ctr(key, nonce + bytes(8), plain),
         2: lambda: aes_ctr(key, nonce + bytes(8), plain),
         4: lambda: aes_ctr(key, nonce[:16], plain),
+        5: lambda: aes_ctr(key, nonce[:16], plain),
     }[enc]()
-    if enc == 4:
+    if enc >= 4:
         body += hmac.new(key, body, hashlib.sha256).digest()
     body += b"\x3e\x3e"
 
-    header = bytearray(48 if enc == 4 else 32)
+    header = bytearray(48 if enc >= 4 else 32)
     header[0] = 0 if group == 6 and command in range(76, 85) else 1
     header[2], header[4], header[5] = raida, group, command
     header[6:8] = b"\x00\x06"
@@ -74,7 +77,7 @@ def pack(
         raise ValueError("body too long")
     short = min(len(body), 65535).to_bytes(2, "big")
     header[16] = enc
-    if enc == 4:
+    if enc >= 4:
         header[17:19], header[19:24], header[24:48] = short, selector, nonce
     else:
         header[22:24] = short
@@ -125,23 +128,32 @@ def answer(
     draw: bytes,
     status: int,
     payload: bytes,
-    nonce: bytes,
+    iv: bytes,
 ) -> bytes:
-    """What a node answers (A.5); `key` is the authenticity number or locker key, `draw` the entropy of the request."""
+    """What a node of ours answers (A.5); `key` is the AN or locker key, `draw` the entropy of the request."""
     asked, challenge = draw[:-12], draw[-12:] + zlib.crc32(draw[-12:]).to_bytes(4, "big")
     header = bytearray(48 if enc == 4 else 32)
     header[0], header[2], header[3] = raida, status, group
     if enc == 4:
-        header[16], header[17:22], header[24:46], header[46:48] = 4, selector, nonce, asked[22:24]
+        header[16], header[17:22], header[24:40], header[46:48] = 4, selector, iv, asked[22:24]
         secret = hashlib.sha256(key).digest()
-        body = aes_ctr(secret, nonce[:16], payload)
+        body = aes_ctr(secret, iv, payload)
         body += hmac.new(secret, body, hashlib.sha256).digest()
     else:
         header[5], header[6:8] = 1, asked[6:8]
         header[16:32] = bytes(a ^ b for a, b in zip(challenge, key if enc else bytes(16), strict=True))
         body = aes_ctr(key, asked + bytes(8), payload) if enc else payload
-    if not payload:
-        return bytes(header)
-    body += b"\x3e\x3e"
-    header[9:12] = len(body).to_bytes(3, "big")
-    return bytes(header) + body
+    frame = bytes(header)
+    if payload:
+        body += b"\x3e\x3e"
+        header[9:12] = len(body).to_bytes(3, "big")
+        frame = bytes(header) + body
+    if enc == 4:
+        frame = frame[:40] + proof(frame, asked, secret) + frame[46:]
+    return frame
+
+
+def proof(frame: bytes, nonce: bytes, key: bytes) -> bytes:
+    """Bytes 40..45 of a 48-byte answer (docs/protocol.md): what binds its header to its body and to its request."""
+    tag = frame[-34:-2] if len(frame) > 48 else b""
+    return hmac.digest(key, b"QMail answer" + frame[:40] + nonce + tag, "sha256")[:6]

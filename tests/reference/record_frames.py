@@ -60,9 +60,9 @@ def record() -> Iterator[dict[str, str | int]]:
                 draw(command, enc, size),
                 command.page,
             )
-            nonce = draw(command, enc, size + 22)[size:] if enc == c.ENC_COIN256 else b""
+            iv = draw(command, enc, size + 16)[size:] if enc == c.ENC_COIN256 else b""
             reply = framing.answer(
-                command.group, enc, NODE, an, selector, draw(command, enc, size), command.status, command.answer, nonce
+                command.group, enc, NODE, an, selector, draw(command, enc, size), command.status, command.answer, iv
             )
             yield {"name": command.name, "enc": enc, "request": request.hex(), "answer": reply.hex()}
 

@@ -7,12 +7,14 @@ import contextlib
 import hashlib
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import uvloop
-from qmail_server.raida import DRAIN_LIMIT, SCRATCH, HostThread, RaidaHost, flip
+from qmail_server.raida import BEHIND, DRAIN_LIMIT, HostThread, RaidaHost, flip
+from qmail_server.raida import host as host_module
+from qmail_server.raida.host import SCRATCH
 
 from qmail_core.codec import consts as c
 from qmail_core.codec import exchange, healing, mail, objects, packet
@@ -22,6 +24,7 @@ from qmail_core.model import Coin
 from qmail_core.raida.cluster import Cluster
 from qmail_core.raida.node import Node, Policy
 from qmail_core.store.node import NodeStore
+from tests.raida import faults
 from tests.raida.client import GUID, Peer, World, code, entropy, request, tell_from
 
 FREE = Policy(storage_fee=0, inbox_fee=0)
@@ -80,7 +83,7 @@ class Kit:
         return self.lines[-1]
 
 
-def run(story: Callable[[Kit], Awaitable[None]], *, policy: Policy = FREE, count: int = 2, **options: float) -> None:
+def run(story: Callable[[Kit], Awaitable[None]], *, policy: Policy = FREE, count: int = 2, **options: object) -> None:
     """Run a story against a fresh host, in uvloop."""
 
     async def whole() -> None:
@@ -97,6 +100,43 @@ def run(story: Callable[[Kit], Awaitable[None]], *, policy: Policy = FREE, count
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(whole())
+
+
+class Post(asyncio.DatagramProtocol):
+    """A client of one node over UDP."""
+
+    def __init__(self) -> None:
+        self.answers: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        self.answers.put_nowait(data)
+
+    def error_received(self, exc: Exception) -> None:
+        """The node is down."""
+
+    def send(self, frame: bytes) -> None:
+        self.transport.sendto(frame)  # type: ignore[attr-defined]
+
+    async def answer(self) -> bytes:
+        async with asyncio.timeout(5):
+            return await self.answers.get()
+
+    async def ask(self, sent: packet.Sent) -> packet.Reply:
+        self.send(bytes(sent.frame))
+        return packet.open_reply(sent, memoryview(bytearray(await self.answer())))
+
+    @staticmethod
+    @contextlib.asynccontextmanager
+    async def to(kit: Kit, index: int = 1) -> AsyncIterator[Post]:
+        where = ("127.0.0.1", kit.host.ports()[index])
+        transport, post = await asyncio.get_running_loop().create_datagram_endpoint(Post, remote_addr=where)
+        try:
+            yield post
+        finally:
+            transport.close()
 
 
 def version(index: int = 1, peer: Peer | None = None) -> packet.Sent:
@@ -168,7 +208,7 @@ def test_dribbled_bytes() -> None:
 def test_pages_of_every_size_around_the_buffer() -> None:
     async def story(kit: Kit) -> None:
         line = await kit.connect()
-        for size in (0, SCRATCH - 170, *range(SCRATCH - 156, SCRATCH - 146), SCRATCH, 65536, c.PAGE_SIZE):
+        for size in (0, BEHIND, SCRATCH - 170, *range(SCRATCH - 156, SCRATCH - 146), SCRATCH, c.PAGE_SIZE):
             data = entropy(size)
             assert (await line.ask(upload(kit.sender, data))).status == 250
             reply = await line.ask(download(kit.reader))
@@ -357,7 +397,7 @@ def test_parked_clients_that_leave_free_everything() -> None:
             await line.close()
         await settle(lambda: not seat.peers)
         assert seat.parked == {}
-        assert len(kit.host._deadlines._pings) < 100
+        assert len(kit.host._deadlines) < 100
 
     run(story)
 
@@ -366,7 +406,7 @@ def test_sending_on_behind_a_parked_ping_is_bounded() -> None:
     async def story(kit: Kit) -> None:
         for together in (True, False):
             line = await kit.connect()
-            first, flood = bytes(ping(kit.reader).frame), bytes(4 * SCRATCH)
+            first, flood = bytes(ping(kit.reader).frame), bytes(4 * BEHIND)
             line.writer.write(first + flood if together else first)
             if not together:
                 await settle(lambda: bool(kit.host._seats[1].parked))
@@ -489,6 +529,218 @@ def test_frames_of_one_turn_share_a_commit(monkeypatch: pytest.MonkeyPatch) -> N
         assert len(commits) < 10
 
     run(story)
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Every check, over both transports
+
+
+def test_each_fault_over_tcp() -> None:
+    async def story(kit: Kit) -> None:
+        for row in faults.ROWS:
+            line, frame = await kit.connect(), bytes(row.make(kit.world))
+            line.writer.write(frame)
+            async with asyncio.timeout(5):
+                faults.check(row, frame, await line.reader.readexactly(row.header))
+            if not row.echo:
+                assert await line.at_end(), row.name
+            await line.close()
+        await settle(lambda: not kit.host._seats[1].peers)
+
+    run(story, frame_timeout=0.2)
+
+
+def test_each_fault_over_udp() -> None:
+    async def story(kit: Kit) -> None:
+        async with Post.to(kit) as post:
+            for row in faults.ROWS:
+                frame = bytes(row.make(kit.world))
+                post.send(frame)
+                faults.check(row, frame, await post.answer())
+
+    run(story)
+
+
+def test_a_refused_header_is_answered_before_its_body_comes() -> None:
+    async def story(kit: Kit) -> None:
+        line = await kit.connect()
+        head = bytearray(version().frame)[:32]
+        head[2], head[22:24] = 9, b"\xff\xff"
+        line.writer.write(bytes(head))
+        assert (await line.reader.readexactly(32))[2] == c.STATUS_INVALID_RAIDA
+        line.writer.write(bytes(65535))  # the body, still on its way, does not kill the answer
+        assert await line.at_end()
+
+    run(story)
+
+
+def test_bytes_behind_a_frame_are_the_next_frame_or_nothing() -> None:
+    async def story(kit: Kit) -> None:
+        line, sent = await kit.connect(), version()
+        line.writer.write(bytes(sent.frame) + b"\1\0\1")
+        assert (await line.answer(sent)).status == 250
+        assert await line.at_end()
+
+    run(story, frame_timeout=0.1)
+
+
+def test_many_unfinished_requests_cost_little_and_end() -> None:
+    async def story(kit: Kit) -> None:
+        whole = bytes(upload(kit.sender, b"x").frame)
+        for number in range(150):
+            (await kit.connect()).writer.write(whole[: number % 48])
+        seat = kit.host._seats[1]
+        await settle(lambda: len(seat.peers) == 150)
+        assert all(len(peer._rest) < 48 and peer._frame is None for peer in seat.peers)
+        assert (await (await kit.connect()).ask(version())).status == 250
+        await settle(lambda: not seat.peers)
+        assert len(kit.host._deadlines) < 500
+
+    run(story, frame_timeout=0.3, idle_timeout=0.6)
+
+
+def test_more_pings_of_one_mailbox_than_sense_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_module, "MAX_PARKED", 2)
+
+    async def story(kit: Kit) -> None:
+        lines = [await kit.connect() for _ in range(3)]
+        for line in lines[:2]:
+            line.send(ping(kit.reader))
+        await settle(lambda: len(kit.host._seats[1].parked.get(kit.reader.key.selector, ())) == 2)
+        assert (await lines[2].ask(ping(kit.reader))).status == c.STATUS_POLL_TIMEOUT
+        assert (await lines[2].ask(version())).status == 250
+
+    run(story)
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# UDP
+
+
+def test_datagrams_and_connections_share_port_and_state() -> None:
+    async def story(kit: Kit) -> None:
+        async with Post.to(kit) as post:
+            line = await kit.connect()
+            assert bytes((await post.ask(version(peer=kit.reader))).payload) == b"20261121"
+            rest = mail.build_upload(GUID, bytes(16), 1, 2, 4) + b"kept"
+            stored = request(1, 6, c.CMD_UPLOAD, kit.sender.identity + rest, key=kit.sender.key)
+            line.send(sent := version())
+            assert (await post.ask(stored)).status == 250
+            assert (await line.answer(sent)).status == 250
+            wanted = mail.build_download(GUID, bytes(16), 1, 0)
+            reply = await line.ask(request(1, 6, c.CMD_DOWNLOAD, kit.sender.identity + wanted, key=kit.sender.key))
+            assert bytes(mail.parse_page(reply.payload)) == b"kept"
+
+    run(story)
+
+
+def test_ignored_datagrams_get_no_answer() -> None:
+    async def story(kit: Kit) -> None:
+        async with Post.to(kit) as post:
+            for data in (b"", bytes(16), b"\7" + bytes(60)):
+                post.send(data)
+            assert (await post.ask(version())).status == 250
+            assert post.answers.empty()
+
+    run(story)
+
+
+def test_a_tell_by_datagram_wakes_a_ping() -> None:
+    async def story(kit: Kit) -> None:
+        line = await kit.connect()
+        line.send(sent := ping(kit.reader))
+        await settle(lambda: bool(kit.host._seats[1].parked))
+        async with Post.to(kit) as post:
+            assert (await post.ask(tell(kit.sender, kit.reader))).status == 250
+        assert mail.parse_tells((await line.answer(sent)).payload)[0][0].guid == GUID
+
+    run(story)
+
+
+def test_modes_of_a_node_go_for_datagrams_too() -> None:
+    async def story(kit: Kit) -> None:
+        loop = asyncio.get_running_loop()
+        async with Post.to(kit) as post:
+            await kit.host.set_mode(1, "slow", delay=0.1)
+            started = loop.time()
+            assert (await post.ask(version())).status == 250
+            assert loop.time() - started > 0.09
+            post.send(bytes(version().frame))
+            await asyncio.sleep(0.02)
+            await kit.host.set_mode(1, "down")
+            post.send(bytes(version().frame))
+            await asyncio.sleep(0.15)
+            assert post.answers.empty()
+        await kit.host.set_mode(1, "up")
+        async with Post.to(kit) as post:
+            assert (await post.ask(version())).status == 250
+
+    run(story)
+
+
+def test_a_port_taken_for_datagrams_starts_nothing() -> None:
+    async def story() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.bind(("127.0.0.1", 0))
+            host = RaidaHost(World().cluster.nodes, ports=[0, taken.getsockname()[1]])
+            with pytest.raises(OSError):
+                await host.start()
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", taken.getsockname()[1])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(story())
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# What is past its time
+
+
+def test_the_host_sweeps_between_turns_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_module, "SWEEP_PORTION", 2)
+    monkeypatch.setattr(host_module, "SWEEP_PAUSE", 0.001)
+    times = [1_800_000_000.0]
+
+    async def story(kit: Kit) -> None:
+        line = await kit.connect()
+        for page in range(7):
+            rest = mail.build_upload_page(GUID, bytes(16), 10, 0, page, 1) + b"x"
+            sent = request(1, 6, c.CMD_UPLOAD_PAGE, kit.sender.identity + rest, key=kit.sender.key, page=page)
+            assert (await line.ask(sent)).status == 250
+        state = kit.world.cluster.nodes[1].state
+        times[0] += 86_400.0
+        assert (await line.ask(download(kit.reader))).status == c.STATUS_FILE_NOT_EXIST
+        await settle(lambda: state.owner(GUID) is None and not state.dirty())
+        assert state.page(GUID, 10, 0) is None
+
+    run(story, sweep_every=0.02, clock=lambda: times[0])
+
+
+def test_a_sweep_that_cannot_be_kept_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = []
+
+    async def story(kit: Kit) -> None:
+        node = kit.world.cluster.nodes[1]
+
+        def sweep(now: float, limit: int) -> int:
+            calls.append(now)
+            node.state.set_ans([(b"\0\0\0\0\1", bytes(16))])
+            return limit
+
+        def fail() -> None:
+            raise StoreUnavailable("disk on fire")
+
+        monkeypatch.setattr(node, "sweep", sweep)
+        with monkeypatch.context() as patch:
+            patch.setattr(node.state, "commit", fail)
+            await settle(lambda: len(calls) > 2)
+            assert (await (await kit.connect()).ask(version())).status == 250
+        monkeypatch.undo()
+
+    run(story, sweep_every=0.02)
+    assert "disk on fire" in caplog.text
 
 
 def nodes_on_disk(folder: Path) -> list[Node]:

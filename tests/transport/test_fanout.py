@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 from typing_extensions import Buffer
 
+from qmail_core.codec import cipher, packet
 from qmail_core.codec import consts as c
-from qmail_core.codec import packet
-from qmail_core.codec.cipher import NO_KEY
+from qmail_core.codec.cipher import NO_KEY, Key
 from qmail_core.codec.packet import Batch, Reply
 from qmail_core.errors import ConnectError, NodeError, NodeTimeout, QMailError, RemoteProtocolError
 from qmail_core.transport.base import Cancel, Done
@@ -32,6 +32,7 @@ class Wire:
         self.twist: Callable[[bytearray], bytearray] = lambda frame: frame
         self.frames: list[bytes] = []
         self.cancelled: list[int] = []
+        self.go_on = False  # the keystream of answers
         self._nodes = nodes
 
     def nodes(self) -> int:
@@ -68,11 +69,19 @@ class Wire:
         else:
             view = memoryview(bytearray(raw))
             request = packet.open_request(view, packet.read_header(view), _NoKeys())
-            done(memoryview(self.twist(packet.build_reply(request, self.status[node], b"answer", 0, bytes(22)))))
+            status, iv = self.status[node], bytes(16)
+            done(memoryview(self.twist(packet.build_reply(request, status, b"answer", 0, iv, go_on=self.go_on))))
+
+
+AN = bytes(range(16))
 
 
 class _NoKeys:
-    def coin_an(self, selector: bytes) -> None: ...
+    """Knows one coin."""
+
+    def coin_an(self, selector: bytes) -> bytes | None:
+        return AN if selector == b"known" else None
+
     def locker_an(self, prefix: bytes) -> None: ...
 
 
@@ -365,3 +374,49 @@ def test_the_healthiest_nodes_come_first() -> None:
     health.good(2, 0.2)
     assert health.order(range(5)) == [2, 3, 4, 1, 0]
     assert health.order([4, 1]) == [4, 1]
+
+
+def one(enc: int) -> Batch:
+    """A request to node 3 under the known coin."""
+    key = Key(enc, cipher.secret_of(enc, AN), b"known")
+    return Batch(c.GROUP_STATUS, c.CMD_ECHO, [3], [key], [b""], [b""])
+
+
+def test_a_node_that_proved_an_answer_must_prove_the_next() -> None:
+    def stripped(frame: bytearray) -> bytearray:
+        frame[40:46] = bytes(6)
+        return frame
+
+    async def story() -> None:
+        wire = Wire()
+        asker = fanout(wire)
+        for twist, good in ((stripped, {3}), (lambda frame: frame, {3}), (stripped, set())):
+            wire.twist = twist
+            run = asker.run(one(c.ENC_COIN256), timeout=10)
+            await run.finish()
+            assert set(run.good) == good
+        assert isinstance(run.failed[3], RemoteProtocolError)
+        wire.status[3] = c.STATUS_INTERNAL
+        run = asker.run(one(c.ENC_COIN256), timeout=10)  # an unproven refusal with a payload
+        await run.finish()
+        assert isinstance(run.failed[3], RemoteProtocolError)
+        assert asker.proving == {3}
+
+    virtual(story())
+
+
+@pytest.mark.parametrize("go_on", [False, True])
+def test_a_keystream_that_goes_on_is_read(go_on: bool) -> None:
+    def judge(reply: Reply) -> bytes:
+        if bytes(reply.payload) != b"answer":
+            raise RemoteProtocolError("no answer")
+        return bytes(reply.payload)
+
+    async def story() -> None:
+        wire = Wire()
+        wire.go_on = go_on
+        run = fanout(wire).run(one(c.ENC_COIN), timeout=10, judge=judge)
+        await run.finish()
+        assert run.good == {3: b"answer"}
+
+    virtual(story())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -30,6 +31,9 @@ class CoinState(Protocol):
 
     def locker_by_prefix(self, prefix: bytes) -> bytes | None:
         """The lowest locker key in use that starts with these five bytes."""
+
+    def denominations(self) -> dict[int, int]:
+        """How many coins of each denomination (signed) are known here; may take long."""
 
     def earn(self, coins: Iterable[tuple[bytes, bytes]]) -> None:
         """Record (selector, fresh AN) pairs as the node's own: as `set_ans`, and listed by `earned`."""
@@ -77,6 +81,9 @@ class MemoryCoins(MemoryTables):
 
     def locker_by_prefix(self, prefix: bytes) -> bytes | None:
         return min((key for key, coins in self._lockers.items() if coins and key.startswith(prefix)), default=None)
+
+    def denominations(self) -> dict[int, int]:
+        return Counter(int.from_bytes(selector[:1], "big", signed=True) for selector in self._ans)
 
     def earn(self, coins: Iterable[tuple[bytes, bytes]]) -> None:
         for selector, an in coins:

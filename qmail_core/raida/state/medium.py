@@ -55,6 +55,12 @@ class MemoryTables:
         else:
             table[key] = value
 
+    def _row(self, table: dict[Any, dict[Any, Any]], key: object) -> dict[Any, Any]:
+        """The table inside a table, made if there is none."""
+        if key not in table:
+            self._put(table, key, {})
+        return table[key]
+
     def _go_back(self, length: int) -> None:
         while len(self._back) > length:
             self._back.pop()()

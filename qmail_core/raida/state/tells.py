@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -34,6 +35,9 @@ class TellState(Protocol):
     def forget_tells(self, ids: Iterable[int]) -> None:
         """Delete the records; their keys stay known."""
 
+    def sweep_tells(self, before: float, limit: int) -> int:
+        """Remove up to `limit` tells that arrived at or before `before`, served or not, with their keys; how many."""
+
 
 class _Tell(Struct, frozen=True):
     id: int
@@ -49,13 +53,15 @@ class MemoryTells(MemoryTables):
     def __init__(self) -> None:
         super().__init__()
         self._tells: dict[bytes, dict[bytes, _Tell]] = {}
-        self._tell_keys: list[tuple[bytes, bytes]] = []  # by tell id; an undone one is never looked up again
+        self._tell_keys: dict[int, tuple[bytes, bytes]] = {}
+        self._tell_count = 0  # ids given so far
 
     def add_tell(self, mailbox: bytes, key: bytes, record: bytes, now: float) -> None:
-        box = self._tells.setdefault(mailbox, {})
+        box = self._row(self._tells, mailbox)
         if key not in box:
-            self._put(box, key, _Tell(len(self._tell_keys), record, now))
-            self._tell_keys.append((mailbox, key))
+            self._tell_count += 1
+            self._put(box, key, _Tell(self._tell_count, record, now))
+            self._put(self._tell_keys, self._tell_count, (mailbox, key))
 
     def has_tell(self, mailbox: bytes, key: bytes) -> bool:
         return key in self._tells.get(mailbox, {})
@@ -82,6 +88,17 @@ class MemoryTells(MemoryTables):
         for tell_id in ids:
             box, key, tell = self._find_tell(tell_id)
             self._put(box, key, _Tell(tell.id, None, tell.arrived, tell.served, tell.served_at))
+
+    def sweep_tells(self, before: float, limit: int) -> int:
+        over = (tell_id for tell_id in self._tell_keys if self._find_tell(tell_id)[2].arrived <= before)
+        gone = list(itertools.islice(over, limit))
+        for tell_id in gone:
+            mailbox, key = self._tell_keys[tell_id]
+            self._put(self._tells[mailbox], key, None)
+            self._put(self._tell_keys, tell_id, None)
+            if not self._tells[mailbox]:
+                self._put(self._tells, mailbox, None)
+        return len(gone)
 
     def _find_tell(self, tell_id: int) -> tuple[dict[bytes, _Tell], bytes, _Tell]:
         mailbox, key = self._tell_keys[tell_id]

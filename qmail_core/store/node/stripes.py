@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS pages (
     data BLOB,                           -- NULL: in a file
     UNIQUE (guid, file_type, page)
 );
+CREATE INDEX IF NOT EXISTS pages_expiry ON pages (expires) WHERE expires IS NOT NULL;
 CREATE TABLE IF NOT EXISTS payments (
     guid BLOB NOT NULL, unit INTEGER NOT NULL, key BLOB NOT NULL, value INTEGER NOT NULL,
     PRIMARY KEY (guid, unit)
@@ -51,9 +52,13 @@ CREATE TABLE IF NOT EXISTS payments (
             [(*where, now, expires, version, None if large else data)],
         )
 
-    def page(self, guid: bytes, file_type: int, page: int) -> bytes | None:
+    def page(self, guid: bytes, file_type: int, page: int, now: float = 0.0) -> bytes | None:
         where = (guid, file_type, page)
-        rows = self._rows("SELECT version, data FROM pages WHERE guid = ? AND file_type = ? AND page = ?", where)
+        rows = self._rows(
+            "SELECT version, data FROM pages WHERE guid = ? AND file_type = ? AND page = ?"
+            " AND (expires IS NULL OR expires > ?)",
+            (*where, now),
+        )
         if not rows:
             return None
         version, data = rows[0]
@@ -87,6 +92,23 @@ CREATE TABLE IF NOT EXISTS payments (
 
     def record_payment(self, guid: bytes, unit: int, key: bytes, value: int) -> None:
         self._change("INSERT OR REPLACE INTO payments VALUES (?, ?, ?, ?)", [(guid, unit, key, value)])
+
+    def sweep_pages(self, now: float, limit: int) -> int:
+        rows = self._rows(
+            "SELECT rowid, guid, file_type, page, version, data IS NULL FROM pages"
+            " WHERE expires <= ? ORDER BY expires LIMIT ?",
+            (now, limit),
+        )
+        if not rows:
+            return 0
+        self._change("DELETE FROM pages WHERE rowid = ?", [row[:1] for row in rows])
+        self._stale += (self._path(*row[1:5]) for row in rows if row[5])
+        guids = [(guid, guid) for guid in {row[1] for row in rows}]
+        for table in ("objects", "payments"):
+            self._change(
+                f"DELETE FROM {table} WHERE guid = ? AND NOT EXISTS (SELECT 1 FROM pages WHERE guid = ?)", guids
+            )
+        return len(rows)
 
     def _path(self, guid: bytes, file_type: int, page: int, version: int) -> Path:
         name = guid.hex()

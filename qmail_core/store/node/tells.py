@@ -18,6 +18,7 @@ CREATE TABLE IF NOT EXISTS tells (
     UNIQUE (mailbox, key)
 );
 CREATE INDEX IF NOT EXISTS tells_kept ON tells (mailbox, id) WHERE record IS NOT NULL;
+CREATE INDEX IF NOT EXISTS tells_age ON tells (arrived);
 """
 
     def add_tell(self, mailbox: bytes, key: bytes, record: bytes, now: float) -> None:
@@ -46,3 +47,9 @@ CREATE INDEX IF NOT EXISTS tells_kept ON tells (mailbox, id) WHERE record IS NOT
         rows = [(tell_id,) for tell_id in ids]
         if rows:
             self._change("UPDATE tells SET record = NULL WHERE id = ?", rows)
+
+    def sweep_tells(self, before: float, limit: int) -> int:
+        rows = self._rows("SELECT id FROM tells WHERE arrived <= ? ORDER BY arrived LIMIT ?", (before, limit))
+        if rows:
+            self._change("DELETE FROM tells WHERE id = ?", rows)
+        return len(rows)
