@@ -1,0 +1,203 @@
+"""The documented calls of the file-transfer API, from the token to the bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.server.fake_engine import assert_contains_in_order
+from tests.server.transfer_client import Client, over
+
+FILE = {
+    "id": "fad2027a-ac89-4ef4-baab-95b2fb316cf1",
+    "filename": "invoice",
+    "type": "application/pdf",
+    "extension": "pdf",
+    "full_filename": "invoice.pdf",
+    "size": 43389,
+    "formatted_size": "42.37 KB",
+    "encrypted_size": 78508,
+    "formatted_encrypted_size": "76.67 KB",
+    "created_by": {},
+    "created_at": "2019-05-08 00:18:03",
+    "disk": "local-spaces",
+    "trashed": False,
+}
+PERSON = {"name": "", "initials": "", "email": "", "photo_url": "", "timezone": "Europe/Vilnius"}
+MAIL = {"id": "", "identifier": "1Kh2", "subject": "", "body": "", "sender": {}, "download": {}, "received_at": "",
+        "opened": True}  # fmt: skip
+
+
+def test_a_download_as_the_seed_shows_it() -> None:
+    async def story(api: Client) -> None:
+        file = await api.upload(bytes(43389))
+        answer = await api.post("/api/downloads", {"files": [file["id"]]})
+        assert list(answer) == ["data"]
+        download = answer["data"]
+        assert_contains_in_order(download, {"id": "", "files": [], "created_at": "2019-05-20 14:39:29"})
+        shown = download["files"][0]
+        assert_contains_in_order(shown, FILE)
+        assert_contains_in_order(shown["created_by"], PERSON)
+        assert (shown["filename"], shown["extension"], shown["type"]) == ("invoice", "pdf", "application/pdf")
+        assert (shown["size"], shown["formatted_size"]) == (43389, "42.37 KB")
+        assert shown["encrypted_size"] == 43389 + 8 + 16
+        url = await api.opened(download["id"])
+        got = await api.fetch(url)
+        assert got.content == bytes(43389)
+        assert got.headers["content-disposition"].startswith('attachment; filename="invoice.pdf"')
+        refused = await api.fetch(url, 410)
+        assert refused.json() == {"message": "This download has been used."}
+
+    over(story)
+
+
+def test_the_documented_validation_errors() -> None:
+    async def story(api: Client) -> None:
+        wrong = {"message": "The given data was invalid.", "errors": {"files": ["The files field is required."]}}
+        for body in ({}, {"files": []}, {"files": None}, {"files": ""}):
+            assert await api.post("/api/downloads", body, 422) == wrong
+        assert await api.post("/api/keys", {"pin": "4321"}, 422) == {
+            "message": "The given data was invalid.",
+            "errors": {"pin": ["Invalid PIN."]},
+        }
+        file = await api.upload()
+        made = await api.post("/api/downloads", {"files": [file["id"]]})
+        assert await api.post(f"/api/downloads/{made['data']['id']}/keys", {"pinKey": "x" * 32}, 422) == {
+            "message": "The given data was invalid.",
+            "errors": {"pinKey": ["Pin key does not exists"]},
+        }
+        assert (await api.post("/api/downloads", {"files": "x"}, 422))["errors"] == {
+            "files": ["The files must be an array."]
+        }
+        unknown = {"files": [file["id"], "811f216d-eb8f-46fc-a263-08387c70a4a4", "x"]}
+        assert list((await api.post("/api/downloads", unknown, 422))["errors"]) == ["files.2"]
+        assert list((await api.post("/api/downloads", {"files": unknown["files"][:2]}, 422))["errors"]) == ["files.1"]
+
+    over(story)
+
+
+def test_a_mail_with_files_from_one_to_the_other() -> None:
+    async def story(alice: Client, bob: Client) -> None:
+        files = [await alice.upload(b"first" * 30_000, "a.txt"), await alice.upload(b"second", "a.txt")]
+        mail: dict[str, Any] = {"subject": "Secure files", "body": "<p>Mail body</p>", "recipients": ["bob"]}
+        mail["files"] = [file["id"] for file in files]
+        assert list((await alice.post("/api/mails", mail, 422))["errors"]) == ["pinKey"]
+        (row,) = (await alice.post("/api/mails", {**mail, "pinKey": await alice.pin_key()}))["data"]
+        assert (row["recipient_email"], row["status"], row["opened_at"]) == ("bob", "queued", "")
+        task = next(iter(alice.engine._tasks._states))
+        assert (await alice.engine.wait(task)).status == "success"
+        sent = (await alice.get(f"/api/mails/{row['id']}?include=download.files,author"))["data"]
+        assert sent["status"] == "success"
+        assert sent["sent_at"]
+        assert [file["size"] for file in sent["download"]["files"]] == [150_000, 6]
+        listed = await bob.get("/api/inbox?include=download")
+        (received,) = listed["data"]
+        assert_contains_in_order(received, MAIL)
+        assert (received["body"], received["sender"]["name"]) == ("<p>Mail body</p>", "alice")
+        assert listed["meta"]["total"] == 1
+        one = (await bob.get(f"/api/inbox/{received['id']}?include=download.files,author"))["data"]
+        assert [file["full_filename"] for file in one["download"]["files"]] == ["a.txt", "a.txt"]
+        url = await bob.opened(one["download"]["id"])
+        archive = await bob.fetch(url)
+        assert archive.headers["content-type"] == "application/zip"
+        assert (await bob.fetch(url)).content == archive.content  # not for one use only
+        await alice.get(f"/api/inbox/{received['id']}", 404)
+
+    over(story, people=2)
+
+
+PATHS = [("GET", "/api/inbox"), ("GET", "/api/inbox/x"), ("GET", "/api/mails"), ("POST", "/api/mails"),
+         ("GET", "/api/mails/x"), ("GET", "/api/files"), ("POST", "/api/files"), ("PATCH", "/api/files/x"),
+         ("DELETE", "/api/files/x"), ("POST", "/api/files/tus"), ("PATCH", "/api/files/tus/x"),
+         ("POST", "/api/downloads"), ("GET", "/api/downloads/x"), ("POST", "/api/downloads/x/keys"),
+         ("POST", "/api/keys"), ("DELETE", "/api/keys/x"), ("PUT", "/api/pin")]  # fmt: skip
+
+
+def test_every_call_needs_a_token_even_where_the_port_is_open() -> None:
+    async def story(api: Client) -> None:
+        for verb, path in PATHS:
+            for headers in ({}, {"Authorization": "Bearer " + "x" * 60}, {"Authorization": f"Basic {api.token}"}):
+                answer = await api.http.request(verb, path, headers=headers)
+                assert (answer.status_code, answer.json()) == (401, {"message": "Unauthenticated."}), path
+                assert answer.headers["x-ratelimit-limit"] == "300"
+
+    over(story)
+
+
+def test_the_limit_is_said_and_kept() -> None:
+    async def story(api: Client) -> None:
+        left = [int((await api.ask("GET", "/api/pin")).headers["x-ratelimit-remaining"]) for _ in range(300)]
+        assert left == list(range(299, -1, -1))
+        refused = await api.ask("GET", "/api/pin", 429)
+        assert refused.json() == {"message": "Too Many Attempts."}
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert refused.headers["x-ratelimit-remaining"] == "0"
+        assert int(refused.headers["x-ratelimit-reset"]) > 1_000_000_000
+        # the rest of the port is not counted
+        assert (await api.http.get("/api/tokens")).status_code == 200
+
+    over(story)
+
+
+@pytest.mark.parametrize("path", ["/api/inbox", "/api/mails", "/api/files"])
+def test_lists_are_bare_arrays_with_pages_beside_them(path: str) -> None:
+    async def story(api: Client) -> None:
+        for number in range(5 if path == "/api/files" else 0):
+            await api.upload(bytes(number), f"file-{number}.bin")
+        answer = await api.get(f"{path}?page=1&per_page=2")
+        assert list(answer) == ["data", "links", "meta"]
+        assert answer["meta"]["per_page"] == 2
+        assert answer["links"]["prev"] is None
+        if path == "/api/files":
+            assert [row["size"] for row in answer["data"]] == [4, 3]
+            following = await api.get(answer["links"]["next"])
+            assert [row["size"] for row in following["data"]] == [2, 1]
+            assert following["meta"] | {"total": 5, "last_page": 3, "from": 3, "to": 4} == following["meta"]
+            assert [row["size"] for row in (await api.get("/api/files?sort=size"))["data"]] == [0, 1, 2, 3, 4]
+            assert (await api.get("/api/files?sort=-filename_original"))["data"][0]["size"] == 4
+            assert len((await api.get("/api/files?keyword=FILE-3"))["data"]) == 1
+        for query in ("sort=nonsense", "per_page=101", "page=0", "page=x", "include=nonsense"):
+            assert (await api.get(f"{path}?{query}", 422))["message"] == "The given data was invalid."
+
+    over(story)
+
+
+def test_tokens_are_made_listed_and_revoked() -> None:
+    async def story(api: Client) -> None:
+        made = await api.post("/api/tokens", {"name": "Backup"})
+        token = made["data"].pop("token")
+        assert len(token) == 60
+        assert made["data"] in (await api.get("/api/tokens"))["data"]
+        assert token not in (await api.ask("GET", "/api/tokens")).text
+        assert token.encode() not in b"".join(api.engine._store._database._writer.serialize() for _ in "1")  # type: ignore[attr-defined]
+        used = {"Authorization": f"Bearer {token}"}
+        assert (await api.http.get("/api/files", headers=used)).status_code == 200
+        await api.ask("DELETE", f"/api/tokens/{made['data']['id']}", 204)
+        assert (await api.http.get("/api/files", headers=used)).status_code == 401
+        await api.ask("DELETE", f"/api/tokens/{made['data']['id']}", 404)
+        assert (await api.post("/api/tokens", {}, 422))["errors"] == {"name": ["The name field is required."]}
+
+    over(story)
+
+
+def test_the_other_errors_have_the_same_shape() -> None:
+    async def story(api: Client) -> None:
+        calls: list[tuple[str, str, int, dict[str, Any]]] = [
+            ("GET", "/api/files/811f216d-eb8f-46fc-a263-08387c70a4a4", 404, {}),
+            ("GET", "/api/files/nonsense", 404, {}),
+            ("GET", "/api/files/a/b", 404, {}),
+            ("PUT", "/api/files", 405, {}),
+            ("POST", "/api/downloads", 400, {"content": b"{"}),
+            ("POST", "/api/downloads", 400, {"content": b"[]"}),
+            ("DELETE", "/api/keys/nonsense", 404, {}),
+            ("GET", "/api/downloads/811f216d-eb8f-46fc-a263-08387c70a4a4", 404, {}),
+            ("GET", "/api/downloads/811f216d-eb8f-46fc-a263-08387c70a4a4?key=x", 403, {}),
+            ("POST", "/api/mails", 422, {"json": {"subject": "s", "recipients": ["nobody at all"]}}),
+        ]
+        for verb, path, status, options in calls:
+            answer: httpx.Response = await api.ask(verb, path, status, **options)
+            assert answer.json()["message"], path
+
+    over(story)
