@@ -26,9 +26,9 @@ from qmail_core.engine.decisions import Decisions
 from qmail_core.engine.directory import Directory
 from qmail_core.engine.drafts import Drafts
 from qmail_core.engine.events import Events
+from qmail_core.engine.files.transfer import Transfer
 from qmail_core.engine.identity import Identity
 from qmail_core.engine.letters import Letters
-from qmail_core.engine.files.transfer import Transfer
 from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.mailboxes import Mailboxes
 from qmail_core.engine.messages import Messages

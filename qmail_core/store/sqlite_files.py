@@ -288,13 +288,17 @@ class SqliteFiles:
     # ------------------------------------------------------------------ mail
     def received(self, user: int, listing: Listing) -> tuple[list[MessageState], int]:
         identifier = "substr(hex(email_id), 1, 4)"
-        where, words = _has(listing.keyword, identifier, "subject", "from_address", "from_name", _NAME.format("message"))
+        where, words = _has(
+            listing.keyword, identifier, "subject", "from_address", "from_name", _NAME.format("message")
+        )
         order = _order(_RECEIVED_SORTS, listing, "id")
         rows, total = self._page(MESSAGE, "message", f"{_RECEIVED} AND {where}", order, listing, (user, user, *words))
         return list(map(message_of, rows)), total
 
     def sent(self, listing: Listing) -> tuple[list[SentRow], int]:
-        where, words = _has(listing.keyword, "substr(hex(id), 1, 4)", "subject", "recipient", _NAME.format("transfer_mail"))
+        where, words = _has(
+            listing.keyword, "substr(hex(id), 1, 4)", "subject", "recipient", _NAME.format("transfer_mail")
+        )
         order = _order(_SENT_SORTS, listing, "rowid")
         rows, total = self._page(_SENT, "transfer_mail", where, order, listing, words)
         return list(map(_sent, rows)), total

@@ -6,8 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
+from qmail_server.http.app import build_app
+from qmail_server.http.guard import GuardSettings
 
-from tests.server.fake_engine import assert_contains_in_order
+from tests.server.fake_engine import BASE, OPEN, assert_contains_in_order
 from tests.server.transfer_client import Client, over
 
 FILE = {
@@ -199,5 +201,41 @@ def test_the_other_errors_have_the_same_shape() -> None:
         for verb, path, status, options in calls:
             answer: httpx.Response = await api.ask(verb, path, status, **options)
             assert answer.json()["message"], path
+
+    over(story)
+
+
+def test_where_the_port_has_a_token_it_makes_tokens_and_nothing_else() -> None:
+    async def story(api: Client) -> None:
+        guard = GuardSettings(hosts=OPEN.hosts, token="the port's own")
+        transport = httpx.ASGITransport(build_app(api.engine, guard))
+        async with httpx.AsyncClient(transport=transport, base_url=BASE) as http:
+            port = {"Authorization": "Bearer the port's own"}
+            for verb in ("GET", "POST"):
+                assert (await http.request(verb, "/api/tokens", headers=api.headers)).status_code == 401
+            assert (await http.get("/api/files", headers=port)).json() == {"message": "Unauthenticated."}
+            made = (await http.post("/api/tokens", json={"name": "n"}, headers=port)).json()["data"]
+            mine = {"Authorization": f"Bearer {made['token']}"}
+            assert (await http.get("/api/files", headers=mine)).status_code == 200
+            path = await api.download((await api.upload())["id"])
+            assert (await http.get(path)).content == b"content"
+
+    over(story)
+
+
+def test_a_user_who_goes_takes_everything_along() -> None:
+    async def story(api: Client) -> None:
+        database: Any = api.engine._store.files._db  # type: ignore[attr-defined]
+        with database.read() as db:
+            db.execute("INSERT INTO user (id, oid, username, name) VALUES (2, randomblob(12), 'grace', 'Grace')")
+        _, token = await api.engine.transfer.tokens.create("other", user=2)
+        api.headers = {"Authorization": f"Bearer {token}"}
+        await api.ask("PUT", "/api/pin", 204, json={"pin": "1234"})
+        await api.download((await api.upload())["id"])
+        with database.read() as db:
+            db.execute("DELETE FROM user WHERE id=2")
+        await api.get("/api/files", 401)
+        api.engine.transfer.sweep()
+        assert api.engine._store.files.known_files() == set()
 
     over(story)

@@ -8,8 +8,8 @@ from qmail_core.codec import address
 from qmail_core.engine.context import Context
 from qmail_core.engine.files.disk import Folder
 from qmail_core.engine.files.downloads import Downloads
-from qmail_core.engine.files.mails import Mails
 from qmail_core.engine.files.library import Library
+from qmail_core.engine.files.mails import Mails
 from qmail_core.engine.files.pins import Pins
 from qmail_core.engine.files.tokens import Tokens
 from qmail_core.engine.files.uploads import Uploads

@@ -3,14 +3,14 @@
 
 CREATE TABLE transfer_token (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
-    user       INTEGER NOT NULL REFERENCES user (id),
+    user       INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
     name       TEXT    NOT NULL,
     hash       BLOB    NOT NULL UNIQUE,        -- SHA-256
     created_at INTEGER NOT NULL
 );
 
 CREATE TABLE transfer_vault (
-    user    INTEGER PRIMARY KEY REFERENCES user (id),
+    user    INTEGER PRIMARY KEY REFERENCES user (id) ON DELETE CASCADE,
     public  BLOB    NOT NULL,                  -- X25519: file keys are sealed to it
     salt    BLOB    NOT NULL,
     cost    INTEGER NOT NULL,                  -- scrypt's N
@@ -18,14 +18,14 @@ CREATE TABLE transfer_vault (
 );
 
 CREATE TABLE transfer_guess (                  -- PINs that were tried and not right
-    user INTEGER NOT NULL,
+    user INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
     at   INTEGER NOT NULL
 );
 CREATE INDEX transfer_guess_by_user ON transfer_guess (user, at);
 
 CREATE TABLE transfer_pin_key (
     hash       BLOB    PRIMARY KEY,            -- SHA-256
-    user       INTEGER NOT NULL,
+    user       INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
     wrapped    BLOB    NOT NULL,               -- the private half under this key
     expires_at INTEGER NOT NULL
 ) WITHOUT ROWID;
@@ -33,7 +33,7 @@ CREATE TABLE transfer_pin_key (
 CREATE TABLE transfer_file (
     number     INTEGER PRIMARY KEY,
     id         BLOB    NOT NULL UNIQUE,
-    user       INTEGER NOT NULL REFERENCES user (id),
+    user       INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
     filename   TEXT    NOT NULL,               -- without extension
     extension  TEXT    NOT NULL,
     type       TEXT    NOT NULL,
@@ -48,7 +48,7 @@ CREATE INDEX transfer_file_by_user ON transfer_file (user, trashed, number);
 
 CREATE TABLE transfer_upload (
     id         BLOB    PRIMARY KEY,
-    user       INTEGER NOT NULL,
+    user       INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
     token      INTEGER NOT NULL,               -- goes on only with the token it began with
     name       TEXT    NOT NULL,
     type       TEXT    NOT NULL,
@@ -62,7 +62,7 @@ CREATE TABLE transfer_upload (
 
 CREATE TABLE transfer_download (
     id         BLOB    PRIMARY KEY,
-    user       INTEGER NOT NULL,
+    user       INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
     files      BLOB    NOT NULL,               -- their ids, one behind the other
     created_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,

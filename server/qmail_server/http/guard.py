@@ -40,8 +40,8 @@ _PREFLIGHT = (
     (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
     (
         b"access-control-allow-headers",
-        b"Content-Type, Authorization, Idempotency-Key, Range, If-Range, Tus-Resumable, Upload-Length, Upload-Defer-Length,"
-        b" Upload-Offset, Upload-Metadata, Upload-Checksum, X-HTTP-Method-Override",
+        b"Content-Type, Authorization, Idempotency-Key, Range, If-Range, Tus-Resumable, Upload-Length,"
+        b" Upload-Defer-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, X-HTTP-Method-Override",
     ),
     (b"access-control-max-age", b"600"),
 )
@@ -163,12 +163,10 @@ class Guard:
             return
         if scope["path"] in self._pages or self._has_ticket(scope):
             return
-        if self._apart.fullmatch(scope["path"]):
-            return
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token):
             scope[TRUSTED] = "token"
-        elif scope["path"].startswith(OWN_TOKENS):
+        elif scope["path"].startswith(OWN_TOKENS) or self._apart.fullmatch(scope["path"]):
             pass  # the surface asks for a token of its own
         else:
             raise Failed(401, "A valid bearer token is required", headers={"WWW-Authenticate": "Bearer"})
