@@ -71,7 +71,7 @@ def test_beyond_four_gigabytes(sizes: list[int]) -> None:
         at += len(pieces[-1][1]) + member.size
     pieces.append((at, archive.directory(members)))
     whole = Holes(pieces, at + len(pieces[-1][1]))
-    found = zipfile.ZipFile(io.BufferedReader(whole))  # type: ignore[type-var]
+    found = zipfile.ZipFile(io.BufferedReader(whole))
     assert [(info.filename, info.file_size, info.CRC) for info in found.infolist()] == [
         (member.name, member.size, member.crc32) for member in members
     ]

@@ -189,7 +189,12 @@ def test_the_loser_is_told_to_wait_and_then_that_it_is_over(monkeypatch: pytest.
         begun = asyncio.Event()
         leases = api.engine.transfer.downloads._leases
         begin = leases.begin
-        monkeypatch.setattr(leases, "begin", lambda *args: (begun.set(), begin(*args))[1])
+
+        def watched(*args: Any) -> Any:
+            begun.set()
+            return begin(*args)
+
+        monkeypatch.setattr(leases, "begin", watched)
         winner = asyncio.ensure_future(api.http.get(path))
         await begun.wait()
         refused = await api.fetch(path, 409)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import httpx
 import pytest
 from qmail_server.http.app import build_app
 from qmail_server.http.guard import GuardSettings
+from qmail_server.http.transfer.inbox import markup
 
 from tests.server.fake_engine import BASE, OPEN, assert_contains_in_order
 from tests.server.transfer_client import Client, over
@@ -58,7 +60,8 @@ def test_a_download_as_the_seed_shows_it() -> None:
 def test_the_documented_validation_errors() -> None:
     async def story(api: Client) -> None:
         wrong = {"message": "The given data was invalid.", "errors": {"files": ["The files field is required."]}}
-        for body in ({}, {"files": []}, {"files": None}, {"files": ""}):
+        bodies: list[dict[str, Any]] = [{}, {"files": []}, {"files": None}, {"files": ""}]
+        for body in bodies:
             assert await api.post("/api/downloads", body, 422) == wrong
         assert await api.post("/api/keys", {"pin": "4321"}, 422) == {
             "message": "The given data was invalid.",
@@ -86,10 +89,11 @@ def test_a_mail_with_files_from_one_to_the_other() -> None:
         mail: dict[str, Any] = {"subject": "Secure files", "body": "<p>Mail body</p>", "recipients": ["bob"]}
         mail["files"] = [file["id"] for file in files]
         assert list((await alice.post("/api/mails", mail, 422))["errors"]) == ["pinKey"]
-        (row,) = (await alice.post("/api/mails", {**mail, "pinKey": await alice.pin_key()}))["data"]
+        answer = await alice.ask("POST", "/api/mails", json={**mail, "pinKey": await alice.pin_key()})
+        (row,) = answer.json()["data"]
         assert (row["recipient_email"], row["status"], row["opened_at"]) == ("bob", "queued", "")
-        task = next(iter(alice.engine._tasks._states))
-        assert (await alice.engine.wait(task)).status == "success"
+        assert (await alice.engine.wait(answer.headers["x-qmail-operation-id"])).status == "success"
+        assert os.listdir(os.path.join(alice.engine.config.data, "Spool")) == []
         sent = (await alice.get(f"/api/mails/{row['id']}?include=download.files,author"))["data"]
         assert sent["status"] == "success"
         assert sent["sent_at"]
@@ -239,3 +243,62 @@ def test_a_user_who_goes_takes_everything_along() -> None:
         assert api.engine._store.files.known_files() == set()
 
     over(story)
+
+
+def test_bodies_are_json_or_forms_whatever_they_are_called() -> None:
+    async def story(api: Client) -> None:
+        file = (await api.upload())["id"]
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        calls: list[tuple[dict[str, str], str]] = [
+            (form, f"files[]={file}"),
+            (form, f' {{"files":["{file}"]}}'),
+            ({}, f'{{"files":["{file}"]}}'),
+            ({"Content-Type": "text/plain"}, f'{{"files":["{file}"]}}'),
+        ]
+        for headers, raw in calls:
+            answer = await api.ask("POST", "/api/downloads", headers=headers, content=raw)
+            assert answer.json()["data"]["files"][0]["id"] == file
+        await api.ask("POST", "/api/downloads", 413, headers=form, content="a=1&" * 400)
+
+    over(story)
+
+
+def test_keywords_find_the_fields_they_are_said_to() -> None:
+    async def story(alice: Client, bob: Client) -> None:
+        for subject in ("Zebra 100%", "apple_pie"):
+            await alice.post("/api/mails", {"subject": subject, "body": "x", "recipients": ["bob", "alice"]})
+        for task in list(alice.engine._tasks._states):
+            assert (await alice.engine.wait(task)).status == "success"
+
+        async def found(api: Client, path: str, **query: str) -> list[str]:
+            return [row["subject"] for row in (await api.get(path, params=query))["data"]]
+
+        assert await found(alice, "/api/mails", keyword="BOB") == ["apple_pie", "Zebra 100%"]
+        assert len(await found(alice, "/api/mails")) == 4
+        assert await found(alice, "/api/mails", keyword="0%", sort="recipient_email") == ["Zebra 100%"] * 2
+        rows = (await alice.get("/api/mails?sort=-recipient_email"))["data"]
+        assert [row["recipient_email"] for row in rows] == ["bob", "bob", "alice", "alice"]
+        assert await found(bob, "/api/inbox", sort="subject") == ["apple_pie", "Zebra 100%"]
+        assert await found(bob, "/api/inbox", sort="-subject", keyword="alice") == ["Zebra 100%", "apple_pie"]
+        assert await found(bob, "/api/inbox", keyword="e_p") == ["apple_pie"]
+        (row, _) = (await bob.get("/api/inbox"))["data"]
+        assert len(await found(bob, "/api/inbox", keyword=row["identifier"])) >= 1
+        assert await found(bob, "/api/inbox", keyword="nothing of the kind") == []
+        # one that was sent to oneself is in both
+        assert len(await found(alice, "/api/inbox")) == 2
+
+    over(story, people=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        ("<p>Mail body</p>", "<p>Mail body</p>"),
+        ("1 < 2 & so on", "<p>1 &lt; 2 &amp; so on</p>"),
+        ("one\ntwo", "<p>one<br>two</p>"),
+        ("a <b>word</b>", "<p>a &lt;b&gt;word&lt;/b&gt;</p>"),
+    ],
+)
+def test_texts_become_markup(text: str, expected: str) -> None:
+    assert markup(text) == expected

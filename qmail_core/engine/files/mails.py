@@ -107,8 +107,8 @@ class Mails:
 
     async def send(
         self, owner: Owner, subject: str, body: str, to: Sequence[str], files: Sequence[bytes], pin_key: str
-    ) -> Sequence[SentRow]:
-        """Accept a mail with uploaded files; it is on its way when this returns.
+    ) -> tuple[Sequence[SentRow], str]:
+        """Accept a mail with uploaded files; it is on its way when this returns. Also returns the id of its task.
 
         raises   Forbidden for anybody but the engine's own user, AddressError, KeyRefused, NotFound
         """
@@ -119,10 +119,10 @@ class Mails:
         try:
             sources = await self._library.spool(owner, files, pin_key, guid)
             draft = Draft(subject=subject, body=body, recipients=recipients, attachments=tuple(sources), guid=guid)
-            await self._sender.accept(draft, tell=True)
+            started = await self._sender.accept(draft, tell=True)
         except Exception:
             # not when cancelled: the acceptance may be on its way to the disk, and the next start sweeps what is not
             if not self._ctx.store.sends.has_receipt(guid):
                 self._sender.drop_spool(guid)
             raise
-        return self._store.sent_rows(guid)
+        return self._store.sent_rows(guid), started.task_id

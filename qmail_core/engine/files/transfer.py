@@ -22,7 +22,7 @@ class Transfer:
     """Tokens, PINs, files, downloads and mail of one engine's users."""
 
     def __init__(self, ctx: Context, people: People, sender: Sender, receiver: Receiver) -> None:
-        self._ctx = ctx
+        self._store = ctx.store.files
         self._folder = Folder(os.path.join(ctx.config.data, "Files"))
         self.tokens = Tokens(ctx, self._folder)
         self.pins = Pins(ctx)
@@ -33,11 +33,7 @@ class Transfer:
 
     def sweep(self) -> None:
         """Remove what uploads that never ended have left on disk."""
-        self._folder.sweep(self._ctx.store.files.known_files())
-
-    def now(self) -> int:
-        """Unix seconds, as lifetimes are counted."""
-        return self._ctx.now()
+        self._folder.sweep(self._store.known_files())
 
     def close(self) -> None:
         """Give all files back."""

@@ -10,7 +10,7 @@ from qmail_core.engine.files.library import Person
 from qmail_core.engine.files.tokens import Owner
 from qmail_core.errors import AddressError
 from qmail_core.model import Address, SentRow
-from qmail_server.http.respond import Call
+from qmail_server.http.respond import Call, Json
 from qmail_server.http.transfer import paging, schema
 from qmail_server.http.transfer.downloads import file_ids, own_files
 from qmail_server.http.transfer.given import body, invalid, path_id, text, wrong
@@ -61,8 +61,8 @@ async def get_mail(call: Call, owner: Owner) -> dict[str, Any]:
     return {"data": shown(call, owner, row, include)}
 
 
-async def send(call: Call, owner: Owner) -> dict[str, Any]:
-    """Send a mail; an object for one recipient given as `recipient_email`, else a list."""
+async def send(call: Call, owner: Owner) -> Json:
+    """Send a mail; an object for one recipient given as `recipient_email`, else a list. A header names the task."""
     found = await body(call)
     subject, said = text(found, "subject", required=True, most=1000), text(found, "body")
     to = _recipients(call, found)
@@ -70,11 +70,12 @@ async def send(call: Call, owner: Owner) -> dict[str, Any]:
     own_files(call, owner, ids)
     pin_key = text(found, "pinKey", required=bool(ids))
     try:
-        rows = await call.engine.transfer.mails.send(owner, subject, said, to, ids, pin_key)
+        rows, task = await call.engine.transfer.mails.send(owner, subject, said, to, ids, pin_key)
     except KeyRefused as error:
         raise invalid(pinKey=error.message) from None
     answer = [shown(call, owner, row, set()) for row in rows]
-    return {"data": answer if "recipients" in found else answer[0]}
+    data = {"data": answer if "recipients" in found else answer[0]}
+    return Json(data, headers=((b"x-qmail-operation-id", task.encode()),))
 
 
 def _recipients(call: Call, found: dict[str, Any]) -> list[str]:
