@@ -195,6 +195,19 @@ class Conflict(StoreError):
     hint = 409
 
 
+class Gone(StoreError):
+    """The row existed and is over; the message says why."""
+
+    code = "gone"
+    hint = 410
+
+
+class Tampered(StoreError):
+    """Stored bytes are not the bytes that were stored."""
+
+    code = "tampered"
+
+
 class StoreUnavailable(StoreError):
     """The store is closed or its medium failed."""
 

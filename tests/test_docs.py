@@ -25,7 +25,9 @@ import pytest
 import typer
 from qmail_server.cli import app
 from qmail_server.http.guard import GuardSettings
+from qmail_server.http.paths import Resource
 from qmail_server.http.qmail.routes import ROUTES
+from qmail_server.http.transfer.routes import RESOURCES as TRANSFER
 
 from qmail_core.config import EngineConfig, Timeouts
 from qmail_core.raida.node import Policy
@@ -107,7 +109,10 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 
 class Shell:
-    """Runs the commands of one page; `$TASK`, `$GUID`, `$EMAIL` and `$ATTACHMENT` come from the answers before."""
+    """Runs the commands of one page; `$TASK`, `$GUID`, `$EMAIL` and `$ATTACHMENT` come from the answers before.
+
+    Of the file-transfer API: `$TOKEN`, `$FILE`, `$PINKEY`, `$DOWNLOAD` and `$URL`.
+    """
 
     def __init__(self, demo: Demo, folder: Path) -> None:
         self._demo = demo
@@ -148,8 +153,17 @@ class Shell:
         }.items():
             if values and values[0] is not None:
                 self._known[name] = str(values[0])
+        data = answer.get("data")
+        if isinstance(data, dict) and "task_id" not in answer:
+            self._learn_transfer(data)
         if "url" in answer:
             assert self._demo.task(answer["task_id"])["status"] == "success"
+
+    def _learn_transfer(self, data: dict[str, Any]) -> None:
+        names = {"token": "TOKEN", "url": "URL"} if "files" not in data else {"id": "DOWNLOAD"}
+        names |= {"id": "FILE"} if "full_filename" in data else {}
+        names |= {"key": "PINKEY"} if "url" not in data else {}
+        self._known |= {name: str(data[key]) for key, name in names.items() if key in data}
 
     def _qmail(self, words: list[str]) -> None:
         if words[0] != "demo":
@@ -195,6 +209,16 @@ def test_route_is_documented_and_has_an_example(path: str) -> None:
     page = ROOT / "docs" / "api" / "qmail.md"
     assert f"`{path}`" in text_of("docs/api/qmail.md") or f"### {path}\n" in text_of("docs/api/qmail.md")
     assert any(re.search(rf"{re.escape(path)}(?![\w/])", line) for line in commands(page))
+
+
+@pytest.mark.parametrize("resource", TRANSFER, ids=lambda resource: resource.template)
+def test_transfer_call_is_documented(resource: Resource) -> None:
+    page = text_of("docs/api/transfer.md")
+    if resource.template.startswith("/api/files/tus"):
+        assert f"`{resource.template}`" in page
+        return
+    for verb in resource.verbs:
+        assert f"`{verb} {resource.template}`" in page
 
 
 def test_verbs_and_their_options_are_documented() -> None:

@@ -26,6 +26,7 @@ from qmail_core.engine.decisions import Decisions
 from qmail_core.engine.directory import Directory
 from qmail_core.engine.drafts import Drafts
 from qmail_core.engine.events import Events
+from qmail_core.engine.files.transfer import Transfer
 from qmail_core.engine.identity import Identity
 from qmail_core.engine.letters import Letters
 from qmail_core.engine.mailbox import Mailbox
@@ -146,6 +147,7 @@ class Engine:
         self.payments = Payments(ctx, self._purse)
         self.balances = Balances(ctx, self._wallet, self._purse, self._directory)
         self.identity = Identity(ctx, self._purse)
+        self.transfer = Transfer(ctx, self.people, self._sender, self._receiver)
         self.queue = self._outgoing
         self.letters = Letters(ctx, self.messages_of, self._receiver)
         self._repairer = Repairer(ctx, self._receipts, self._wallet)
@@ -159,6 +161,7 @@ class Engine:
         await self._store.mail.set_home(self._ctx.address)
         await self.accounts.start()
         self._sender.resume()
+        self.transfer.sweep()
         self._background = asyncio.get_running_loop().create_task(self._work(), name="qmail-background")
 
     def notifications(self, limit: int = 50, *, downloaded: bool = False) -> Sequence[Notification]:
@@ -181,6 +184,7 @@ class Engine:
             await asyncio.gather(self._background, return_exceptions=True)
         await self._tasks.close()
         self.accounts.close()
+        self.transfer.close()
         await self._transport.close()
         await self._store.close()
 
@@ -201,6 +205,7 @@ class Engine:
             self.messages_of.sweep,
             self._directory.repair_due,
             self.accounts.sweep,
+            self.transfer.uploads.expire,
         )
         while True:
             for chore in chores:

@@ -27,6 +27,7 @@ from qmail_core.model import (
     StoredAttachment,
 )
 from qmail_core.store.accounts import AccountStore
+from qmail_core.store.files import FileStore
 from qmail_core.store.mailbox import MailboxStore
 
 
@@ -376,5 +377,7 @@ class MailStore(Protocol):
     def accounts(self) -> AccountStore: ...
     @property
     def contacts(self) -> ContactStore: ...
+    @property
+    def files(self) -> FileStore: ...
 
     async def close(self) -> None: ...

@@ -121,6 +121,42 @@ def download(
     _out({"file_guid": guid, "files": saved}, text, as_json)
 
 
+tokens = typer.Typer(help="Tokens of the file-transfer API.", no_args_is_help=True)
+app.add_typer(tokens, name="token")
+
+
+@tokens.command("create")
+def create_token(
+    name: Annotated[str, typer.Option("--name", help="What it is for.")], api: Api = _API, as_json: Json = False
+) -> None:
+    """Make a token and print it; nobody can ask for it again."""
+    with _client(api) as client:
+        made = client.create_token(name)
+    _out(msgspec.to_builtins(made), made.token, as_json)
+
+
+@tokens.command("list")
+def list_tokens(api: Api = _API, as_json: Json = False) -> None:
+    """Show the tokens there are, without their texts."""
+    with _client(api) as client:
+        found = client.tokens()
+    rows = [{"id": row.id, "name": row.name, "created_at": row.created_at} for row in found]
+    lines = [f"{row.id}  {row.created_at}  {visible(row.name)}" for row in found]
+    _out({"tokens": rows}, "\n".join(lines) or "none", as_json)
+
+
+@tokens.command("revoke")
+def revoke_token(
+    token: Annotated[int, typer.Argument(help="Its number, as the list shows it.", metavar="ID", min=1)],
+    api: Api = _API,
+    as_json: Json = False,
+) -> None:
+    """End a token, at once."""
+    with _client(api) as client:
+        client.revoke_token(token)
+    _out({"id": token}, f"revoked {token}", as_json)
+
+
 @app.command()
 def demo(
     port_base: Annotated[int, typer.Option("--port-base", min=1, max=65000, help="First of three API ports.")] = 8080,

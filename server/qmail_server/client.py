@@ -104,6 +104,26 @@ class Saved(Struct):
     sha256: str
 
 
+class Token(Struct):
+    """A token of the file-transfer API; its text is in the answer that makes it, and nowhere else."""
+
+    id: int
+    name: str
+    created_at: str
+    token: str = ""
+
+    def __repr__(self) -> str:
+        return f"Token({self.id})"
+
+
+class _Made(Struct):
+    data: Token
+
+
+class _Tokens(Struct):
+    data: list[Token]
+
+
 class _Peeked(Struct):
     notifications: list[Waiting]
 
@@ -202,6 +222,21 @@ class Client:
             with self._bytes(mail.email_id, row) as chunks:
                 saved.append(_write(target, chunks, row.size_bytes, overwrite))
         return saved
+
+    def create_token(self, name: str) -> Token:
+        """A new token of the file-transfer API."""
+        return self._ask(_Made, "POST", "/api/tokens", json={"name": name}).data
+
+    def tokens(self) -> list[Token]:
+        """All tokens, without their texts."""
+        return self._ask(_Tokens, "GET", "/api/tokens").data
+
+    def revoke_token(self, token: int) -> None:
+        """End a token."""
+        with _translated():
+            answer = self._http.delete(f"/api/tokens/{token}")
+        if answer.status_code != 204:
+            raise _refusal(answer)
 
     @contextmanager
     def _bytes(self, guid: str, row: Attachment) -> Iterator[Iterator[bytes]]:

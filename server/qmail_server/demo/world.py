@@ -7,6 +7,7 @@ from pathlib import Path
 from qmail_core.config import EngineConfig
 from qmail_core.engine.engine import Engine
 from qmail_core.model import Address, Coin
+from qmail_core.store.mailbox import HOME
 from qmail_core.store.sqlite import SqliteStore
 from qmail_server import wiring
 from qmail_server.demo import samples
@@ -24,6 +25,7 @@ OTHERS = {
     "Bob#9876543": Address(1, 9_876_543),
     "Alice#5555555": Address(1, 5_555_555),
 }
+PIN = "1234"  # of both
 _ONES, _TENS = 2500, 50  # coins in each purse: 3000 CloudCoins
 _FIRST_COIN = {"alice": 100_000, "bob": 200_000}
 
@@ -54,6 +56,8 @@ class World:
                 await engine.add_contact(text, address)
             await engine.fill_pool()
             await engine.start()
+            if not engine.transfer.pins.is_set(HOME):
+                await engine.transfer.pins.set(HOME, PIN)
             await engine.publish_user(name)
 
     async def _found(self) -> None:

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from qmail_core.errors import QMailError
 from qmail_server import logs
 from qmail_server.http import params as parameters
+from qmail_server.http.errors import NODE, TRANSFER
 from qmail_server.http.events import TICKET_LIFE, EventStream, MailEvents, Streams, Tickets
 from qmail_server.http.guard import Guard, GuardSettings
 from qmail_server.http.mailbox import routes as mailbox
@@ -31,6 +32,8 @@ from qmail_server.http.params import ClientGone
 from qmail_server.http.paths import Paths, Resource
 from qmail_server.http.qmail import routes as qmail
 from qmail_server.http.respond import Call, Route, failure, response_of
+from qmail_server.http.transfer import routes as transfer
+from qmail_server.http.transfer.limits import RateLimit
 
 if TYPE_CHECKING:
     from qmail_core.engine.engine import Engine
@@ -52,13 +55,16 @@ def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[Ba
     static = [*qmail.ROUTES, _page_route(), *(route for route in extra_routes if isinstance(route, Route))]
     static += _event_routes(engine, tickets)
     router = Router([route for route in extra_routes if isinstance(route, BaseRoute)], redirect_slashes=False)
+    dispatch = Dispatch(engine, static, Paths((*mailbox.RESOURCES, *transfer.RESOURCES)), router, streams)
     inner = Guard(
-        Dispatch(engine, static, Paths(mailbox.RESOURCES), router, streams),
+        RateLimit(dispatch, transfer.OWN_TOKEN),
         guard,
         pages=["/"],
         readable=[route.path for route in static if not route.effects],
         streams=EVENTS,
         tickets=tickets,
+        apart=transfer.OWN_TOKEN,
+        links=transfer.LINKS,
     )
     return App(inner, router, streams)
 
@@ -129,7 +135,8 @@ class App:
             await failure(error)(scope, receive, watched)
         finally:
             taken = round((time.perf_counter() - start) * 1000, 1)
-            logs.access.line(request_id, scope["method"], scope["path"], status, taken)
+            path = transfer.SECRET.sub(r"\1...", scope["path"])
+            logs.access.line(request_id, scope["method"], path, status, taken)
 
 
 class Dispatch:
@@ -179,7 +186,9 @@ class Dispatch:
         self, resource: Resource, path: dict[str, str], scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Run the verb of a resource, which reads its body itself."""
-        verb = "GET" if scope["method"] == "HEAD" else scope["method"]
+        verb = scope["method"]
+        if verb == "HEAD" and verb not in resource.verbs:
+            verb = "GET"
         try:
             endpoint = resource.verbs.get(verb)
             if endpoint is None:
@@ -198,7 +207,8 @@ class Dispatch:
             await self._router(scope, receive, send)
         except HTTPException as error:
             detail = {404: "Unknown route", 405: "Method not allowed"}.get(error.status_code, error.detail)
-            await failure(HTTPException(error.status_code, detail, error.headers))(scope, receive, send)
+            dialect = TRANSFER if transfer.OWN_TOKEN.fullmatch(scope["path"]) else NODE
+            await failure(HTTPException(error.status_code, detail, error.headers), dialect)(scope, receive, send)
         except QMailError as error:
             await failure(error)(scope, receive, send)
 

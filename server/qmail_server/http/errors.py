@@ -89,6 +89,14 @@ CODES = {
 }
 
 
+class TransferDialect(Dialect):
+    """The file-transfer API: a sentence, and for wrong fields what is wrong with each."""
+
+    def body(self, status: int, message: str, code: str, members: Mapping[str, Any], request_id: str) -> dict[str, Any]:
+        return {"message": message, **members}
+
+
+TRANSFER = TransferDialect({}, {})
 MAILBOX = MailboxDialect({Conflict: 400}, {})
 NODE = Dialect({}, {})  # the bucketed routes: every class answers its hint
 LEGACY_UPLOAD = Dialect(

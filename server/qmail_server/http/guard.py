@@ -12,6 +12,7 @@ Rule: a request without any browser header passes 2 and 3, so curl and programs 
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Collection
 
 from msgspec import Struct
@@ -36,11 +37,21 @@ _WANTED = frozenset(
     )
 )
 _PREFLIGHT = (
-    (b"access-control-allow-methods", b"GET, POST, PUT, DELETE, OPTIONS"),
-    (b"access-control-allow-headers", b"Content-Type, Authorization, Idempotency-Key"),
+    (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+    (
+        b"access-control-allow-headers",
+        b"Content-Type, Authorization, Idempotency-Key, Range, If-Range, Tus-Resumable, Upload-Length,"
+        b" Upload-Defer-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, X-HTTP-Method-Override",
+    ),
     (b"access-control-max-age", b"600"),
 )
-_EXPOSED = (b"access-control-expose-headers", b"Content-Disposition, Content-Length, X-QMail-Operation-Id")
+_EXPOSED = (
+    b"access-control-expose-headers",
+    b"Content-Disposition, Content-Length, X-QMail-Operation-Id, Location, Upload-Offset, Upload-Length,"
+    b" Upload-Expires, Upload-Metadata, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size,"
+    b" Tus-Checksum-Algorithm, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset",
+)
+_NOTHING = re.compile(r"(?!)")
 
 
 class GuardSettings(Struct, frozen=True, kw_only=True):
@@ -72,6 +83,8 @@ class Guard:
     pages       paths that show a page: reachable by links from anywhere and without a token; they hold no data
     readable    paths without effects: reachable from the address bar
     streams     paths that `?ticket=` opens instead of a token: a browser's EventSource cannot send one
+    apart       paths whose routes ask for a token of their own, in any case
+    links       paths that a link from anywhere may open: what they ask for is in the link
     """
 
     def __init__(
@@ -83,6 +96,8 @@ class Guard:
         readable: Collection[str] = (),
         streams: Collection[str] = (),
         tickets: Tickets | None = None,
+        apart: re.Pattern[str] = _NOTHING,
+        links: re.Pattern[str] = _NOTHING,
     ) -> None:
         self._app = app
         self._hosts = frozenset(host.encode() for host in settings.hosts)
@@ -92,6 +107,8 @@ class Guard:
         self._readable = frozenset(readable) | self._pages
         self._streams = frozenset(streams)
         self._tickets = tickets
+        self._apart = apart
+        self._links = links
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: dict[bytes, bytes] = {}
@@ -136,7 +153,7 @@ class Guard:
         navigation = headers.get(b"sec-fetch-mode") == b"navigate"
         if site == b"none" and (not navigation or path in self._readable):
             return
-        if navigation and path in self._pages:
+        if navigation and (path in self._pages or self._links.fullmatch(path)):
             return
         raise Failed(403, "Requests from another site are not allowed")
 
@@ -149,7 +166,7 @@ class Guard:
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token):
             scope[TRUSTED] = "token"
-        elif scope["path"].startswith(OWN_TOKENS):
+        elif scope["path"].startswith(OWN_TOKENS) or self._apart.fullmatch(scope["path"]):
             pass  # the surface asks for a token of its own
         else:
             raise Failed(401, "A valid bearer token is required", headers={"WWW-Authenticate": "Bearer"})

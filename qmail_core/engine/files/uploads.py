@@ -1,0 +1,318 @@
+"""Uploads: whole ones from a form, and ones that stop and go on (tus).
+
+Bytes are sealed as they come; no more than a few hundred KiB of a file are ever in memory. A form's file appears in the
+list when it is on disk with its row, and otherwise leaves nothing. A resumable one is safe up to its last commit: at
+the end of each request, and every 32 MiB within one. Its key lies wrapped under the token it began with.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from collections import OrderedDict
+from collections.abc import Sequence
+from types import TracebackType
+
+import msgspec
+
+from qmail_core.codec import vault
+from qmail_core.engine.context import Context
+from qmail_core.engine.files.disk import Folder, Mark, Writer, in_thread
+from qmail_core.engine.files.pins import Pins
+from qmail_core.engine.files.tokens import Owner, new_id
+from qmail_core.errors import Conflict, NotFound, Tampered, UsageError
+from qmail_core.model import StoredFile
+from qmail_core.store.files import UploadRow
+
+MAX_SIZE = 4 << 30  # bytes of one file: what a mail's attachment may have
+LIFE = 86_400  # seconds an upload waits for its next byte
+_BATCH = 512 * 1024  # bytes handed to a thread at a time
+_COMMIT = 32 << 20  # bytes between two commits within a request
+_OPEN = 32  # unfinished uploads whose files are kept open
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Name and extension, as a file shows them."""
+    stem, dot, extension = name.rpartition(".")
+    return (stem, extension) if stem and dot and len(extension) <= 32 else (name, "")
+
+
+class Incoming:
+    """One file of a form on its way in."""
+
+    def __init__(self, writer: Writer, file_id: bytes, key: bytes, name: str, kind: str) -> None:
+        self.id, self.key, self.name, self.kind = file_id, key, name, kind
+        self.writer = writer
+        self.size = 0
+        self._batch = bytearray()
+
+    async def write(self, data: bytes) -> None:
+        """Take bytes; UsageError beyond the limit."""
+        self.size += len(data)
+        if self.size > MAX_SIZE:
+            raise UsageError(f"A file has at most {MAX_SIZE} bytes.", hint=413)
+        self._batch += data
+        if len(self._batch) >= _BATCH:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Seal what has come."""
+        batch, self._batch = self._batch, bytearray()
+        await in_thread(self.writer.write, batch)
+
+    async def finish(self) -> None:
+        """Make the whole file durable."""
+        await self.flush()
+        await in_thread(self.writer.finish)
+        self.writer.close()
+
+
+class Uploads:
+    """The uploads of one engine."""
+
+    def __init__(self, ctx: Context, folder: Folder, pins: Pins) -> None:
+        self._ctx = ctx
+        self._store = ctx.store.files
+        self._folder = folder
+        self._pins = pins
+        self._open: OrderedDict[bytes, Writer] = OrderedDict()
+        self._busy: set[bytes] = set()
+
+    # ---------------------------------------------------------------------------------------------- whole files
+
+    def begin(self, owner: Owner, name: str, kind: str) -> Incoming:
+        """Take in a file; Conflict before the user has a PIN."""
+        self._pins.public(owner.user)
+        file_id, key = new_id(self._ctx.entropy), self._ctx.entropy(vault.KEY)
+        return Incoming(Writer(self._folder.path(file_id), key, file_id), file_id, key, name, kind)
+
+    async def commit(self, owner: Owner, files: Sequence[Incoming]) -> list[StoredFile]:
+        """Add finished files, all or none; they are on disk when this returns."""
+        rows = [self._row(owner, one.id, one.key, one.name, one.kind, one.size, one.writer) for one in files]
+        await in_thread(self._folder.sync)
+        await self._store.add_files(rows)
+        return rows
+
+    def discard(self, files: Sequence[Incoming]) -> None:
+        """Leave nothing of files that are not to be added."""
+        for one in files:
+            one.writer.close()
+            self._folder.remove(one.id)
+
+    def _row(
+        self, owner: Owner, file_id: bytes, key: bytes, name: str, kind: str, size: int, writer: Writer
+    ) -> StoredFile:
+        stem, extension = split_name(name)
+        return StoredFile(
+            id=file_id,
+            user=owner.user,
+            filename=stem,
+            extension=extension,
+            type=kind or mimetypes.guess_type(name)[0] or "application/octet-stream",
+            size=size,
+            sha256=writer.sha256,
+            crc32=writer.crc32,
+            sealed=vault.seal_to(self._pins.public(owner.user), self._ctx.entropy(vault.KEY), key, file_id),
+            created_at=self._ctx.now(),
+        )
+
+    # ---------------------------------------------------------------------------------------------- in pieces
+
+    async def create(self, owner: Owner, name: str, kind: str, length: int | None) -> UploadRow:
+        """Begin an upload in pieces; `length` None is said later."""
+        self._pins.public(owner.user)
+        _check_length(length)
+        file_id, key = new_id(self._ctx.entropy), self._ctx.entropy(vault.KEY)
+        row = UploadRow(
+            id=file_id,
+            user=owner.user,
+            token=owner.token,
+            name=name,
+            type=kind,
+            length=length,
+            size=0,
+            segments=0,
+            tail=b"",
+            wrapped=vault.wrap(owner.secret, self._ctx.entropy(vault.NONCE), key, b"upload"),
+            expires_at=self._ctx.now() + LIFE,
+        )
+        self._keep(file_id, Writer(self._folder.path(file_id), key, file_id))
+        await in_thread(self._folder.sync)
+        await self._store.add_upload(row)
+        if length == 0:
+            async with self.append(owner, file_id, 0):
+                pass
+        return row
+
+    def get(self, owner: Owner, upload: bytes) -> UploadRow:
+        """An upload under way; NotFound with any token but the one it began with, or when it is over."""
+        row = self._store.upload(owner.token, upload)
+        if row.expires_at <= self._ctx.now():
+            raise NotFound("Upload not found.")
+        return row
+
+    def append(self, owner: Owner, upload: bytes, offset: int, length: int | None = None) -> Appending:
+        """A context in which bytes are added; see Appending. Conflict if they are not to go to `offset`."""
+        row = self.get(owner, upload)
+        if upload in self._busy:
+            raise Conflict("Another request writes to this upload.", hint=423)
+        if offset != row.size:
+            raise Conflict("The upload is at another offset.")
+        if length is not None:
+            if row.length not in (None, length):
+                raise UsageError("The length has been said already.")
+            _check_length(length)
+            row = msgspec.structs.replace(row, length=length)
+        return Appending(self, self._ctx, owner, row)
+
+    async def terminate(self, owner: Owner, upload: bytes) -> None:
+        """Forget an upload; NotFound, Conflict while somebody writes to it."""
+        self.get(owner, upload)
+        if upload in self._busy:
+            raise Conflict("Another request writes to this upload.", hint=423)
+        await self._store.drop_upload(upload)
+        self._forget(upload)
+        self._folder.remove(upload)
+
+    async def expire(self) -> None:
+        """Forget uploads nobody has gone on with."""
+        for upload in await self._store.expire_uploads(self._ctx.now()):
+            self._forget(upload)
+            self._folder.remove(upload)
+
+    def close(self) -> None:
+        """Give all files back."""
+        for upload in list(self._open):
+            self._forget(upload)
+
+    def _keep(self, upload: bytes, writer: Writer) -> None:
+        self._open[upload] = writer
+        idle = [known for known in self._open if known not in self._busy and known != upload]
+        for known in idle[: max(0, len(self._open) - _OPEN)]:
+            self._forget(known)
+
+    def _forget(self, upload: bytes) -> None:
+        writer = self._open.pop(upload, None)
+        if writer is not None:
+            writer.close()
+
+    async def _writer(self, owner: Owner, row: UploadRow, key: bytes) -> Writer:
+        """The writer of an upload, opened again if a restart came between."""
+        writer = self._open.get(row.id)
+        if writer is None:
+            tail = vault.unwrap(key, row.tail, b"tail") if row.tail else b""
+            if tail is None:
+                raise Tampered("a stored upload is damaged")
+            writer = Writer(self._folder.path(row.id), key, row.id, new=False)
+            try:
+                await in_thread(writer.resume, row.segments, tail)
+            except BaseException:
+                writer.close()
+                raise
+            self._keep(row.id, writer)
+        return writer
+
+
+class Appending:
+    """Bytes added to an upload: committed when the context ends well, forgotten since the last commit when it does not.
+
+    `atomic` set: no commit in between. `done` is the file once the last byte is in.
+    """
+
+    def __init__(self, uploads: Uploads, ctx: Context, owner: Owner, row: UploadRow) -> None:
+        self._uploads, self._ctx, self._owner = uploads, ctx, owner
+        self._key = vault.unwrap(owner.secret, row.wrapped, b"upload")
+        self._writer: Writer | None = None
+        self._mark: Mark | None = None
+        self._batch = bytearray()
+        self.row = row
+        self.atomic = False
+        self.done: StoredFile | None = None
+
+    async def __aenter__(self) -> Appending:
+        if self._key is None:
+            raise Tampered("a stored upload is damaged")
+        self._uploads._busy.add(self.row.id)
+        try:
+            self._writer = await self._uploads._writer(self._owner, self.row, self._key)
+        except BaseException:
+            self._uploads._busy.discard(self.row.id)
+            raise
+        self._mark = self._writer.mark()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                await self.commit()
+        finally:
+            if self.done is None and self._writer is not None and self._mark is not None:
+                self._undo(self._writer, self._mark)
+            self._uploads._busy.discard(self.row.id)
+
+    def _undo(self, writer: Writer, mark: Mark) -> None:
+        if self.row.id not in self._uploads._open:
+            return
+        try:
+            writer.back(mark)
+        except Exception:  # the file is as the store knows it, once it is opened again
+            self._uploads._forget(self.row.id)
+
+    @property
+    def size(self) -> int:
+        """Bytes so far, committed or not."""
+        assert self._writer is not None
+        return self._writer.size + len(self._batch)
+
+    async def write(self, data: bytes) -> None:
+        """Take bytes; UsageError beyond the length that was said."""
+        most = MAX_SIZE if self.row.length is None else self.row.length
+        if self.size + len(data) > most:
+            raise UsageError("More bytes than the upload has.", hint=413)
+        self._batch += data
+        if len(self._batch) >= _BATCH:
+            await self._flush()
+            if not self.atomic and self.size - self.row.size >= _COMMIT:
+                await self.commit()
+
+    async def _flush(self) -> None:
+        assert self._writer is not None
+        batch, self._batch = self._batch, bytearray()
+        await in_thread(self._writer.write, batch)
+
+    async def commit(self) -> None:
+        """Make what has come durable; with the last byte the upload becomes a file."""
+        await self._flush()
+        writer = self._writer
+        assert writer is not None
+        assert self._key is not None
+        if writer.size == self.row.length:
+            await self._finish(writer)
+            return
+        await in_thread(writer.sync)
+        nonce = self._ctx.entropy(vault.NONCE)
+        row = msgspec.structs.replace(
+            self.row,
+            size=writer.size,
+            segments=writer.segments,
+            tail=vault.wrap(self._key, nonce, writer.tail, b"tail") if writer.tail else b"",
+            expires_at=self._ctx.now() + LIFE,
+        )
+        mark = writer.mark()
+        await self._ctx.store.files.save_upload(row)
+        self.row, self._mark = row, mark
+
+    async def _finish(self, writer: Writer) -> None:
+        assert self._key is not None
+        size = await in_thread(writer.finish)
+        row = self.row
+        file = self._uploads._row(self._owner, row.id, self._key, row.name, row.type, size, writer)
+        await self._ctx.store.files.add_files([file])
+        self.done, self.row = file, msgspec.structs.replace(row, size=size)
+        self._uploads._forget(row.id)
+
+
+def _check_length(length: int | None) -> None:
+    if length is not None and not 0 <= length <= MAX_SIZE:
+        raise UsageError(f"A file has at most {MAX_SIZE} bytes.", hint=413)

@@ -1,0 +1,85 @@
+"""Files at rest: nothing can be cut off, swapped, moved or changed, and nothing opens with another key."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qmail_core.codec import vault
+from qmail_core.codec.vault import KEY, SEGMENT, Segments
+from qmail_core.errors import Tampered
+
+HEADS = [vault.header(cipher) for cipher in vault._KINDS]
+A, B = bytes(range(32)), bytes(range(1, 33))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_segment_opens_only_in_its_place(head: bytes) -> None:
+    sealer = Segments(head, A, b"one")
+    sealed = sealer.seal(3, b"text", last=False)
+    assert sealer.open(3, sealed, last=False) == b"text"
+    for number, last in ((2, False), (4, False), (3, True)):
+        with pytest.raises(Tampered, match="segment"):
+            sealer.open(number, sealed, last=last)
+    for other in (Segments(head, B, b"one"), Segments(head, A, b"two")):
+        with pytest.raises(Tampered):
+            other.open(3, sealed, last=False)
+
+
+def test_the_cipher_is_bound_to_the_segments() -> None:
+    sealed = Segments(HEADS[0], A, b"one").seal(0, b"text", last=True)
+    with pytest.raises(Tampered):
+        Segments(HEADS[1], A, b"one").open(0, sealed, last=True)
+
+
+@pytest.mark.parametrize("head", [b"", b"QMF1", b"QMF2\1\0\0\0", b"QMF1\0\0\0\0", b"QMF1\3\0\0\0", HEADS[0] + b"\0"])
+def test_a_header_that_is_none_is_refused(head: bytes) -> None:
+    with pytest.raises(Tampered):
+        Segments(head, A, b"one")
+
+
+@given(st.binary(max_size=200), st.data())
+@settings(max_examples=50)
+def test_any_changed_bit_is_found(plain: bytes, data: st.DataObject) -> None:
+    sealer = Segments(vault.header(), A, b"one")
+    sealed = bytearray(sealer.seal(0, plain, last=True))
+    sealed[data.draw(st.integers(0, len(sealed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    with pytest.raises(Tampered):
+        sealer.open(0, bytes(sealed), last=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "segments"), [(0, 1), (1, 1), (SEGMENT - 1, 1), (SEGMENT, 1), (SEGMENT + 1, 2), (2 << 30, 32768)]
+)
+def test_sizes(size: int, segments: int) -> None:
+    assert vault.segments_of(size) == segments
+    assert vault.sealed_size(size) == 8 + size + 16 * segments
+
+
+def test_a_key_sealed_to_somebody_opens_for_nobody_else() -> None:
+    sealed = vault.seal_to(vault.public_of(A), B, b"k" * KEY, b"file")
+    assert vault.open_with(A, sealed, b"file") == b"k" * KEY
+    for private, raw, bound in ((B, sealed, b"file"), (A, sealed, b"elif"), (A, sealed[:-1] + b"x", b"file")):
+        with pytest.raises(Tampered):
+            vault.open_with(private, raw, bound)
+    for length in range(len(sealed)):
+        with pytest.raises(Tampered):
+            vault.open_with(A, sealed[:length], b"file")
+    with pytest.raises(Tampered):  # a point of small order
+        vault.open_with(A, bytes(32) + sealed[32:], b"file")
+
+
+def test_a_wrapped_secret_opens_for_its_purpose_only() -> None:
+    wrapped = vault.wrap(A, bytes(12), b"secret", b"pin")
+    assert vault.unwrap(A, wrapped, b"pin") == b"secret"
+    assert vault.unwrap(B, wrapped, b"pin") is None
+    assert vault.unwrap(A, wrapped, b"upload") is None
+    for length in range(len(wrapped)):
+        assert vault.unwrap(A, wrapped[:length], b"pin") is None
+
+
+def test_a_pin_gives_a_key_by_salt_and_cost() -> None:
+    keys = {vault.pin_secret(pin, salt, cost) for pin in ("1234", "1235") for salt in (A, B) for cost in (2, 4)}
+    assert len(keys) == 8
+    assert {len(key) for key in keys} == {KEY}

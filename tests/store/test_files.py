@@ -1,0 +1,94 @@
+"""What the store owes the file-transfer API beyond what its calls show."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from importlib import resources
+
+import msgspec
+import pytest
+
+from qmail_core.errors import Conflict, NotFound
+from qmail_core.model import Listing, Receipt, ReceiptRecipient, ReceiptSender
+from qmail_core.store.database import migrate
+from qmail_core.store.files import VaultRow
+from qmail_core.store.sqlite import SqliteStore
+
+BEFORE = 6  # the schema before this part
+
+
+def receipt(guid: bytes, *states: str) -> Receipt:
+    sender = ReceiptSender(serial_number=7, denomination=1, email="me")
+    found = Receipt(
+        file_guid=guid.hex(), request_id="r", created_at=5, updated_at=6, wallet_path="Default", sender=sender
+    )
+    found.upload.subject = "Grüße"
+    found.tell.recipients = [
+        ReceiptRecipient(
+            address=f"to{at}", kind="to", serial_number=at, denomination=1, beacon_raida=0, status=state, finished_at=9
+        )
+        for at, state in enumerate(states)
+    ]
+    return found
+
+
+def test_mails_of_before_are_listed() -> None:
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    folder = resources.files("qmail_core.store").joinpath("schema")
+    scripts = sorted((entry for entry in folder.iterdir() if entry.name[0].isdigit()), key=lambda entry: entry.name)
+    for number, script in enumerate(scripts[:BEFORE], start=1):
+        db.executescript(f"{script.read_text(encoding='utf-8')}\nPRAGMA user_version={number};")
+    body = msgspec.json.encode(receipt(b"g" * 16, "sent", "retry_queued"))
+    db.execute("INSERT INTO receipt VALUES (?,?,'success','partial',6)", (b"g" * 16, body))
+    migrate(db)
+    rows = db.execute("SELECT subject, recipient, sent_at, status FROM transfer_mail ORDER BY position").fetchall()
+    assert rows == [("Grüße", "to0", 9, "success"), ("Grüße", "to1", 0, "sending")]
+    db.close()
+
+
+def test_a_row_for_each_recipient_follows_its_receipt() -> None:
+    async def story() -> None:
+        store, guid = SqliteStore(None), b"g" * 16
+        await store.sends.accept(receipt(guid, "queued", "queued", "queued"), b"{}", {}, "upload")
+        rows = store.files.sent_rows(guid)
+        assert [row.status for row in rows] == ["queued"] * 3
+        await store.sends.save(receipt(guid, "sending", "sent", "failed"))
+        after = store.files.sent_rows(guid)
+        assert [row.status for row in after] == ["sending", "success", "failed"]
+        assert [row.id for row in after] == [row.id for row in rows]
+        failed = receipt(guid, "queued", "sent", "queued")
+        failed.upload.status = "failed"
+        await store.sends.save(failed)
+        assert [row.status for row in store.files.sent_rows(guid)] == ["failed", "success", "failed"]
+        assert store.files.sent(Listing(limit=2, offset=2))[1] == 3
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_guesses_are_counted_in_a_sliding_window() -> None:
+    async def story() -> None:
+        files = SqliteStore(None).files
+        waits = [await files.begin_guess(1, now, 900, 2) for now in (0, 10, 20, 899, 900, 901, 910)]
+        assert waits == [0, 0, 880, 1, 0, 9, 0]
+        await files.forget_guesses(1)
+        assert await files.begin_guess(1, 911, 900, 2) == 0
+        await files._db.close()
+
+    asyncio.run(story())
+
+
+def test_a_first_pin_is_set_once() -> None:
+    async def story() -> None:
+        store = SqliteStore(None)
+        row = VaultRow(user=1, public=b"p", salt=b"s", cost=2, wrapped=b"w")
+        await store.files.set_vault(row, new=True)
+        with pytest.raises(Conflict):
+            await store.files.set_vault(row, new=True)
+        await store.files.set_vault(row, new=False)
+        with pytest.raises(NotFound):
+            await store.files.drop_token(1)
+        await store.close()
+
+    asyncio.run(story())
