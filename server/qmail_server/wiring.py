@@ -141,6 +141,7 @@ class HttpServer:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # else whoever is on this machine could pose as any address
             timeout_graceful_shutdown=_DRAIN,
         )
         self._server = _Server(config)

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -23,8 +24,8 @@ from qmail_server.http.guard import GuardSettings, hosts_for
 from qmail_server.terminal import visible
 from typer.testing import CliRunner, Result
 
-from qmail_core.errors import QuorumError
-from qmail_core.model import TaskState
+from qmail_core.errors import NotFound, QuorumError
+from qmail_core.model import TaskState, Token
 from tests.server.fake_engine import GUID, FakeEngine, mail
 
 DATA = bytes(range(256)) * 1000
@@ -279,3 +280,37 @@ def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_version() -> None:
     result = CliRunner().invoke(app, ["version"])
     assert (result.exit_code, len(result.stdout.splitlines())) == (0, 1)
+
+
+class FakeTokens:
+    """Tokens of the file-transfer API in a list."""
+
+    def __init__(self) -> None:
+        self.rows: list[Token] = []
+
+    async def create(self, name: str) -> tuple[Token, str]:
+        self.rows.append(Token(id=len(self.rows) + 1, user=1, name=name, created_at=1767000040))
+        return self.rows[-1], "T" * 60
+
+    def listed(self) -> list[Token]:
+        return self.rows
+
+    async def revoke(self, token: int) -> None:
+        if token != 1:
+            raise NotFound("Token not found.")
+        self.rows.clear()
+
+
+def test_tokens_are_made_shown_once_and_revoked(live: Live) -> None:
+    live.engine.transfer = SimpleNamespace(tokens=FakeTokens())  # type: ignore[attr-defined]
+    made = live.run("token", "create", "--name", "Back\x1bup")
+    assert (made.exit_code, made.stdout) == (0, "T" * 60 + "\n")
+    shown = live.run("token", "list")
+    assert (shown.exit_code, shown.stdout) == (0, "1  2025-12-29 09:20:40  Back\\x1bup\n")
+    assert "TTT" not in live.run("token", "list", "--json").stdout
+    assert json.loads(live.run("token", "create", "--name", "n", "--json").stdout)["token"] == "T" * 60
+    refused = live.run("token", "revoke", "7")
+    assert (refused.exit_code, refused.stderr) == (1, "qmail: Token not found.\n")
+    assert json.loads(live.run("token", "revoke", "1", "--json").stdout) == {"id": 1}
+    assert live.run("token", "list").stdout == "none\n"
+    assert live.run("token", "revoke", "0").exit_code == 2

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from qmail_server.http.app import build_app
+from qmail_server.http.transfer import tus
 
 from qmail_core.codec.vault import SEGMENT
 from qmail_core.engine.files import pins, uploads
@@ -233,7 +234,10 @@ def test_tus_checks_sums_and_forgets_what_does_not_fit() -> None:
     over(story)
 
 
-def test_tus_keeps_what_came_before_a_connection_broke() -> None:
+@pytest.mark.parametrize("silent", [False, True])
+def test_tus_keeps_what_came_before_a_connection_broke(silent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tus, "_SILENCE", 0.05 if silent else 30.0)
+
     async def story(api: Client) -> None:
         place, data = await begun(api, 300_000), os.urandom(300_000)
         messages: list[Any] = [
@@ -242,6 +246,8 @@ def test_tus_keeps_what_came_before_a_connection_broke() -> None:
         ]
 
         async def receive() -> Any:
+            if silent and len(messages) == 1:
+                await asyncio.Event().wait()
             return messages.pop(0)
 
         async def send(message: Any) -> None:

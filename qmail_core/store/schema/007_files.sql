@@ -117,9 +117,16 @@ CREATE TRIGGER receipt_added AFTER INSERT ON receipt BEGIN
         SELECT guid, position, subject, recipient, denomination, serial, created_at, sent_at, status
         FROM transfer_mail_now WHERE guid = NEW.guid;
 END;
+-- All rows are there, so this only changes them: an upsert reads the document once, where an UPDATE would for each row.
 CREATE TRIGGER receipt_changed AFTER UPDATE OF body ON receipt BEGIN
-    UPDATE transfer_mail SET (sent_at, status) =
-        (SELECT n.sent_at, n.status FROM transfer_mail_now n
-         WHERE n.guid = transfer_mail.guid AND n.position = transfer_mail.position)
-        WHERE guid = NEW.guid;
+    INSERT INTO transfer_mail (guid, position, subject, recipient, denomination, serial, created_at, sent_at, status)
+        SELECT NEW.guid, j.key, '', '', 0, 0, 0,
+            CASE json_extract(j.value, '$.status') WHEN 'sent' THEN json_extract(j.value, '$.finished_at') ELSE 0 END,
+            CASE WHEN json_extract(j.value, '$.status') = 'sent' THEN 'success'
+                 WHEN NEW.upload_status = 'failed' OR json_extract(j.value, '$.status') = 'failed' THEN 'failed'
+                 WHEN json_extract(j.value, '$.status') = 'queued' THEN 'queued'
+                 ELSE 'sending' END
+        FROM json_each(CAST(NEW.body AS TEXT), '$.tell.recipients') j WHERE true
+        ON CONFLICT (guid, position) DO UPDATE SET sent_at = excluded.sent_at, status = excluded.status
+            WHERE sent_at <> excluded.sent_at OR status <> excluded.status;
 END;

@@ -4,11 +4,12 @@ checksum and termination. https://tus.io/protocols/resumable-upload
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from email.utils import formatdate
 from typing import Any
 
@@ -34,6 +35,7 @@ _ABOUT = {
     "Tus-Max-Size": str(MAX_SIZE),
     "Tus-Checksum-Algorithm": ",".join(_DIGESTS),
 }
+_SILENCE = 30.0  # seconds
 _OFFSET = "application/offset+octet-stream"
 _MISMATCH = 460  # what tus answers when a checksum does not fit
 
@@ -108,7 +110,7 @@ async def _take(call: Call, adding: Appending) -> None:
     adding.atomic = algorithm is not None
     found = algorithm() if algorithm is not None else None
     try:
-        async for chunk in chunks(call.receive):
+        async for chunk in _chunks(call):
             if found is not None:
                 found.update(chunk)
             await adding.write(chunk)
@@ -118,6 +120,20 @@ async def _take(call: Call, adding: Appending) -> None:
         raise
     if found is not None and not hmac.compare_digest(found.digest(), wanted):
         raise Failed(_MISMATCH, "The checksum does not fit.")
+
+
+async def _chunks(call: Call) -> AsyncIterator[bytes]:
+    """A body; whoever is silent for too long has gone, and does not keep others from the upload."""
+    source = chunks(call.receive)
+    while True:
+        try:
+            async with asyncio.timeout(_SILENCE):
+                chunk = await anext(source, None)
+        except TimeoutError:
+            raise ClientGone from None
+        if chunk is None:
+            return
+        yield chunk
 
 
 async def terminate(call: Call, owner: Owner) -> Response:
