@@ -35,6 +35,10 @@ class MailRelay(Protocol):
 class Poster(Protocol):
     """Posts documents to URLs that users chose, and to no machine they may not reach."""
 
+    def check(self, url: str) -> None:
+        """UsageError for a text that is no URL one may post to."""
+        ...
+
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         """The status of the answer; Forbidden for a place that is not allowed, TransportError."""
         ...

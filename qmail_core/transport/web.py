@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from qmail_core.config import EngineConfig
 from qmail_core.errors import ConnectError, Forbidden, NodeTimeout, TransportError, UsageError
 
 _TIMEOUT = 10.0  # seconds for everything
@@ -28,6 +29,10 @@ class WebPoster:
 
     def __init__(self, *, loopback: bool = False) -> None:
         self._loopback = loopback
+
+    def check(self, url: str) -> None:
+        """See Poster."""
+        place_of(url)
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         """See Poster."""
@@ -70,6 +75,11 @@ class WebPoster:
         if not addresses or not all(is_public(address, loopback=self._loopback) for address in addresses):
             raise Forbidden("the server is not at a public address")
         return addresses[0]
+
+
+def poster_of(config: EngineConfig) -> WebPoster | None:
+    """The poster of an engine's settings; None: webhooks are switched off."""
+    return WebPoster(loopback=config.webhooks_loopback) if config.webhooks else None
 
 
 def place_of(url: str) -> tuple[str, str, int]:
