@@ -65,12 +65,12 @@ class SmtpRelay:
 
 def _hand_over(smtp: smtplib.SMTP, sender: str, recipients: Sequence[str], raw: bytes) -> dict[str, Refusal]:
     wire = {text: _wire(text) for text in recipients}
-    unspoken = [text for text, name in wire.items() if not name.isascii() and not smtp.has_extn("smtputf8")]
-    refused = dict.fromkeys(unspoken, _NOT_SPOKEN)
+    wide = [text for text in recipients if not (wire[text].isascii() and _wire(sender).isascii())]
+    refused = {} if smtp.has_extn("smtputf8") else dict.fromkeys(wide, _NOT_SPOKEN)
     left = [text for text in recipients if text not in refused]
     if not left:
         return refused
-    options = [] if all(name.isascii() for name in (_wire(sender), *wire.values())) else ["SMTPUTF8"]
+    options = ["SMTPUTF8"] if wide and not refused else []
     if not raw.isascii() and smtp.has_extn("8bitmime"):
         options.append("BODY=8BITMIME")
     answer = smtp.mail(_wire(sender), options)
