@@ -15,8 +15,8 @@ from qmail_core.store.base import Claim, Locker, LockerKind, LockerState, Work, 
 from qmail_core.store.database import Database
 from qmail_core.store.mail import SqliteMail, folder_beside
 from qmail_core.store.mail.accounts import SqliteAccounts
-from qmail_core.store.sqlite_files import SqliteFiles
 from qmail_core.store.mail.post import SqlitePost
+from qmail_core.store.sqlite_files import SqliteFiles
 
 Row = tuple[Any, ...]
 

@@ -124,8 +124,8 @@ def test_a_message_goes_over_the_network_and_is_filed_once() -> None:
 def test_replies_and_forwards_know_what_they_are_about() -> None:
     async def story(api: Client) -> None:
         cy, dee = await new(api, "cy", address="cy@example.org"), await new(api, "dee", address="dee@example.org")
-        first = {"to": ["dee@example.org"], "subject": "Plan", "text": "one"}
-        first["attachments"] = [{"filename": "p.txt", "content": "cA=="}]  # type: ignore[assignment]
+        first: dict[str, Any] = {"to": ["dee@example.org"], "subject": "Plan", "text": "one"}
+        first["attachments"] = [{"filename": "p.txt", "content": "cA=="}]
         await api.ask("POST", f"/users/{cy}/submit", json=first)
         (got,) = await inbox(api, dee)
         about = {"mailbox": got["mailbox"], "id": got["id"]}
