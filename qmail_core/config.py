@@ -35,6 +35,11 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     max_body: int = 1_000_000  # bytes of a plain-text body file
     max_document: int = 8 << 20  # bytes of a ready document
     auto_download: bool = False  # fetch mail as the watch of the beacons hears of it
+    smtp_relay: str = ""  # "host:port" that takes mail for everybody else; empty: there is none
+    smtp_login: str = ""  # file, mode 0600, with "user:password" for it
+    smtp_starttls: bool = True  # never speak to it without TLS; false is for a relay on this machine
+    webhooks: bool = False  # post news of mail to where webhooks say
+    webhooks_loopback: bool = False  # to this machine as well: for tests
     timeouts: Timeouts = Timeouts()
 
     def check(self, nodes: int) -> None:

@@ -25,6 +25,8 @@ from qmail_core.raida.cluster import Cluster as RaidaCluster
 from qmail_core.raida.node import Policy
 from qmail_core.store.sqlite import SqliteStore
 from qmail_core.transport.loopback import LoopbackHost, LoopbackTransport
+from qmail_core.transport.smtp import relay_of
+from qmail_core.transport.web import poster_of
 
 _FIRST_SERIAL = 4242  # of the first engine's mailbox
 
@@ -87,6 +89,8 @@ class Cluster:
             SqliteStore(None),
             clock=self._clock,
             entropy=self._entropy,
+            relay=relay_of(settings),
+            poster=poster_of(settings),
         )
         await engine.start()
         await engine.deposit(self._fund(balance))

@@ -259,6 +259,18 @@ class AspNotFound(NotFound):
     code = "AspNotFound"
 
 
+class FilterNotFound(NotFound):
+    """The user has no such filter."""
+
+    code = "FilterNotFound"
+
+
+class WebhookNotFound(NotFound):
+    """No such webhook."""
+
+    code = "WebhookNotFound"
+
+
 class UserExists(Conflict):
     """The username is taken."""
 
@@ -318,3 +330,11 @@ class RateLimited(QMailError):
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"Too many failed attempts, try again in {retry_after} seconds")
         self.retry_after = retry_after
+
+
+class SendingLimit(RateLimited):
+    """The user has written to as many recipients as may be in one day."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(retry_after)
+        self.message = "You reached a daily sending limit for your account"

@@ -38,6 +38,7 @@ from qmail_core.engine.outgoing import Outgoing
 from qmail_core.engine.paths import Paths
 from qmail_core.engine.payments import Payments
 from qmail_core.engine.people import People
+from qmail_core.engine.post import Post
 from qmail_core.engine.purse import Purse
 from qmail_core.engine.receipts import Receipts
 from qmail_core.engine.receive import Receiver
@@ -80,6 +81,7 @@ from qmail_core.model import (
 )
 from qmail_core.store.base import MailStore
 from qmail_core.transport.base import Transport
+from qmail_core.transport.outside import MailRelay, Poster
 
 log = logging.getLogger("qmail.engine")
 
@@ -95,6 +97,8 @@ class Engine:
     store      where everything is remembered; closed with the engine
     clock      Unix time in seconds
     entropy    cryptographically strong random bytes
+    relay      takes mail for addresses outside; None: there is no way there
+    poster     posts news to webhooks; None: there are none
     """
 
     def __init__(
@@ -106,6 +110,8 @@ class Engine:
         *,
         clock: Callable[[], float] = time.time,
         entropy: Callable[[int], bytes] = os.urandom,
+        relay: MailRelay | None = None,
+        poster: Poster | None = None,
     ) -> None:
         config.check(transport.nodes())
         self.config = config
@@ -150,6 +156,7 @@ class Engine:
         self.transfer = Transfer(ctx, self.people, self._sender, self._receiver)
         self.queue = self._outgoing
         self.letters = Letters(ctx, self.messages_of, self._receiver)
+        self.post = Post(ctx, self.accounts, self.people, self.messages_of, self.letters, self._upload, relay, poster)
         self._repairer = Repairer(ctx, self._receipts, self._wallet)
         self.objects = Objects(ctx, self._wallet)  # the stories of Object Transfer
         self._background: asyncio.Task[None] | None = None
@@ -163,6 +170,7 @@ class Engine:
         self._sender.resume()
         self.transfer.sweep()
         self._background = asyncio.get_running_loop().create_task(self._work(), name="qmail-background")
+        self.post.start()
 
     def notifications(self, limit: int = 50, *, downloaded: bool = False) -> Sequence[Notification]:
         """Tells the user has not dismissed; with `downloaded` also those whose mail is here."""
@@ -179,6 +187,7 @@ class Engine:
     async def close(self) -> None:
         """Stop; whatever was accepted and is not finished goes on at the next start."""
         await self.beacon.stop()
+        await self.post.stop()
         if self._background is not None:
             self._background.cancel()
             await asyncio.gather(self._background, return_exceptions=True)
@@ -447,6 +456,9 @@ class Engine:
         When this returns, the intent is on disk. raises UsageError, PathRefused, Conflict
         """
         return await self._sender.accept(draft, tell=tell)
+
+    async def _upload(self, draft: Draft) -> Started:
+        return await self.start_upload(msgspec.structs.replace(draft, durability=self.config.durability), tell=True)
 
     async def start_tell(self, guid: bytes) -> Started:
         """Announce a stored mail in the background; NotFound, Conflict or UsageError with the documented words."""

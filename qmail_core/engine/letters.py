@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -22,12 +22,12 @@ from qmail_core.engine.context import INLINE_BYTES, Context
 from qmail_core.engine.messages import Messages
 from qmail_core.engine.receive import Receiver, create, finish
 from qmail_core.errors import UsageError
-from qmail_core.model import Content, Kind, MailboxState, MessageState, PartState, StoredAttachment
+from qmail_core.model import Content, Kind, MailboxState, MessageState, PartState, Recipient, StoredAttachment
 from qmail_core.store.mailbox import HOME, FiledAttachment, Filing
 
 MAX_MESSAGE = 64 << 20  # bytes
 _CHUNK = 256 * 1024
-_OWN = "qmail.invalid"  # of message ids made here
+OWN = "qmail.invalid"  # of message ids made here
 
 
 class Letters:
@@ -51,19 +51,36 @@ class Letters:
         seen: bool = False,
         flagged: bool = False,
         draft: bool = False,
+        parsed: Parsed | None = None,
+        sent_as: bytes | None = None,
+        recipients: Sequence[Recipient] = (),
     ) -> MessageState:
         """File a message; when this returns it is on disk, indexed and announced.
 
+        parsed      what `read` made of it, if the caller has that already
+        sent_as     the GUID of the same mail on the network, which is filed only once then; `recipients` are its own
         raises  UsageError for an empty or too large message, QuotaError
         """
         if not raw or len(raw) > MAX_MESSAGE:
             raise UsageError(f"a message has between 1 and {MAX_MESSAGE} bytes", hint=413 if raw else 400)
-        parsed = await self._read(raw)
+        parsed = parsed or await self.read(raw)
         filing = self._filing(user, raw, parsed, mailbox, received_at or self._ctx.now())
         marked = msgspec.structs.replace(filing, seen=seen, flagged=flagged, draft=draft)
+        if sent_as is not None:
+            who = self._ctx.address
+            marked = msgspec.structs.replace(
+                marked,
+                guid=sent_as,
+                email_id=sent_as,
+                outgoing=True,
+                denomination=who.denomination,
+                serial=who.serial,
+                recipients=msgspec.json.encode(recipients),
+            )
         return await self._store.file(user, marked, QUOTA)
 
-    async def _read(self, raw: bytes) -> Parsed:
+    async def read(self, raw: bytes) -> Parsed:
+        """What a raw message says; a large one is read on another thread."""
         if len(raw) <= INLINE_BYTES:
             return mime.scan(raw)
         return await asyncio.get_running_loop().run_in_executor(None, mime.scan, raw)
@@ -143,10 +160,14 @@ class Letters:
         """HTML whose inline images point to attachments; `url` makes a link of an attachment's id."""
         return [mime.link_cids(page, cids, url).html for page in pages]
 
+    def message_id(self, message: MessageState) -> str:
+        """The Message-ID a mail of the network is served with."""
+        return f"<{message.email_id.hex()}@{OWN}>"
+
     async def _composed(self, message: MessageState) -> bytes:
         content = self._messages.content(message)
         mail = self._ctx.store.mail.message_of(message.email_id)
-        people = {kind: [Person("", _routable(r.text)) for r in mail.recipients if r.kind == kind] for kind in Kind}
+        people = {kind: [Person("", routable(r.text)) for r in mail.recipients if r.kind == kind] for kind in Kind}
         files = []
         for part in self._messages.attachments(message):
             data = b"".join([chunk async for chunk in self.part(message, part)])
@@ -155,8 +176,8 @@ class Letters:
             mime.Compose(
                 seed=hashlib.sha256(message.email_id).digest(),
                 date=message.sent_at,
-                message_id=f"<{message.email_id.hex()}@{_OWN}>",
-                from_=(Person(message.from_address, _routable(message.from_address)),),
+                message_id=self.message_id(message),
+                from_=(Person(message.from_address, routable(message.from_address)),),
                 to=tuple(people[Kind.TO]),
                 cc=tuple(people[Kind.CC]),
                 subject=message.subject,
@@ -166,9 +187,9 @@ class Letters:
         )
 
 
-def _routable(text: str) -> str:
+def routable(text: str) -> str:
     """An address of the network in the form mail headers have; the sign in front is a domain's, so it stands there."""
-    return text if "@" in text.strip("@") else f"{text.strip('@').replace(' ', '.')}@{_OWN}"
+    return text if "@" in text.strip("@") else f"{text.strip('@').replace(' ', '.')}@{OWN}"
 
 
 def headers_of(parsed: Parsed) -> dict[str, Any]:

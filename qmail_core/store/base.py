@@ -29,6 +29,7 @@ from qmail_core.model import (
 from qmail_core.store.accounts import AccountStore
 from qmail_core.store.files import FileStore
 from qmail_core.store.mailbox import MailboxStore
+from qmail_core.store.post import PostStore
 
 
 class LockerKind(enum.IntEnum):
@@ -375,6 +376,8 @@ class MailStore(Protocol):
     def mailboxes(self) -> MailboxStore: ...
     @property
     def accounts(self) -> AccountStore: ...
+    @property
+    def post(self) -> PostStore: ...
     @property
     def contacts(self) -> ContactStore: ...
     @property

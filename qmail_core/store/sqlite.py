@@ -15,6 +15,7 @@ from qmail_core.store.base import Claim, Locker, LockerKind, LockerState, Work, 
 from qmail_core.store.database import Database
 from qmail_core.store.mail import SqliteMail, folder_beside
 from qmail_core.store.mail.accounts import SqliteAccounts
+from qmail_core.store.mail.post import SqlitePost
 from qmail_core.store.sqlite_files import SqliteFiles
 
 Row = tuple[Any, ...]
@@ -572,6 +573,7 @@ class SqliteStore:
         self.sends = SqliteSends(self._database)
         self.mail = self.mailboxes = SqliteMail(self._database, folder_beside(path))
         self.accounts = SqliteAccounts(self._database, self.mailboxes)
+        self.post = SqlitePost(self._database)
         self.contacts = SqliteContacts(self._database)
         self.files = SqliteFiles(self._database)
 

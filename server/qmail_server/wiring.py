@@ -21,7 +21,9 @@ from qmail_core.raida.cluster import Cluster
 from qmail_core.raida.node import Node, Policy
 from qmail_core.store.node import NodeStore
 from qmail_core.store.sqlite import SqliteStore
+from qmail_core.transport.smtp import relay_of
 from qmail_core.transport.tcp import TcpTransport
+from qmail_core.transport.web import poster_of
 from qmail_server.http.app import App
 from qmail_server.raida import HostThread, RaidaHost
 
@@ -109,7 +111,7 @@ def open_engine(config: EngineConfig, store: SqliteStore, transport: TcpTranspor
     coin = identity_of(store)
     if coin is None:
         raise ConfigError(f"no identity coin in {config.data}")
-    return Engine(config, coin, transport, store)
+    return Engine(config, coin, transport, store, relay=relay_of(config), poster=poster_of(config))
 
 
 class _Server(uvicorn.Server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -47,12 +48,12 @@ class Client:
         return await self.ask("DELETE", f"/users/{self.user}{path}", expected)
 
 
-def over(story: Callable[[Client], Awaitable[None]]) -> None:
-    """Run a story against one engine."""
+def over(story: Callable[[Client], Awaitable[None]], *, clock: Callable[[], float] = time.time, **config: Any) -> None:
+    """Run a story against one engine; `config` are its settings."""
 
     async def whole() -> None:
-        async with Cluster(5) as cluster:
-            engine, other = await cluster.engine("alice"), await cluster.engine("bob")
+        async with Cluster(5, clock=clock) as cluster:
+            engine, other = await cluster.engine("alice", **config), await cluster.engine("bob")
             transport = httpx.ASGITransport(build_app(engine, OPEN))
             async with httpx.AsyncClient(transport=transport, base_url=BASE) as http:
                 await story(Client(cluster, engine, other, http))

@@ -192,13 +192,13 @@ async def chunks(receive: Receive) -> AsyncIterator[bytes]:
         more = message.get("more_body", False)
 
 
-async def whole(receive: Receive) -> bytes:
-    """A whole body; UsageError when it is larger than a form may be, ClientGone."""
+async def whole(receive: Receive, most: int = MAX_FORM) -> bytes:
+    """A whole body; UsageError when it is larger than it may be (by default than a form may), ClientGone."""
     parts: list[bytes] = []
     size = 0
     async for chunk in chunks(receive):
         size += len(chunk)
-        if size > MAX_FORM:
+        if size > most:
             raise _too_large()
         parts.append(chunk)
     return b"".join(parts)

@@ -27,7 +27,8 @@ _ACCOUNT = f"SELECT {', '.join(_COMPUTED.get(name, f'u.{name}') for name in _FIE
 _NAMED = "replace(username, '.', '')=replace(?, '.', '')"  # as the index has it
 _LIMITS = ("retention", "quota", "recipients", "forwards")
 _CHANGEABLE = {"name", "password", "language", *_LIMITS, "forward", "target_url", "disabled", "meta"}
-_OWNED = ("token", "authlog", "asp", "address", "thread", "journal", "mailbox")
+_POST = ("relay", "allowance", "filter", "autoreply", "autoreplied", "webhook")
+_OWNED = (*_POST, "token", "authlog", "asp", "address", "thread", "journal", "mailbox")
 
 
 class UserPart:

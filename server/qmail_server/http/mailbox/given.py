@@ -12,18 +12,18 @@ from qmail_core.errors import UsageError
 from qmail_server.http.errors import Failed
 from qmail_server.http.mailbox.fields import Field, read
 from qmail_server.http.mailbox.who import me
-from qmail_server.http.params import MAX_PARAMETERS, whole
+from qmail_server.http.params import MAX_FORM, MAX_PARAMETERS, whole
 from qmail_server.http.respond import Call
 
 _BODIES = ("POST", "PUT", "DELETE")
 
 
-async def given(call: Call, *fields: Field) -> dict[str, Any]:
-    """The values of these fields; Failed with every problem at once."""
+async def given(call: Call, *fields: Field, most: int = MAX_FORM) -> dict[str, Any]:
+    """The values of these fields; Failed with every problem at once. A body has at most so many bytes."""
     found = query_of(call)
     strict = call.scope["method"] in _BODIES
     if strict:
-        found |= await _body(call)
+        found |= await _body(call, most)
     path = call.path if call.path.get("user") != "me" else call.path | {"user": me(call).hex()}
     return read(found | path, fields, strict=strict)
 
@@ -45,9 +45,9 @@ def _pairs(raw: bytes) -> dict[str, Any]:
     return found
 
 
-async def _body(call: Call) -> dict[str, Any]:
+async def _body(call: Call, most: int) -> dict[str, Any]:
     kind = content_type(call)
-    raw = await whole(call.receive)
+    raw = await whole(call.receive, most)
     if not raw.strip():
         return {}
     if kind == "application/x-www-form-urlencoded":

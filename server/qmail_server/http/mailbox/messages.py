@@ -187,6 +187,14 @@ def one(call: Call, found: dict[str, Any]) -> tuple[int, MailboxState, MessageSt
     return user, box, call.engine.messages_of.get(user, box, uid, oid)
 
 
+def uid_of(text: str) -> int | None:
+    """The uid in the name of one message; None if it is none."""
+    named = _NAMED.fullmatch(text.lower())
+    if named is not None:
+        return int(named[2])
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None
+
+
 def several(call: Call, user: int, box: MailboxState, text: str) -> Sequence[MessageState]:
     """The messages a text means: one name, or uids and ranges with commas; NotFound if there is none."""
     named = _NAMED.fullmatch(text.lower())

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from qmail_server.http.errors import MAILBOX
-from qmail_server.http.mailbox import addresses, factors, mailboxes, messages, source, updates, users
+from qmail_server.http.mailbox import (
+    addresses,
+    factors,
+    filters,
+    mailboxes,
+    messages,
+    source,
+    submit,
+    updates,
+    users,
+    webhooks,
+)
 from qmail_server.http.paths import Resource
 
 _TOTP = {
@@ -59,6 +70,18 @@ _TEMPLATES = (
     ),
     ("/users/{user}/search", {"GET": messages.search_messages}),
     ("/users/{user}/updates", {"GET": updates.updates}),
+    ("/users/{user}/submit", {"POST": submit.submit}),
+    ("/users/{user}/filters", {"GET": filters.list_filters, "POST": filters.add_filter}),
+    (
+        "/users/{user}/filters/{filter}",
+        {"GET": filters.get_filter, "PUT": filters.change_filter, "DELETE": filters.delete_filter},
+    ),
+    (
+        "/users/{user}/autoreply",
+        {"GET": filters.get_autoreply, "PUT": filters.set_autoreply, "DELETE": filters.delete_autoreply},
+    ),
+    ("/webhooks", {"GET": webhooks.list_webhooks, "POST": webhooks.add_webhook}),
+    ("/webhooks/{webhook}", {"GET": webhooks.get_webhook, "DELETE": webhooks.delete_webhook}),
 )
 
 RESOURCES = tuple(

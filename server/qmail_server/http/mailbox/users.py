@@ -65,17 +65,18 @@ async def get_user(call: Call) -> dict[str, Any]:
     """One user."""
     found = await given(call, f.USER)
     user_of(call, found["user"])
-    return {"success": True, **_whole(call.engine.accounts.users.get(found["user"]))}
+    return {"success": True, **_whole(call, call.engine.accounts.users.get(found["user"]))}
 
 
 async def get_me(call: Call) -> dict[str, Any]:
     """The user whose token it is."""
-    return {"success": True, **_whole(call.engine.accounts.users.get(me(call)))}
+    return {"success": True, **_whole(call, call.engine.accounts.users.get(me(call)))}
 
 
-def _whole(account: Account) -> dict[str, Any]:
-    def counted(own: int, default: int) -> dict[str, Any]:
-        return {"allowed": own or default, "used": 0, "ttl": False}
+def _whole(call: Call, account: Account) -> dict[str, Any]:
+    def counted(kind: str, own: int, default: int) -> dict[str, Any]:
+        used, seconds = call.engine.post.usage(account.id, kind)
+        return {"allowed": own or default, "used": used, "ttl": seconds or False}
 
     return {
         "id": account.oid.hex(),
@@ -87,8 +88,8 @@ def _whole(account: Account) -> dict[str, Any]:
         "enabled2fa": account.enabled2fa,
         "limits": {
             "quota": _quota(account),
-            "recipients": counted(account.recipients, defaults.RECIPIENTS),
-            "forwards": counted(account.forwards, defaults.FORWARDS),
+            "recipients": counted("recipients", account.recipients, defaults.RECIPIENTS),
+            "forwards": counted("forwards", account.forwards, defaults.FORWARDS),
         },
         "forward": account.forward,
         "targetUrl": account.target_url,

@@ -1,0 +1,115 @@
+"""The queue to the relay: tried at once, then ever more rarely, and given up with a letter to whoever sent it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from qmail_core.codec import mime
+from qmail_core.codec.mime import Compose, Person
+from qmail_core.engine.context import Context
+from qmail_core.engine.letters import Letters
+from qmail_core.engine.post.worker import Worker
+from qmail_core.errors import NotFound, QMailError, TransportError, UsageError
+from qmail_core.model import Folder
+from qmail_core.store.post import Queued
+from qmail_core.transport.outside import MailRelay, Refusal
+
+log = logging.getLogger("qmail.relay")
+
+ATTEMPTS = 10
+_FIRST, _LAST = 60, 3600  # seconds until the second attempt, and at most between two
+
+
+class Outbox:
+    """Mail on its way to the relay; without one there is nowhere to go."""
+
+    def __init__(self, ctx: Context, letters: Letters, relay: MailRelay | None) -> None:
+        self._ctx = ctx
+        self._store = ctx.store.post
+        self._letters = letters
+        self._relay = relay
+        self.worker = Worker("qmail-relay", self._turn)
+
+    def start(self) -> None:
+        """Begin to work off the queue, if there is a relay."""
+        if self._relay is not None:
+            self.worker.start()
+
+    def check(self) -> None:
+        """UsageError if there is no relay."""
+        if self._relay is None:
+            raise UsageError("There is no relay for addresses elsewhere")
+
+    async def add(self, user: int, sender: str, recipients: Sequence[str], raw: bytes) -> bytes:
+        """Queue a message; its queue id. `sender` empty: nobody is told if it cannot be delivered."""
+        self.check()
+        now = self._ctx.now()
+        item = Queued(
+            oid=self._ctx.new_oid(),
+            user=user,
+            sender=sender,
+            recipients=tuple(dict.fromkeys(recipients)),
+            raw=raw,
+            next_attempt=now,
+            created_at=now,
+        )
+        await self._store.enqueue(item)
+        self.worker.wake()
+        return item.oid
+
+    # ------------------------------------------------------------------ working it off
+
+    async def _turn(self) -> None:
+        tried: set[bytes] = set()
+        # one after the other: a message may be large
+        while (items := self._store.due(self._ctx.now(), 1)) and items[0].oid not in tried:
+            tried.add(items[0].oid)
+            await self._attempt(items[0])
+
+    async def _attempt(self, item: Queued) -> None:
+        assert self._relay is not None
+        try:
+            refused = await self._relay.submit(item.sender, item.recipients, item.raw)
+        except TransportError as error:
+            refused = dict.fromkeys(item.recipients, Refusal(451, error.message))
+        last = item.attempts + 1 >= ATTEMPTS
+        failed = {who: refusal for who, refusal in refused.items() if last or refusal.permanent}
+        left = [who for who in item.recipients if who in refused and who not in failed]
+        log.info("%s: %d taken, %d left, %d given up", item.oid.hex(), len(item.recipients) - len(refused), len(left),
+                 len(failed))  # fmt: skip
+        # the letter first: told twice after a crash is better than never
+        if failed and item.sender:
+            await self.bounce(item.user, {who: refusal.text for who, refusal in failed.items()}, item.raw)
+        wait = min(_LAST, _FIRST << min(item.attempts, 10))
+        await self._store.postpone(item.oid, left, self._ctx.now() + wait)
+
+    async def bounce(self, user: int, failed: Mapping[str, str], raw: bytes) -> None:
+        """Tell a user whom a message did not reach, and why."""
+        try:
+            inbox = self._ctx.store.mailboxes.mailbox_for(user, Folder.INBOX)
+            await self._letters.deliver(user, self._letter(user, failed, raw), inbox)
+        except NotFound:
+            return  # the user has gone meanwhile
+        except QMailError as error:
+            log.warning("nobody can be told of mail that was not delivered: %s", error)
+
+    def _letter(self, user: int, failed: Mapping[str, str], raw: bytes) -> bytes:
+        domain = self._ctx.config.domain
+        lines = "".join([f"  {who}: {reason}\n" for who, reason in failed.items()])
+        header = raw.replace(b"\r\n", b"\n").partition(b"\n\n")[0] + b"\n"
+        account = next((row.address for row in self._ctx.store.accounts.addresses(user) if row.main), "")
+        return mime.compose(
+            Compose(
+                seed=self._ctx.entropy(32),
+                date=self._ctx.now(),
+                message_id=f"<{self._ctx.new_oid().hex()}@{domain}>",
+                from_=(Person("Mail Delivery Subsystem", f"mailer-daemon@{domain}"),),
+                to=(Person("", account),) if "@" in account.strip("@") else (),
+                subject="Undelivered mail returned to sender",
+                text=f"Your message was not delivered to:\n\n{lines}\nIts header is attached.\n",
+                in_reply_to=(found,) if (found := mime.scan(header).message_id) else (),
+                attachments=(mime.Attachment("header.txt", header, "text/rfc822-headers"),),
+                headers=(("Auto-Submitted", "auto-replied"), ("X-Failed-Recipients", ", ".join(failed))),
+            )
+        )
