@@ -25,6 +25,7 @@ import pytest
 import typer
 from qmail_server.cli import app
 from qmail_server.http.guard import GuardSettings
+from qmail_server.http.mailbox.routes import RESOURCES as MAILBOX_AND_ALIASES
 from qmail_server.http.paths import Resource
 from qmail_server.http.qmail.routes import ROUTES
 from qmail_server.http.transfer.routes import RESOURCES as TRANSFER
@@ -38,6 +39,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ALL_PAGES = [*PAGES, *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 MARK = "<!-- illustration -->"
+MAILBOX = [resource for resource in MAILBOX_AND_ALIASES if not re.match("/user(?!s)", resource.template)]
 
 BLOCK = re.compile(r"^(?P<mark>" + re.escape(MARK) + r"\n)?```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
 PORT = re.compile(r":808([012])\b")
@@ -111,7 +113,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 class Shell:
     """Runs the commands of one page; `$TASK`, `$GUID`, `$EMAIL` and `$ATTACHMENT` come from the answers before.
 
-    Of the file-transfer API: `$TOKEN`, `$FILE`, `$PINKEY`, `$DOWNLOAD` and `$URL`.
+    Of the file-transfer API: `$TOKEN`, `$FILE`, `$PINKEY`, `$DOWNLOAD` and `$URL`. Of the mailbox API: `$USER`,
+    `$INBOX`, `$MAILBOX`, `$MESSAGE`, `$ID` and `$ACCESS`.
     """
 
     def __init__(self, demo: Demo, folder: Path) -> None:
@@ -156,6 +159,8 @@ class Shell:
         data = answer.get("data")
         if isinstance(data, dict) and "task_id" not in answer:
             self._learn_transfer(data)
+        if answer.get("success") and "status" not in answer:
+            self._learn_mailbox(answer)
         if "url" in answer:
             assert self._demo.task(answer["task_id"])["status"] == "success"
 
@@ -164,6 +169,15 @@ class Shell:
         names |= {"id": "FILE"} if "full_filename" in data else {}
         names |= {"key": "PINKEY"} if "url" not in data else {}
         self._known |= {name: str(data[key]) for key, name in names.items() if key in data}
+
+    def _learn_mailbox(self, answer: dict[str, Any]) -> None:
+        names = {"id": "USER", "token": "ACCESS"} if "username" in answer else {"id": "ID"}
+        self._known |= {name: str(answer[key]) for key, name in names.items() if key in answer}
+        for row in answer.get("results", ()):
+            if row.get("path") == "INBOX":
+                self._known["INBOX"] = row["id"]
+        if isinstance(stored := answer.get("message"), dict):
+            self._known |= {"MESSAGE": stored["name"], "MAILBOX": stored["mailbox"]}
 
     def _qmail(self, words: list[str]) -> None:
         if words[0] != "demo":
@@ -217,6 +231,13 @@ def test_transfer_call_is_documented(resource: Resource) -> None:
     if resource.template.startswith("/api/files/tus"):
         assert f"`{resource.template}`" in page
         return
+    for verb in resource.verbs:
+        assert f"`{verb} {resource.template}`" in page
+
+
+@pytest.mark.parametrize("resource", MAILBOX, ids=lambda resource: resource.template)
+def test_mailbox_call_is_documented(resource: Resource) -> None:
+    page = text_of("docs/api/mailbox.md")
     for verb in resource.verbs:
         assert f"`{verb} {resource.template}`" in page
 
