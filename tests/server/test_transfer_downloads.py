@@ -7,9 +7,11 @@ import io
 import logging
 import os
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from qmail_server import logs
 from qmail_server.http.app import build_app
 from qmail_server.http.errors import Failed
 from qmail_server.http.transfer.schema import human
@@ -322,11 +324,22 @@ def test_bytes_that_were_changed_on_disk_are_never_served() -> None:
     over(story)
 
 
-def test_no_line_of_the_log_has_a_secret(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
-    from qmail_server import logs
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """Everything this project logs, down to the last detail."""
+    logger, stream = logging.getLogger("qmail"), io.StringIO()
+    before = logger.handlers, logger.level, logger.propagate, logs.access._stream
+    logs.configure("DEBUG", stream=stream)
+    yield stream
+    logs.access.flush()
+    logger.handlers, logger.propagate, logs.access._stream = before[0], before[2], before[3]
+    logger.setLevel(before[1])
+
+
+def test_no_line_of_the_log_has_a_secret(lines: io.StringIO, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("qmail").propagate = True
 
     async def story(api: Client) -> None:
-        logging.getLogger("qmail").propagate = True
         file = (await api.upload(DATA))["id"]
         key = await api.pin_key()
         path = await api.download(file)
@@ -336,13 +349,12 @@ def test_no_line_of_the_log_has_a_secret(caplog: pytest.LogCaptureFixture, capsy
         logs.access.flush()
         # the client of this test has a log of its own
         ours = [record.getMessage() for record in caplog.records if record.name.startswith("qmail")]
-        text = "\n".join(ours) + capsys.readouterr().err
+        text = "\n".join(ours) + lines.getvalue()
         assert "/api/keys/..." in text
         for secret in (api.token, key, path.partition("key=")[2], "9999", PIN + '"'):
             assert secret not in text
 
     with caplog.at_level(logging.DEBUG):
-        logs.configure("DEBUG")
         over(story)
 
 
