@@ -29,6 +29,8 @@ from qmail_core.model import (
     RequestKey,
 )
 from qmail_core.store.base import Claim, Incoming, Locker, LockerKind, LockerState, MailStore, Work, WorkKind
+from qmail_core.store.mailbox import HOME
+from qmail_core.store.post import Autoreply, Filter, Queued, Webhook
 
 Promise = Callable[[MailStore], Awaitable[None]]
 SUITE: list[Promise] = []
@@ -677,6 +679,92 @@ async def a_serial_means_whoever_is_written_to_most(store: MailStore) -> None:
     found = store.contacts.by_serial(9)
     assert found is not None
     assert found.text == "one"
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Mail that leaves, filters, webhooks
+
+
+@promise
+async def mail_for_the_relay_waits_until_it_is_due(store: MailStore) -> None:
+    post = store.post
+    items = [
+        Queued(oid=oid(), user=HOME, sender="a@b.example", recipients=("c@d.example",), raw=b"x\0", next_attempt=at,
+               created_at=1)
+        for at in (20, 10)
+    ]  # fmt: skip
+    for item in items:
+        await post.enqueue(item)
+    assert post.due(9, 5) == []
+    assert post.due(20, 5) == [items[1], items[0]]
+    assert post.due(20, 1) == [items[1]]
+    await post.postpone(items[1].oid, ["e@f.example"], 30)
+    (left,) = (item for item in post.queued(HOME) if item.oid == items[1].oid)
+    assert (left.recipients, left.attempts, left.next_attempt) == (("e@f.example",), 1, 30)
+    await post.postpone(items[1].oid, [], 40)
+    assert post.queued(HOME) == [items[0]]
+    assert post.queued(HOME + 1) == []
+
+
+@promise
+async def an_allowance_is_never_exceeded_and_comes_back(store: MailStore) -> None:
+    post = store.post
+    taken = await asyncio.gather(*(post.take(HOME, "recipients", 3, 10, 100, 50) for _ in range(5)))
+    assert sorted(taken) == [False, False, True, True, True]
+    assert (post.usage(HOME, "recipients").used, post.usage(HOME, "recipients").until) == (9, 150)
+    assert post.usage(HOME, "forwards").used == 0
+    assert await post.take(HOME, "recipients", 1, 10, 149, 50)
+    assert not await post.take(HOME, "recipients", 1, 10, 149, 50)
+    assert await post.take(HOME, "recipients", 10, 10, 150, 50)
+
+
+@promise
+async def filters_are_kept_per_user(store: MailStore) -> None:
+    post = store.post
+    item = Filter(oid=oid(), name="n", query={"ha": True}, action={"forward": ["ä@b.example"]}, created_at=5)
+    await post.put_filter(HOME, item)
+    assert post.filters(HOME) == [item]
+    changed = msgspec.structs.replace(item, name="m", disabled=True)
+    await post.put_filter(HOME, changed)
+    assert post.filters(HOME) == [changed]
+    assert not await post.remove_filter(HOME + 1, item.oid)
+    assert await post.remove_filter(HOME, item.oid)
+    assert post.filters(HOME) == []
+
+
+@promise
+async def nobody_is_answered_twice_within_a_span(store: MailStore) -> None:
+    post = store.post
+    item = Autoreply(status=True, text="away", start=1, end=None)
+    await post.put_autoreply(HOME, item)
+    assert post.autoreply(HOME) == item
+    asked = await asyncio.gather(*(post.may_answer(HOME, "a@b.example", 10, 5) for _ in range(3)))
+    assert sorted(asked) == [False, False, True]
+    assert await post.may_answer(HOME, "c@d.example", 10, 5)
+    assert not await post.may_answer(HOME, "a@b.example", 14, 5)
+    assert await post.may_answer(HOME, "a@b.example", 15, 5)
+    await post.put_autoreply(HOME, item)
+    assert await post.may_answer(HOME, "a@b.example", 15, 5)
+    await post.put_autoreply(HOME, None)
+    assert post.autoreply(HOME) is None
+
+
+@promise
+async def webhooks_remember_how_far_they_were_told(store: MailStore) -> None:
+    post = store.post
+    hooks = [
+        Webhook(oid=oid(), user=user, url="https://hook.example/", sealed=b"s", told=3, created_at=9)
+        for user in (None, HOME)
+    ]
+    for hook in hooks:
+        await post.add_webhook(hook)
+    assert post.webhooks() == hooks
+    await post.webhook_told(hooks[0].oid, 7, 1, 60)
+    told = post.webhooks()[0]
+    assert (told.told, told.attempts, told.next_attempt) == (7, 1, 60)
+    assert await post.remove_webhook(hooks[0].oid)
+    assert not await post.remove_webhook(hooks[0].oid)
+    assert post.webhooks() == hooks[1:]
 
 
 # ------------------------------------------------------------------------------------------------------------------
