@@ -92,6 +92,11 @@ def serve(
     allow_path: Annotated[list[Path] | None, typer.Option("--allow-path", file_okay=False, metavar="DIR")] = None,
     allow_origin: Annotated[list[str] | None, typer.Option("--allow-origin", metavar="URL")] = None,
     compat_open: Annotated[bool, typer.Option("--compat-open", help="No token.")] = False,
+    domain: Annotated[str, typer.Option("--domain", help="Of users that are made without an address.")] = "localhost",
+    smtp_relay: Annotated[str, typer.Option("--smtp-relay", metavar="HOST:PORT", help="Takes mail for outside.")] = "",
+    smtp_login: Annotated[str, typer.Option("--smtp-login", metavar="FILE", help="user:password; mode 0600.")] = "",
+    smtp_plain: Annotated[bool, typer.Option("--smtp-plain", help="A relay without TLS.")] = False,
+    webhooks: Annotated[bool, typer.Option("--webhooks", help="Tell webhooks of new mail.")] = False,
     ready_fd: ReadyFd = 1,
     log_level: LogLevel = "INFO",
     log_json: LogJson = False,
@@ -110,6 +115,11 @@ def serve(
             storage_fee=storage_fee,
             inbox_fee=inbox_fee,
             roots=tuple(str(folder.resolve()) for folder in allow_path or ()),
+            domain=domain,
+            smtp_relay=smtp_relay,
+            smtp_login=smtp_login,
+            smtp_starttls=not smtp_plain,
+            webhooks=webhooks,
         )
         options = ServeOptions(
             config=config,

@@ -357,6 +357,35 @@ def test_many_messages_are_several_batches() -> None:
     over(story, webhooks=True, webhooks_loopback=True)
 
 
+def test_a_batch_that_was_taken_does_not_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qmail_core.engine.post.webhooks.BATCH", 2)
+
+    async def story(office: Office) -> None:
+        cy = await office.user("cy")
+        hooks = office.post.webhooks
+        sizes: list[int] = []
+        statuses = iter([200, 500, 200])
+
+        async def post(url: str, body: bytes, headers: object) -> int:
+            sizes.append(len(json.loads(body)["events"]))
+            return next(statuses)
+
+        monkeypatch.setattr(hooks._poster, "post", post)
+        made, _ = await hooks.add("https://hook.example/")
+        for _ in range(3):
+            await office.engine.letters.deliver(
+                cy, letter(), office.engine._ctx.store.mailboxes.mailbox_for(cy, Folder.INBOX)
+            )
+        await hooks.worker.once()
+        assert sizes == [2, 1]
+        hooks._looked.clear()  # as after a restart
+        office.now[0] = hooks.get(made.oid).next_attempt
+        await hooks.worker.once()
+        assert sizes == [2, 1, 1]
+
+    over(story, webhooks=True)
+
+
 def test_webhooks_are_off_unless_switched_on() -> None:
     async def story(office: Office) -> None:
         with pytest.raises(Forbidden):

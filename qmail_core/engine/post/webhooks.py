@@ -120,7 +120,7 @@ class Webhooks:
                 if not await self._post(hook, events):
                     return
                 await self._store.webhook_told(hook.oid, told, 0, 0)
-                hook = msgspec.structs.replace(hook, attempts=0)
+                hook = msgspec.structs.replace(hook, told=told, attempts=0)
             self._looked[hook.oid] = told
 
     async def _post(self, hook: Webhook, events: list[dict[str, Any]]) -> bool:
