@@ -49,8 +49,8 @@ def _walk(function: FunctionType, given: Mapping[str, Names], above: tuple[Funct
     return frozenset(found)
 
 
-def _calls(tree: ast.AST) -> Iterator[ast.Call]:
-    return (node for statement in getattr(tree, "body", ()) for node in ast.walk(statement) if isinstance(node, ast.Call))
+def _calls(tree: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.Call]:
+    return (node for statement in tree.body for node in ast.walk(statement) if isinstance(node, ast.Call))
 
 
 def _read_names(call: ast.Call) -> list[ast.expr]:
@@ -96,9 +96,10 @@ class _Scope:
             return self._known.get(node.id) or _texts(self._globals.get(node.id))
         if isinstance(node, ast.Starred | ast.Attribute):
             return self.names(node.value)
-        if isinstance(node, ast.Tuple | ast.BoolOp):
-            parts = node.elts if isinstance(node, ast.Tuple) else node.values
-            return _NONE.union(*(self.names(part) for part in parts))
+        if isinstance(node, ast.Tuple):
+            return _NONE.union(*map(self.names, node.elts))
+        if isinstance(node, ast.BoolOp):  # a or b
+            return next(filter(None, map(self.names, node.values)), _NONE)
         return _NONE
 
     def is_read(self, call: ast.Call) -> bool:

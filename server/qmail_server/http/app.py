@@ -59,7 +59,7 @@ def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[Ba
     inner = Guard(
         RateLimit(dispatch, transfer.OWN_TOKEN),
         guard,
-        pages=[route.path for surface in found if surface.open for route in surface.routes],
+        pages=[route.path for surface in found if not surface.security for route in surface.routes],
         readable=[route.path for route in static if not route.effects],
         streams=EVENTS,
         tickets=tickets,
@@ -84,6 +84,7 @@ def surfaces() -> list[Surface]:
             about="The mailbox API",
             resources=mailbox.RESOURCES,
             facts=mailbox_described.FACTS,
+            security=("token", "accessToken"),
         ),
     ]
 

@@ -47,7 +47,7 @@ class Surface(Struct, frozen=True, kw_only=True):
     resources: Sequence[Resource] = ()
     facts: Mapping[Endpoint, Facts]
     everywhere: tuple[Param, ...] = ()  # understood by every route
-    open: bool = False  # needs no token
+    security: tuple[str, ...] = ("token",)  # any of these opens it; nothing: everybody may
 
 
 def text(

@@ -22,7 +22,7 @@ from qmail_server.http.paths import Endpoint, Resource
 from qmail_server.http.respond import Route
 
 VERBS = ("GET", "POST", "PUT", "DELETE")  # of a static route, which answers HEAD as well
-_EXAMPLES = Path(__file__).parent / "examples.json"
+EXAMPLES = Path(__file__).parent / "examples.json"
 _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
 _MULTIPART = "multipart/form-data"
@@ -33,6 +33,10 @@ _ABOUT = (
     "Parameters of a static route come from the query string and from the body, whatever the verb; an empty value "
     "counts as not given, further names are ignored. HEAD is answered where GET is. A page of another site is refused."
 )
+_SECURITY = {
+    "token": {"type": "http", "scheme": "bearer", "description": "The server's own; not asked for where it is open"},
+    "accessToken": {"type": "apiKey", "in": "header", "name": "X-Access-Token", "description": "Of one user"},
+}
 MEANINGS = {
     400: "A parameter is missing, malformed or refused",
     401: "No valid bearer token",
@@ -45,6 +49,7 @@ MEANINGS = {
     415: "Unknown content type",
     421: "A host this server does not answer for",
     422: "An address is none",
+    429: "Too many failures; Retry-After says when to come back",
     500: "A network operation failed, or something unexpected happened",
     502: "Servers refused, or gave nonsense",
     503: "Too few servers, or the store is not available",
@@ -73,7 +78,7 @@ def key_of(endpoint: Endpoint) -> str:
 def operations(surface: Surface) -> Iterator[tuple[Route | Resource, str, str, Endpoint]]:
     """All operations of a surface: where they stand, path, verb, endpoint."""
     for route in surface.routes:
-        for verb in ("GET",) if surface.open else VERBS:
+        for verb in VERBS if surface.security else ("GET",):
             yield route, route.path, verb, route.endpoint
     for resource in surface.resources:
         for verb, endpoint in resource.verbs.items():
@@ -103,7 +108,7 @@ class _Builder:
     """Puts the document together; components are made when the first operation needs them."""
 
     def __init__(self, surfaces: Sequence[Surface]) -> None:
-        self._examples: dict[str, Any] = msgspec.json.decode(_EXAMPLES.read_bytes())
+        self._examples: dict[str, Any] = msgspec.json.decode(EXAMPLES.read_bytes())
         self._types: dict[str, type] = {}
         self._failures: dict[Dialect, str] = {}
         self._first: dict[str, str] = {}  # of an endpoint, which its other paths point to
@@ -121,7 +126,6 @@ class _Builder:
         about = {surface.name: surface.about for surface in surfaces}
         schemas = _schemas(list(self._types.values()))
         schemas |= {name: _failure(dialect) for dialect, name in self._failures.items()}
-        token = {"type": "http", "scheme": "bearer", "description": "Not asked for where the port is open"}
         return {
             "openapi": "3.1.0",
             "info": {
@@ -138,7 +142,7 @@ class _Builder:
                 "schemas": schemas,
                 "responses": self._responses,
                 "requestBodies": self._bodies,
-                "securitySchemes": {"token": token},
+                "securitySchemes": _SECURITY,
             },
         }
 
@@ -159,14 +163,14 @@ class _Builder:
             "description": (rest if first == path else f"Another name of `{first}`. {rest}").strip(),
             "x-endpoint": key,
             "parameters": [_parameter(param, "path") for param in inside] + [_parameter(p, "query") for p in query],
-            "responses": self._answers(key, endpoint, place.dialect, facts, guarded=not surface.open),
+            "responses": self._answers(key, endpoint, place.dialect, facts, guarded=bool(surface.security)),
         }
         if verb != "GET" and outside:
             shown["requestBody"] = self._body(key, place, outside, facts)
         if facts.endless:
             shown["x-endless"] = True
-        if surface.open:
-            shown["security"] = []
+        if surface.security != ("token",):
+            shown["security"] = [{name: []} for name in surface.security]
         return {name: value for name, value in shown.items() if value or name == "security"}
 
     def _body(self, key: str, place: Route | Resource, params: Sequence[Param], facts: Facts) -> Schema:
@@ -191,7 +195,6 @@ class _Builder:
     ) -> dict[str, Schema]:
         if key not in self._responses:
             self._responses[key] = {"description": "Success", "content": self._content(key, endpoint, facts)}
-        found = {str(facts.status): {"$ref": f"#/components/responses/{key}"}}
         return {str(facts.status): {"$ref": f"#/components/responses/{key}"}, **self._refusals(dialect, guarded)}
 
     def _refusals(self, dialect: Dialect, guarded: bool) -> dict[str, Schema]:

@@ -55,7 +55,7 @@ def surface(others: Sequence[Surface]) -> Surface:
         facts={
             home: Facts(media="text/html"), docs: Facts(media="text/html"), document: Facts(media="application/json"),
         },
-        open=True,
+        security=(),
     )  # fmt: skip
     body = openapi.encode([*others, own])
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'

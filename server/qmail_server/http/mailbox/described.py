@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import structs
 
 from qmail_server.http.describe import Facts, Param
-from qmail_server.http.mailbox import mailboxes, messages, schema, source, updates
+from qmail_server.http.mailbox import addresses, factors, mailboxes, messages, schema, source, updates, users
 from qmail_server.http.mailbox.fields import Field, schema_of
 from qmail_server.http.mailbox.given import fields_of
 from qmail_server.http.paths import Endpoint
@@ -20,6 +20,31 @@ ABOUT: dict[str, tuple[str, Any]] = {
     "mailbox": ("Id of the mailbox", _EXAMPLE_ID),
     "message": ("`<id>:<uid>`; also a uid, a list or a range where several messages can be meant", f"{_EXAMPLE_ID}:1"),
     "attachment": ("Id of the attachment, as the message lists it", "ATT00001"),
+    "sess": ("Session of the client, for the log", None),
+    "username": ("Name to log in with", "ada"),
+    "password": ("The password", "a long password"),
+    "existingPassword": ("The password so far, which must be right", None),
+    "name": ("Name of the user", "Ada Byron"),
+    "forward": ("Where mail is forwarded to", None),
+    "targetUrl": ("Where mail is posted to", None),
+    "language": ("Language of the user", "en"),
+    "quota": ("Bytes the user may keep; 0 for the usual", None),
+    "recipients": ("Recipients a day; 0 for the usual", None),
+    "forwards": ("Forwarded messages a day; 0 for the usual", None),
+    "metaData": ("Anything, kept as it is", None),
+    "disabled": ("Nobody logs in", None),
+    "reason": ("Why, for the log", "lost device"),
+    "scope": ("What is to be opened: `master`, `imap`, `pop3` or `smtp`", None),
+    "protocol": ("How, for the log", None),
+    "appId": ("What asks, for the list of tokens", None),
+    "action": ("Only entries of this action", None),
+    "issuer": ("Name the authenticator shows", None),
+    "token": ("The code the authenticator shows", "123456"),
+    "description": ("What it is for", "Mail client"),
+    "scopes": ("What it opens", ["imap"]),
+    "asp": ("Id of the application password", _EXAMPLE_ID),
+    "address": ("Id of the address", _EXAMPLE_ID),
+    "main": ("Make it the main one", True),
     "ip": ("Address of the client", None),
     "limit": ("How many rows at most", 20),
     "page": ("Number of the page, for display", None),
@@ -59,6 +84,20 @@ ABOUT: dict[str, tuple[str, Any]] = {
     "date": ("When it came", None),
 }
 
+# the same of parameters that mean something else where these endpoints ask for them
+OTHERWISE: dict[tuple[Endpoint, str], tuple[str, Any]] = {
+    (users.authenticate, "token"): ("An access token comes along", True),
+    (users.authenticate, "username"): ("Username, or any address of the user", "ada"),
+    (users.resolve_user, "username"): ("Username, or any address of the user", "ada"),
+    (users.change_user, "password"): ("A new password", None),
+    (users.list_users, "query"): ("Part of the username", None),
+    (addresses.search_addresses, "query"): ("Part of the address", None),
+    (addresses.add_address, "address"): ("The address", "ada.byron@example.org"),
+    (users.add_user, "address"): ("The main address; one is made of the username otherwise", "ada@example.org"),
+}
+
+TOKEN_ONLY = (users.get_me, users.end_session)  # they read whose token it is, and nothing else
+
 ANSWERS: dict[Endpoint, Facts] = {
     mailboxes.list_mailboxes: Facts(answer=schema.MailboxList),
     mailboxes.get_mailbox: Facts(answer=schema.MailboxAnswer),
@@ -75,18 +114,45 @@ ANSWERS: dict[Endpoint, Facts] = {
     source.get_source: Facts(media="message/rfc822"),
     source.get_attachment: Facts(media="*/*"),
     updates.updates: Facts(media="text/event-stream", endless=True),
+    users.list_users: Facts(answer=schema.UserList),
+    users.get_user: Facts(answer=schema.UserAnswer),
+    users.get_me: Facts(answer=schema.UserAnswer),
+    users.resolve_user: Facts(answer=schema.Created),
+    users.add_user: Facts(answer=schema.Created),
+    users.change_user: Facts(answer=schema.Success),
+    users.delete_user: Facts(answer=schema.Success),
+    users.reset_quota: Facts(answer=schema.QuotaReset),
+    users.logout: Facts(answer=schema.Success),
+    users.authenticate: Facts(answer=schema.Authenticated),
+    users.end_session: Facts(answer=schema.Success),
+    users.authlog: Facts(answer=schema.LogList),
+    factors.set_up_totp: Facts(answer=schema.TotpSeed),
+    factors.enable_totp: Facts(answer=schema.Success),
+    factors.check_totp: Facts(answer=schema.Success),
+    factors.disable_totp: Facts(answer=schema.Success),
+    factors.list_asps: Facts(answer=schema.AspList),
+    factors.add_asp: Facts(answer=schema.AspMade),
+    factors.delete_asp: Facts(answer=schema.Success),
+    addresses.search_addresses: Facts(answer=schema.AddressPage),
+    addresses.list_addresses: Facts(answer=schema.AddressList),
+    addresses.get_address: Facts(answer=schema.AddressAnswer),
+    addresses.add_address: Facts(answer=schema.Created),
+    addresses.change_address: Facts(answer=schema.Success),
+    addresses.delete_address: Facts(answer=schema.Success),
 }
 
 
-def _param(field: Field) -> Param:
-    about, example = ABOUT.get(field.name, ("", None))
+def _param(endpoint: Endpoint, field: Field) -> Param:
+    about, example = OTHERWISE.get((endpoint, field.name)) or ABOUT.get(field.name, ("", None))
     schema = schema_of(field.check)
     if field.default is not None:
         schema = {**schema, "default": field.default}
     return Param(field.name, about, schema, field.required, example)
 
 
-FACTS = {
-    endpoint: structs.replace(answer, takes=tuple(map(_param, fields_of(endpoint))))
-    for endpoint, answer in ANSWERS.items()
-}
+def _facts(endpoint: Endpoint, answer: Facts) -> Facts:
+    fields = () if endpoint in TOKEN_ONLY else fields_of(endpoint)
+    return structs.replace(answer, takes=tuple(_param(endpoint, field) for field in fields))
+
+
+FACTS: dict[Endpoint, Facts] = {endpoint: _facts(endpoint, answer) for endpoint, answer in ANSWERS.items()}

@@ -10,19 +10,15 @@ import msgspec
 
 from qmail_core.errors import UsageError
 from qmail_server.http.errors import Failed
+from qmail_server.http.guard import TRUSTED
 from qmail_server.http.mailbox.fields import Field, read
 from qmail_server.http.mailbox.who import me
 from qmail_server.http.params import MAX_FORM, MAX_PARAMETERS, whole
 from qmail_server.http.paths import Endpoint
 from qmail_server.http.respond import Call
 
-NOBODY = Call(
-    None,  # type: ignore[arg-type]  # nothing of it is reached
-    {"type": "http", "method": "GET", "query_string": b"", "headers": [(b"content-type", b"application/json")]},
-    None,  # type: ignore[arg-type]
-    "",
-    None,  # type: ignore[arg-type]
-)
+_NOBODYS = {"type": "http", "method": "GET", "query_string": b"", "headers": [(b"content-type", b"application/json")]}
+NOBODY = Call(None, _NOBODYS | {TRUSTED: "token"}, None, "", None)  # type: ignore[arg-type]  # nothing of it is reached
 _BODIES = ("POST", "PUT", "DELETE")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import UNSET, Struct, UnsetType, field
 
 
@@ -147,3 +149,135 @@ class StoredMessage(Struct, kw_only=True):
 
 class MessageStored(Success, kw_only=True):
     message: StoredMessage
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Users
+
+
+class Quota(Struct, kw_only=True):
+    allowed: int
+    used: int
+
+
+class Counted(Quota, kw_only=True):
+    ttl: bool
+
+
+class UserItem(Struct, kw_only=True):
+    id: str
+    username: str
+    name: str
+    address: str
+    quota: Quota
+    enabled2fa: bool
+    activated: bool
+    disabled: bool
+
+
+class Limits(Struct, kw_only=True):
+    quota: Quota
+    recipients: Counted
+    forwards: Counted
+
+
+class UserAnswer(Success, kw_only=True, rename="camel"):
+    id: str
+    username: str
+    name: str
+    address: str
+    language: str
+    retention: int | bool
+    enabled2fa: bool
+    limits: Limits
+    forward: str
+    target_url: str
+    meta_data: dict[str, Any]
+    has_password_set: bool
+    activated: bool
+    disabled: bool
+
+
+class UserList(Paging, kw_only=True):
+    query: str | UnsetType = UNSET
+    results: list[UserItem]
+
+
+class QuotaReset(Success, kw_only=True, rename="camel"):
+    storage_used: int
+    previous_storage_used: int
+
+
+class Authenticated(Success, kw_only=True):
+    id: str
+    username: str
+    scope: str
+    require2fa: list[str] | bool
+    address: str
+    token: str | UnsetType = UNSET
+
+
+class LogEntry(Struct, kw_only=True):
+    """What happened; more members say how, each a text."""
+
+    id: str
+    action: str
+    created: str
+    ip: str | UnsetType = UNSET
+    sess: str | UnsetType = UNSET
+    username: str | UnsetType = UNSET
+    protocol: str | UnsetType = UNSET
+    scope: str | UnsetType = UNSET
+    result: str | UnsetType = UNSET
+
+
+class LogList(Paging, kw_only=True):
+    action: str | UnsetType = UNSET
+    results: list[LogEntry]
+
+
+class TotpSeed(Success, kw_only=True):
+    qrcode: str
+    seed: str
+
+
+class AspItem(Struct, kw_only=True, rename="camel"):
+    id: str
+    description: str
+    scopes: list[str]
+    created: str
+    last_use: str | bool
+
+
+class AspList(Success, kw_only=True):
+    results: list[AspItem]
+
+
+class AspMade(Created, kw_only=True):
+    password: str
+
+
+class AddressItem(Struct, kw_only=True):
+    id: str
+    address: str
+    main: bool
+    created: str
+
+
+class AddressList(Success, kw_only=True):
+    results: list[AddressItem]
+
+
+class AddressAnswer(AddressItem, kw_only=True):
+    success: bool = True
+
+
+class AddressRow(Struct, kw_only=True):
+    id: str
+    address: str
+    user: str
+
+
+class AddressPage(Paging, kw_only=True):
+    query: str | UnsetType = UNSET
+    results: list[AddressRow]

@@ -51,7 +51,7 @@ VALUE = text("value", "What to convert", required=True, example="1048576")
 
 
 _PEOPLE = (
-    several("to", "Addresses; commas and semicolons separate too", most=50, example=("alice",)),
+    several("to", "Addresses; commas and semicolons separate too", most=50, example=("16.0.0@byte",)),
     several("cc", "Addresses of copies", most=50),
     several("bcc", "Addresses of copies nobody else is told of", most=50),
 )
@@ -110,7 +110,7 @@ TAKES: dict[Endpoint, tuple[Param, ...]] = {
     ),
     legacy.upload: (
         *_PEOPLE,
-        text("email_file", "Path of a ready document", required=True, example="mail.cbdf"),
+        text("email_file", "Path of a ready document", required=True, example="test1.qmail"),
         *_FILES,
         whole("duration", "Weeks the servers keep it", 1, net.MAX_WEEKS, 35),
         WALLET,
