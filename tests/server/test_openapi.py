@@ -52,7 +52,15 @@ def strict(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def validate(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
-    jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(value)
+    schemas = document["components"]["schemas"]
+    needed: dict[str, Any] = {}
+    left = list(references(schema))
+    while left:  # a validator reads all it is given, so it is given little
+        name = left.pop().rpartition("/")[2]
+        if name not in needed:
+            needed[name] = schemas[name]
+            left += references(schemas[name])
+    jsonschema.Draft202012Validator({**schema, "components": {"schemas": needed}}).validate(value)
 
 
 # ------------------------------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def surface(others: Sequence[Surface]) -> Surface:
     )  # fmt: skip
     body = openapi.encode([*others, own])
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"etag": tag, "content-security-policy": "default-src 'none'", **_HEADERS}
+    headers = {"etag": tag, "content-security-policy": "default-src 'none'; frame-ancestors 'none'", **_HEADERS}
     made.append(Response(body, media_type="application/json", headers=headers))
     return own
 
