@@ -31,6 +31,7 @@ from qmail_server.http.paths import Paths, Resource
 from qmail_server.http.qmail import described as node_described
 from qmail_server.http.qmail import routes as node
 from qmail_server.http.respond import Call, Route, failure, response_of
+from qmail_server.http.transfer import described as transfer_described
 from qmail_server.http.transfer import routes as transfer
 from qmail_server.http.transfer.limits import RateLimit
 
@@ -85,6 +86,13 @@ def surfaces() -> list[Surface]:
             resources=mailbox.RESOURCES,
             facts=mailbox_described.FACTS,
             security=("token", "accessToken"),
+        ),
+        Surface(
+            name="transfer",
+            about="The file-transfer API",
+            resources=transfer.RESOURCES,
+            facts=transfer_described.FACTS,
+            security=("transferToken",),
         ),
     ]
 

@@ -35,6 +35,9 @@ class Facts(Struct, frozen=True, kw_only=True):
     media: str = ""  # of an answer that is not JSON; beside JSON if the annotation names a type too
     raw: str = ""  # media type of a body that may be the thing itself instead of parameters
     beside: tuple[str, ...] = ()  # parameters that stand in the query string then
+    only: str = ""  # media type of a body where there is but one
+    headers: tuple[Param, ...] = ()
+    empty: bool = False  # the answer has no body, though its status says it may
     endless: bool = False  # the answer goes on until somebody leaves
 
 

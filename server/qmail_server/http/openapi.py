@@ -35,6 +35,7 @@ _ABOUT = (
 )
 _SECURITY = {
     "token": {"type": "http", "scheme": "bearer", "description": "The server's own; not asked for where it is open"},
+    "transferToken": {"type": "http", "scheme": "bearer", "description": "Of the file-transfer API: /api/tokens"},
     "accessToken": {"type": "apiKey", "in": "header", "name": "X-Access-Token", "description": "Of one user"},
 }
 MEANINGS = {
@@ -49,6 +50,7 @@ MEANINGS = {
     415: "Unknown content type",
     421: "A host this server does not answer for",
     422: "An address is none",
+    412: "Another version of tus",
     429: "Too many failures; Retry-After says when to come back",
     500: "A network operation failed, or something unexpected happened",
     502: "Servers refused, or gave nonsense",
@@ -162,10 +164,12 @@ class _Builder:
             "summary": summary.rstrip("."),
             "description": (rest if first == path else f"Another name of `{first}`. {rest}").strip(),
             "x-endpoint": key,
-            "parameters": [_parameter(param, "path") for param in inside] + [_parameter(p, "query") for p in query],
+            "parameters": [_parameter(param, "path") for param in inside]
+            + [_parameter(p, "query") for p in query]
+            + [_parameter(param, "header") for param in facts.headers],
             "responses": self._answers(key, endpoint, place.dialect, facts, guarded=bool(surface.security)),
         }
-        if verb != "GET" and outside:
+        if verb != "GET" and (outside or facts.only):
             shown["requestBody"] = self._body(key, place, outside, facts)
         if facts.endless:
             shown["x-endless"] = True
@@ -181,6 +185,8 @@ class _Builder:
             required = [param.name for param in params if param.required]
             media = {"schema": {**schema, "required": required} if required else schema, "example": _example(params)}
             kinds: dict[str, Any] = {_JSON: media, _FORM: media}
+            if facts.only:
+                kinds = {facts.only: media if params else {"schema": {}}}
             if sink:
                 kinds[_MULTIPART] = {"schema": _with_files(media["schema"]), "example": media["example"]}
             if facts.raw:
@@ -194,7 +200,9 @@ class _Builder:
         self, key: str, endpoint: Endpoint, dialect: Dialect, facts: Facts, *, guarded: bool
     ) -> dict[str, Schema]:
         if key not in self._responses:
-            self._responses[key] = {"description": "Success", "content": self._content(key, endpoint, facts)}
+            self._responses[key] = {"description": "Success"}
+            if facts.status in (200, 201) and not facts.empty and (facts.status == 200 or facts.answer is not None):
+                self._responses[key]["content"] = self._content(key, endpoint, facts)
         return {str(facts.status): {"$ref": f"#/components/responses/{key}"}, **self._refusals(dialect, guarded)}
 
     def _refusals(self, dialect: Dialect, guarded: bool) -> dict[str, Schema]:

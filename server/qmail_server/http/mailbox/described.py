@@ -7,7 +7,19 @@ from typing import Any
 from msgspec import structs
 
 from qmail_server.http.describe import Facts, Param
-from qmail_server.http.mailbox import addresses, factors, mailboxes, messages, schema, source, updates, users
+from qmail_server.http.mailbox import (
+    addresses,
+    factors,
+    filters,
+    mailboxes,
+    messages,
+    schema,
+    source,
+    submit,
+    updates,
+    users,
+    webhooks,
+)  # fmt: skip
 from qmail_server.http.mailbox.fields import Field, schema_of
 from qmail_server.http.mailbox.given import fields_of
 from qmail_server.http.paths import Endpoint
@@ -45,6 +57,22 @@ ABOUT: dict[str, tuple[str, Any]] = {
     "asp": ("Id of the application password", _EXAMPLE_ID),
     "address": ("Id of the address", _EXAMPLE_ID),
     "main": ("Make it the main one", True),
+    "filter": ("Id of the filter", _EXAMPLE_ID),
+    "status": ("Whether it is answered", True),
+    "text": ("The text", "Dear Ada"),
+    "html": ("The same as HTML", None),
+    "start": ("From when", None),
+    "end": ("Until when", None),
+    "cc": ("Recipients of copies", None),
+    "bcc": ("Recipients nobody else is told of", None),
+    "replyTo": ("Where answers go", None),
+    "reference": ("The message that is answered or forwarded: `mailbox`, `id`, `action`", None),
+    "isDraft": ("Only keep it as a draft", None),
+    "uploadOnly": ("Only file it", True),
+    "webhook": ("Id of the webhook", _EXAMPLE_ID),
+    "url": ("Where mail is announced", "https://hooks.example.org/mail"),
+    "type": ("What is announced", None),
+    "secret": ("Key of the signatures; one is made otherwise", None),
     "ip": ("Address of the client", None),
     "limit": ("How many rows at most", 20),
     "page": ("Number of the page, for display", None),
@@ -84,8 +112,30 @@ ABOUT: dict[str, tuple[str, Any]] = {
     "date": ("When it came", None),
 }
 
+_FILTERS = (filters.add_filter, filters.change_filter)
 # the same of parameters that mean something else where these endpoints ask for them
 OTHERWISE: dict[tuple[Endpoint, str], tuple[str, Any]] = {
+    **{
+        (end, "query"): ("What mail it is for: `from`, `to`, `subject`, `text`, `ha`, `size`", {"subject": "news"})
+        for end in _FILTERS
+    },
+    **{
+        (end, "action"): ("What becomes of it: `seen`, `flag`, `delete`, `spam`, `mailbox`, `forward`", {"seen": True})
+        for end in _FILTERS
+    },
+    **{(end, "name"): ("Name of the filter", "News") for end in _FILTERS},
+    (filters.set_autoreply, "name"): ("Name of the sender", None),
+    (filters.set_autoreply, "subject"): ("The subject", "Away"),
+    (filters.set_autoreply, "text"): ("The text", "Back on Monday"),
+    (submit.submit, "mailbox"): ("Mailbox it is filed in, if not the usual one", None),
+    (submit.submit, "from"): ("The sender: an address, or `address` and `name`", None),
+    (submit.submit, "to"): (
+        "Recipients: addresses, or `address` and `name`",
+        [{"address": "ada@example.org", "name": "Ada"}],
+    ),
+    (submit.submit, "subject"): ("The subject", "Plan"),
+    (submit.submit, "attachments"): ("Files: `content` in base64, `filename`, `contentType`, `cid`", None),
+    (webhooks.add_webhook, "user"): ("Only mail of this user", None),
     (users.authenticate, "token"): ("An access token comes along", True),
     (users.authenticate, "username"): ("Username, or any address of the user", "ada"),
     (users.resolve_user, "username"): ("Username, or any address of the user", "ada"),
@@ -114,6 +164,19 @@ ANSWERS: dict[Endpoint, Facts] = {
     source.get_source: Facts(media="message/rfc822"),
     source.get_attachment: Facts(media="*/*"),
     updates.updates: Facts(media="text/event-stream", endless=True),
+    submit.submit: Facts(answer=schema.SubmitAnswer),
+    filters.list_filters: Facts(answer=schema.FilterList),
+    filters.get_filter: Facts(answer=schema.FilterAnswer),
+    filters.add_filter: Facts(answer=schema.Created),
+    filters.change_filter: Facts(answer=schema.Success),
+    filters.delete_filter: Facts(answer=schema.Success),
+    filters.get_autoreply: Facts(answer=schema.AutoreplyAnswer),
+    filters.set_autoreply: Facts(answer=schema.Success),
+    filters.delete_autoreply: Facts(answer=schema.Success),
+    webhooks.list_webhooks: Facts(answer=schema.WebhookList),
+    webhooks.get_webhook: Facts(answer=schema.WebhookAnswer),
+    webhooks.add_webhook: Facts(answer=schema.WebhookMade),
+    webhooks.delete_webhook: Facts(answer=schema.Success),
     users.list_users: Facts(answer=schema.UserList),
     users.get_user: Facts(answer=schema.UserAnswer),
     users.get_me: Facts(answer=schema.UserAnswer),

@@ -281,3 +281,68 @@ class AddressRow(Struct, kw_only=True):
 class AddressPage(Paging, kw_only=True):
     query: str | UnsetType = UNSET
     results: list[AddressRow]
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Sending, and what happens to mail that comes in
+
+
+class Submitted(Struct, kw_only=True, rename="camel"):
+    id: int
+    name: str
+    mailbox: str
+    queue_id: str
+    size: int
+
+
+class SubmitAnswer(Success, kw_only=True):
+    message: Submitted
+
+
+class FilterItem(Struct, kw_only=True):
+    id: str
+    name: str
+    created: str
+    query: dict[str, Any]
+    action: dict[str, Any]
+    disabled: bool
+
+
+class FilterList(Success, kw_only=True):
+    results: list[FilterItem]
+
+
+class FilterAnswer(FilterItem, kw_only=True):
+    success: bool = True
+
+
+class AutoreplyAnswer(Success, kw_only=True):
+    status: bool
+    name: str
+    subject: str
+    text: str
+    html: str
+    start: str | bool  # or false
+    end: str | bool
+
+
+class WebhookItem(Struct, kw_only=True, rename="camel"):
+    id: str
+    type: list[str]
+    user: str | None
+    url: str
+    created: str
+    attempts: int
+    next_attempt: str | bool
+
+
+class WebhookList(Success, kw_only=True):
+    results: list[WebhookItem]
+
+
+class WebhookAnswer(WebhookItem, kw_only=True):
+    success: bool = True
+
+
+class WebhookMade(Created, kw_only=True):
+    secret: str
