@@ -6,32 +6,32 @@ is given and belongs to whoever built it: the lifespan here neither opens nor cl
 
 from __future__ import annotations
 
-import base64
 import functools
-import hashlib
 import os
-import re
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qmail_core.errors import QMailError
 from qmail_server import logs
+from qmail_server.http import pages
 from qmail_server.http import params as parameters
+from qmail_server.http.describe import Facts, Surface, text
 from qmail_server.http.errors import NODE, TRANSFER
-from qmail_server.http.events import TICKET_LIFE, EventStream, MailEvents, Streams, Tickets
+from qmail_server.http.events import TICKET_LIFE, EventStream, MailEvents, Streams, TicketAnswer, Tickets
 from qmail_server.http.guard import Guard, GuardSettings
+from qmail_server.http.mailbox import described as mailbox_described
 from qmail_server.http.mailbox import routes as mailbox
 from qmail_server.http.params import ClientGone
 from qmail_server.http.paths import Paths, Resource
-from qmail_server.http.qmail import routes as qmail
+from qmail_server.http.qmail import described as node_described
+from qmail_server.http.qmail import routes as node
 from qmail_server.http.respond import Call, Route, failure, response_of
+from qmail_server.http.transfer import described as transfer_described
 from qmail_server.http.transfer import routes as transfer
 from qmail_server.http.transfer.limits import RateLimit
 
@@ -42,8 +42,6 @@ HOME = 1  # the user whose mailboxes the node API shows
 EVENTS = ("/api/events", "/events")  # the second is what clients look for on the port a hundred above
 EVENT_PORT = 100
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
-_PAGE = Path(__file__).parent / "page" / "index.html"
-_INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
 def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[BaseRoute | Route] = ()) -> App:
@@ -52,14 +50,17 @@ def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[Ba
     extra_routes   routes of this project's kind (static path, Call) or of Starlette's (path parameters, Request)
     """
     streams, tickets = Streams(), Tickets()
-    static = [*qmail.ROUTES, _page_route(), *(route for route in extra_routes if isinstance(route, Route))]
-    static += _event_routes(engine, tickets)
+    own = [route for route in extra_routes if isinstance(route, Route)]
+    found = [*surfaces(), _event_surface(engine, tickets), *([_extra_surface(own)] if own else [])]
+    found.append(pages.surface(found))
+    static = [route for surface in found for route in surface.routes]
+    resources = [resource for surface in found for resource in surface.resources]
     router = Router([route for route in extra_routes if isinstance(route, BaseRoute)], redirect_slashes=False)
-    dispatch = Dispatch(engine, static, Paths((*mailbox.RESOURCES, *transfer.RESOURCES)), router, streams)
+    dispatch = Dispatch(engine, static, Paths(resources), router, streams)
     inner = Guard(
         RateLimit(dispatch, transfer.OWN_TOKEN),
         guard,
-        pages=["/"],
+        pages=[route.path for surface in found if not surface.security for route in surface.routes],
         readable=[route.path for route in static if not route.effects],
         streams=EVENTS,
         tickets=tickets,
@@ -69,16 +70,60 @@ def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[Ba
     return App(inner, router, streams)
 
 
-def _event_routes(engine: Engine, tickets: Tickets) -> list[Route]:
+def surfaces() -> list[Surface]:
+    """What every port serves."""
+    return [
+        Surface(
+            name="node",
+            about="The QMail node API",
+            routes=node.ROUTES,
+            facts=node_described.FACTS,
+            everywhere=(node_described.DEBUG,),
+        ),
+        Surface(
+            name="mailbox",
+            about="The mailbox API",
+            resources=mailbox.RESOURCES,
+            facts=mailbox_described.FACTS,
+            security=("token", "accessToken"),
+        ),
+        Surface(
+            name="transfer",
+            about="The file-transfer API",
+            resources=transfer.RESOURCES,
+            facts=transfer_described.FACTS,
+            security=("transferToken",),
+        ),
+    ]
+
+
+def _event_surface(engine: Engine, tickets: Tickets) -> Surface:
     render = MailEvents(engine)
 
     async def events(call: Call) -> ASGIApp:
+        """Listen to new mail.
+
+        A stream of `new-mail` events, which `Last-Event-ID` resumes. A `ticket` opens it where no token can be sent.
+        """
         return EventStream(engine, HOME, render, call.streams)
 
-    async def ticket(call: Call) -> dict[str, object]:
-        return {"success": True, "status": "success", "ticket": tickets.issue(), "expires_in": int(TICKET_LIFE)}
+    async def ticket(call: Call) -> TicketAnswer:
+        """Leave to open one stream within a minute."""
+        return TicketAnswer(ticket=tickets.issue(), expires_in=int(TICKET_LIFE))
 
-    return [*(Route(path, events, effects=False) for path in EVENTS), Route("/api/events/ticket", ticket)]
+    listening = Facts(
+        takes=(text("ticket", "Opens one stream instead of a token"),), media="text/event-stream", endless=True
+    )
+    return Surface(
+        name="events",
+        about="New mail as it comes",
+        routes=[*(Route(path, events, effects=False) for path in EVENTS), Route("/api/events/ticket", ticket)],
+        facts={events: listening, ticket: Facts()},
+    )
+
+
+def _extra_surface(routes: Sequence[Route]) -> Surface:
+    return Surface(name="more", about="Routes of this server alone", routes=routes, facts={})
 
 
 _drawn: list[str] = []
@@ -211,27 +256,3 @@ class Dispatch:
             await failure(HTTPException(error.status_code, detail, error.headers), dialect)(scope, receive, send)
         except QMailError as error:
             await failure(error)(scope, receive, send)
-
-
-def _page_route() -> Route:
-    html = _PAGE.read_text(encoding="utf-8")
-    sources = {kind: _hash(text) for kind, text in _INLINE.findall(html)}
-    policy = (
-        f"default-src 'none'; script-src {sources['script']}; style-src {sources['style']}; connect-src 'self'; "
-        "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    headers = {
-        "content-security-policy": policy,
-        "x-content-type-options": "nosniff",
-        "referrer-policy": "no-referrer",
-        "cache-control": "no-cache",
-    }
-
-    async def page(call: Call) -> ASGIApp:
-        return Response(html, media_type="text/html", headers=headers)
-
-    return Route("/", page, effects=False)
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

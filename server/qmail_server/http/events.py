@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Struct
 from starlette.types import Message, Receive, Scope, Send
 
 from qmail_core.errors import NotFound
@@ -41,6 +42,13 @@ _HEAD: Message = {
         (b"x-content-type-options", b"nosniff"),
     ],
 }
+
+
+class TicketAnswer(Struct, kw_only=True):
+    success: bool = True
+    status: str = "success"
+    ticket: str
+    expires_in: int
 
 
 class Tickets:

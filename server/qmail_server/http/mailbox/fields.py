@@ -10,7 +10,7 @@ import datetime
 import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -24,6 +24,23 @@ NO = frozenset(("false", "off", "no", "0", "n", ""))
 _EVERYWHERE = ("sess", "ip", "accessToken")  # understood on every call
 
 Check = Callable[[str, Any], Any]  # (name, given value) -> value; ValueError with the sentence behind the name
+CheckT = TypeVar("CheckT", bound=Check)
+
+
+def shaped(**schema: Any) -> Callable[[CheckT], CheckT]:
+    """Tells the document of the interface, in JSON Schema, what a check lets through."""
+
+    def keep(check: CheckT) -> CheckT:
+        vars(check)["schema"] = schema
+        return check
+
+    return keep
+
+
+def schema_of(check: Check) -> dict[str, Any]:
+    """What a check lets through; empty if it does not say."""
+    found: dict[str, Any] = vars(check).get("schema", {})
+    return found
 
 
 class Field(Struct, frozen=True):
@@ -78,6 +95,7 @@ def _string(value: Any) -> str:
 def text(most: int, least: int = 0, *, trim: bool = True, lower: bool = False) -> Check:
     """A text of so many characters."""
 
+    @shaped(type="string", minLength=least, maxLength=most)
     def check(name: str, value: Any) -> str:
         found = _string(value)
         found = found.strip() if trim else found
@@ -92,11 +110,13 @@ def text(most: int, least: int = 0, *, trim: bool = True, lower: bool = False) -
     return check
 
 
+@shaped(type="string")
 def text_any(name: str, value: Any) -> str:
     """Any text, the empty one too."""
     return _string(value)
 
 
+@shaped(type="string", pattern="^[0-9a-fA-F]{24}$")
 def hex_id(name: str, value: Any) -> bytes:
     """An object id."""
     found = _string(value).strip().lower()
@@ -111,6 +131,7 @@ def alnum(least: int, most: int) -> Check:
     """Letters and digits, lower-cased."""
     limited = text(most, least, lower=True)
 
+    @shaped(type="string", minLength=least, maxLength=most, pattern="^[0-9A-Za-z]*$")
     def check(name: str, value: Any) -> str:
         found: str = limited(name, value)
         if not _ALNUM.fullmatch(found):
@@ -123,6 +144,7 @@ def alnum(least: int, most: int) -> Check:
 def number(least: int = 0, most: int = (1 << 53) - 1) -> Check:
     """A whole number in a range."""
 
+    @shaped(type="integer", minimum=least, maximum=most)
     def check(name: str, value: Any) -> int:
         try:
             found = float(_string(value))
@@ -139,6 +161,7 @@ def number(least: int = 0, most: int = (1 << 53) - 1) -> Check:
     return check
 
 
+@shaped(type="boolean")
 def flag(name: str, value: Any) -> bool:
     """Yes or no, in any of the words clients use."""
     if isinstance(value, bool):
@@ -154,6 +177,7 @@ def flag(name: str, value: Any) -> bool:
 def one_of(*words: str) -> Check:
     """One of these words."""
 
+    @shaped(type="string", enum=list(words))
     def check(name: str, value: Any) -> str:
         found = _string(value)
         if found not in words:
@@ -163,6 +187,7 @@ def one_of(*words: str) -> Check:
     return check
 
 
+@shaped(type="string", format="email", maxLength=320)
 def email(name: str, value: Any) -> str:
     """An e-mail address; letters of any script are welcome."""
     found = _string(value).strip()
@@ -171,6 +196,7 @@ def email(name: str, value: Any) -> str:
     return found
 
 
+@shaped(type="string")
 def ip(name: str, value: Any) -> str:
     """An IP address, without a network."""
     try:
@@ -182,6 +208,7 @@ def ip(name: str, value: Any) -> str:
 def words(*allowed: str) -> Check:
     """A list of words, as an array or separated by commas; each once."""
 
+    @shaped(type="array", items={"enum": list(allowed)}, uniqueItems=True)
     def check(name: str, value: Any) -> list[str]:
         found = value if isinstance(value, list) else [part.strip() for part in _string(value).split(",")]
         for at, word in enumerate(found):
@@ -194,6 +221,7 @@ def words(*allowed: str) -> Check:
     return check
 
 
+@shaped(type="string", description="A date, milliseconds since 1970, or `false`")
 def when(name: str, value: Any) -> int | bool:
     """A date, a time in milliseconds, or false; seconds since 1970."""
     if value is False or (isinstance(value, str) and value.strip().lower() in ("false", "no", "off")):
@@ -210,6 +238,7 @@ def when(name: str, value: Any) -> int | bool:
 def structured(kind: type) -> Check:
     """An object or a list, as JSON has it."""
 
+    @shaped(type="object" if kind is dict else "array")
     def check(name: str, value: Any) -> Any:
         if not isinstance(value, kind):
             raise ValueError("must be an object" if kind is dict else "must be an array")

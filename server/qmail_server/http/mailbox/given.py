@@ -10,22 +10,44 @@ import msgspec
 
 from qmail_core.errors import UsageError
 from qmail_server.http.errors import Failed
+from qmail_server.http.guard import TRUSTED
 from qmail_server.http.mailbox.fields import Field, read
 from qmail_server.http.mailbox.who import me
 from qmail_server.http.params import MAX_FORM, MAX_PARAMETERS, whole
+from qmail_server.http.paths import Endpoint
 from qmail_server.http.respond import Call
 
+_NOBODYS = {"type": "http", "method": "GET", "query_string": b"", "headers": [(b"content-type", b"application/json")]}
+NOBODY = Call(None, _NOBODYS | {TRUSTED: "token"}, None, "", None)  # type: ignore[arg-type]  # nothing of it is reached
 _BODIES = ("POST", "PUT", "DELETE")
+
+
+class Asked(Exception):
+    """Stands in for the values when nobody has asked yet: which fields an endpoint wants."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self.fields = tuple(fields)
 
 
 async def given(call: Call, *fields: Field, most: int = MAX_FORM) -> dict[str, Any]:
     """The values of these fields; Failed with every problem at once. A body has at most so many bytes."""
+    if call is NOBODY:
+        raise Asked(fields)
     found = query_of(call)
     strict = call.scope["method"] in _BODIES
     if strict:
         found |= await _body(call, most)
     path = call.path if call.path.get("user") != "me" else call.path | {"user": me(call).hex()}
     return read(found | path, fields, strict=strict)
+
+
+def fields_of(endpoint: Endpoint) -> tuple[Field, ...]:
+    """The fields an endpoint wants: it is begun with a request of nobody's, and asks for them before all else."""
+    try:
+        endpoint(NOBODY).send(None)  # type: ignore[attr-defined]  # an endpoint is an async function
+    except Asked as asked:
+        return asked.fields
+    raise TypeError(f"{endpoint} does not begin with given()")
 
 
 def query_of(call: Call) -> dict[str, Any]:

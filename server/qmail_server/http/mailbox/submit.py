@@ -20,6 +20,19 @@ _MOST_FILES = 200
 _TEXT = f.text(1 << 24, trim=False)
 
 
+_PERSON = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {"address": {"type": "string"}, "name": {"type": "string"}},
+            "required": ["address"],
+        },
+    ]
+}
+
+
+@f.shaped(**_PERSON)
 def person(name: str, value: Any) -> Person:
     """An address with a name, or an address alone."""
     if isinstance(value, str):
@@ -35,6 +48,7 @@ def person(name: str, value: Any) -> Person:
 def listed(each: Callable[[str, Any], Any], most: int) -> f.Check:
     """A list, or one alone."""
 
+    @f.shaped(type="array", items=f.schema_of(each), maxItems=most)
     def check(name: str, value: Any) -> list[Any]:
         found = value if isinstance(value, list) else [value]
         if len(found) > most:
@@ -44,6 +58,7 @@ def listed(each: Callable[[str, Any], Any], most: int) -> f.Check:
     return check
 
 
+@f.shaped(type="object", properties={"content": {"type": "string"}}, required=["content"])
 def attached(name: str, value: Any) -> Attached:
     """A file: `content` in base64 (unless `encoding` says `utf8`), `filename`, `contentType`, `cid`."""
     if not isinstance(value, dict) or not isinstance(value.get("content"), str):
@@ -72,6 +87,7 @@ def _bytes(content: str, encoding: str) -> bytes:
         raise ValueError("has content that is not valid base64") from None
 
 
+@f.shaped(type="object", properties={"mailbox": {"type": "string"}, "id": {"type": ["integer", "string"]}})
 def reference(name: str, value: Any) -> Reference:
     """The message that is answered or forwarded."""
     if not isinstance(value, dict):

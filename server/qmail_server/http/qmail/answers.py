@@ -68,7 +68,7 @@ class ServersPart(Struct, kw_only=True):
     data_stripes: int
     parity_stripes: int
     available: int
-    list: list[ServerPart]
+    items: list[ServerPart] = field(name="list")
 
 
 class StatusAnswer(Struct, kw_only=True):

@@ -38,7 +38,7 @@ async def status(call: Call) -> answers.StatusAnswer:
             data_stripes=striping.k,
             parity_stripes=striping.m,
             available=sum(server.is_available for server in servers),
-            list=servers,
+            items=servers,
         ),
     )
 

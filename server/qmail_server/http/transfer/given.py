@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -38,6 +39,7 @@ def owner_of(call: Call) -> Owner:
 def authorized(endpoint: Callable[[Call, Owner], Awaitable[Any]]) -> Endpoint:
     """An endpoint that only the bearer of a token reaches."""
 
+    @functools.wraps(endpoint)
     async def checked(call: Call) -> Any:
         return await endpoint(call, owner_of(call))
 

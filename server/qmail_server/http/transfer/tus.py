@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import functools
 import hashlib
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -43,6 +44,7 @@ _MISMATCH = 460  # what tus answers when a checksum does not fit
 def spoken(endpoint: Callable[[Call, Owner], Awaitable[Response]]) -> Endpoint:
     """An endpoint for clients that speak this version of tus and have a token."""
 
+    @functools.wraps(endpoint)
     async def checked(call: Call) -> Response:
         owner = owner_of(call)
         if header(call, b"tus-resumable") != VERSION:
