@@ -13,7 +13,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 SMALL = 64 * 1024  # bytes of question and answer below which only the number counts
-_LOCAL_BYTES = 4 << 20  # for each core: more in flight on one machine only falls out of its caches
+_LOCAL_BYTES = 10 << 20  # for each core: more in flight on one machine only falls out of its caches
 
 
 class Limits(Struct, frozen=True):

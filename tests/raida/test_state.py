@@ -572,7 +572,7 @@ def test_replaced_and_dropped_pages_leave_no_files(store: NodeStore, tmp_path: P
         store.put_page(GUID, 1, 0, LARGE + bytes(size), 1.0, None)
         store.put_page(GUID, 1, 1, LARGE, 1.0, None)
         store.commit()
-        assert len(page_files(tmp_path / "node")) == 2
+        assert len(page_files(tmp_path / "node")) == (2 if size else 1)
     store.put_page(GUID, 1, 0, b"small", 1.0, None)
     store.put_page(GUID, 1, 2, LARGE, 1.0, None)
     store.rollback()
@@ -580,6 +580,96 @@ def test_replaced_and_dropped_pages_leave_no_files(store: NodeStore, tmp_path: P
     store.drop(GUID)
     store.commit()
     assert page_files(tmp_path / "node") == []
+
+
+def test_pages_of_a_stripe_share_a_file(store: NodeStore, tmp_path: Path) -> None:
+    for page in (3, 0, 2):
+        store.put_page(GUID, 1, page, LARGE + bytes([page]), 1.0, None)
+        store.mark()
+    store.commit()
+    store.put_page(GUID, 1, 1, b"lost" + LARGE, 1.0, None)
+    store.undo()
+    store.put_page(GUID, 1, 4, LARGE + b"4", 1.0, None)
+    store.mark()
+    store.put_page(GUID, 1, 5, b"lost" + LARGE, 1.0, None)
+    store.rollback()
+    store.put_page(GUID, 1, 1, LARGE + bytes([1]), 1.0, None)
+    store.commit()
+    assert len(page_files(tmp_path / "node")) == 1
+    assert [store.page(GUID, 1, page) for page in range(6)] == [*(LARGE + bytes([n]) for n in range(4)), None, None]
+
+
+def test_a_stripe_stored_in_the_turn_it_was_dropped(store: NodeStore, tmp_path: Path) -> None:
+    store.put_page(GUID, 1, 0, LARGE, 1.0, None)
+    store.commit()
+    store.drop(GUID)
+    store.put_page(GUID, 1, 0, LARGE + b"2", 1.0, None)
+    store.rollback()
+    assert store.page(GUID, 1, 0) == LARGE
+    store.drop(GUID)
+    store.put_page(GUID, 1, 0, LARGE + b"3", 1.0, None)
+    store.commit()
+    assert store.page(GUID, 1, 0) == LARGE + b"3"
+    assert len(page_files(tmp_path / "node")) == 1
+
+
+def test_a_small_page_in_place_of_the_only_large_one(store: NodeStore, tmp_path: Path) -> None:
+    store.put_page(GUID, 1, 0, LARGE, 1.0, None)
+    store.commit()
+    store.put_page(GUID, 1, 0, b"small", 1.0, None)
+    store.put_page(GUID, 1, 1, LARGE, 1.0, None)
+    store.commit()
+    assert (store.page(GUID, 1, 0), store.page(GUID, 1, 1)) == (b"small", LARGE)
+    assert len(page_files(tmp_path / "node")) == 1
+
+
+def test_pages_written_and_taken_back_in_one_request(store: NodeStore, tmp_path: Path) -> None:
+    store.put_page(GUID, 1, 0, LARGE, 1.0, None)
+    store.put_page(GUID, 1, 1, LARGE, 1.0, None)
+    store.undo()
+    store.set_ans([(ME, bytes(16))])
+    store.commit()
+    assert page_files(tmp_path / "node") == []
+
+
+def test_a_page_file_that_was_cut(store: NodeStore, tmp_path: Path) -> None:
+    store.put_page(GUID, 1, 0, LARGE, 1.0, None)
+    store.commit()
+    os.truncate(page_files(tmp_path / "node")[0], 100)
+    with pytest.raises(StoreUnavailable):
+        store.page(GUID, 1, 0)
+
+
+OLD_PAGES = """
+DROP TABLE segments; DROP TABLE pages;
+CREATE TABLE pages (
+    guid BLOB NOT NULL, file_type INTEGER NOT NULL, page INTEGER NOT NULL,
+    stored REAL NOT NULL, expires REAL, version INTEGER NOT NULL, data BLOB, UNIQUE (guid, file_type, page)
+);
+PRAGMA user_version = 5;
+"""
+
+
+def test_pages_of_a_database_with_a_file_for_each(tmp_path: Path) -> None:
+    folder = tmp_path / "node"
+    NodeStore(folder).close()
+    db = sqlite3.connect(folder / "node.sqlite")
+    db.executescript(OLD_PAGES)
+    rows = [(GUID, 1, 0, 1.0, None, 0, b"small"), (GUID, 1, 1, 1.0, None, 2, None)]
+    db.executemany("INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    db.commit()
+    db.close()
+    (folder / "objects" / GUID.hex()[:2]).mkdir()
+    (folder / "objects" / GUID.hex()[:2] / f"{GUID.hex()}.1.1.2").write_bytes(LARGE)
+    store = NodeStore(folder)
+    store.put_page(GUID, 1, 2, LARGE + b"2", 1.0, None)
+    store.commit()
+    assert [store.page(GUID, 1, page) for page in range(3)] == [b"small", LARGE, LARGE + b"2"]
+    store.put_page(GUID, 1, 1, LARGE + b"1", 1.0, None)
+    store.commit()
+    assert store.page(GUID, 1, 1) == LARGE + b"1"
+    assert len(page_files(folder)) == 2
+    store.close()
 
 
 def test_leftovers_are_swept_at_open(store: NodeStore, tmp_path: Path) -> None:
