@@ -876,7 +876,7 @@ def test_a_kill_leaves_whole_pages_of_one_commit(tmp_path: Path, delay: float) -
     assert number >= int(reported[-1] if reported else 0)
     for page in range(3):
         assert store.page(bytes(16), 10, page) == bytes([number % 251]) * 262144
-    assert len(page_files(tmp_path / "n")) == 3
+    assert len(page_files(tmp_path / "n")) == (3 if number else 1)
     store.close()
 
 
