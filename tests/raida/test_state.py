@@ -613,6 +613,21 @@ def test_a_stripe_stored_in_the_turn_it_was_dropped(store: NodeStore, tmp_path: 
     assert len(page_files(tmp_path / "node")) == 1
 
 
+def test_a_file_goes_with_its_last_page(store: NodeStore, tmp_path: Path) -> None:
+    for page, expires in enumerate((5.0, 6.0, None)):
+        store.put_page(GUID, 1, page, LARGE, 1.0, expires)
+        store.put_page(GUID, 2, page, LARGE, 1.0, 6.0)
+    store.commit()
+    assert store.sweep_pages(5.0, 9) == 1
+    store.commit()
+    assert len(page_files(tmp_path / "node")) == 2
+    assert store.sweep_pages(6.0, 9) == 4
+    store.put_page(GUID, 2, 0, LARGE + b"2", 1.0, None)  # in the turn that lets the file go
+    store.commit()
+    assert (store.page(GUID, 1, 2), store.page(GUID, 2, 0)) == (LARGE, LARGE + b"2")
+    assert len(page_files(tmp_path / "node")) == 2
+
+
 def test_a_small_page_in_place_of_the_only_large_one(store: NodeStore, tmp_path: Path) -> None:
     store.put_page(GUID, 1, 0, LARGE, 1.0, None)
     store.commit()
@@ -885,9 +900,9 @@ def test_swept_pages_leave_no_files(store: NodeStore, tmp_path: Path) -> None:
     store.commit()
     store.sweep_pages(200.0, 9)
     store.rollback()
-    assert len(page_files(tmp_path / "node")) == 2
+    assert len(page_files(tmp_path / "node")) == 1
     store.sweep_pages(200.0, 9)
-    assert len(page_files(tmp_path / "node")) == 2  # until the commit
+    assert len(page_files(tmp_path / "node")) == 1  # until the commit
     store.commit()
     assert page_files(tmp_path / "node") == []
 
