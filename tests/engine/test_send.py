@@ -110,7 +110,7 @@ def test_servers_that_go_down_during_the_upload_are_done_without() -> None:
     async def story(cluster: Cluster) -> None:
         alice, bob = await couple(cluster)
         cluster.delay.update(dict.fromkeys(range(25), 0.02))
-        big = Source(name="big", data=os.urandom(9_000_000))
+        big = Source(name="big", data=os.urandom(32_000_000))
         started = await alice.start_upload(alice.draft(["bob"], "s", "b", attachments=[big]), tell=True)
         await until_stored(cluster, started.guid)
         cluster.down |= {3, 7, 11, 15, 24}
