@@ -28,7 +28,7 @@ from qmail_core.model import Source
 MAILS = 30
 BODY = 64 << 10
 BIG_MIB = int(os.environ.get("QMAIL_BENCH_MIB", "512"))
-PORT_BASE = 38080
+PORT_BASE = 28080  # below the ports the system hands out
 
 Row = dict[str, Any]
 

@@ -40,6 +40,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     smtp_starttls: bool = True  # never speak to it without TLS; false is for a relay on this machine
     webhooks: bool = False  # post news of mail to where webhooks say
     webhooks_loopback: bool = False  # to this machine as well: for tests
+    udp: bool = False  # small requests that may be repeated go as datagrams first; the nodes must listen for them
     timeouts: Timeouts = Timeouts()
 
     def check(self, nodes: int) -> None:

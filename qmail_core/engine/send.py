@@ -49,7 +49,8 @@ from qmail_core.transport.fanout import Run
 log = logging.getLogger("qmail.send")
 
 _GROUP_BYTES = 16 << 20  # small objects sent at the same time
-_WINDOW = 3  # page rows under way before a node that lags is left to the repair
+_FLIGHT = 4  # page rows under way at the same time: a node brings what came together to its disk with one sync
+_WINDOW = 6  # page rows under way before a node that lags is left to the repair; not below _FLIGHT
 _AHEAD = 2  # page rows striped at the same time, the one that is waited for among them
 _PATIENCE = 1.0  # seconds a mail may wait for nodes that hang, once it is readable at all
 _SETTLE = (0.01, 0.5)  # seconds the last nodes are given at least and at most
@@ -458,7 +459,8 @@ class Sender:
                 batch = upload.batch_row(item, page, writer.pages, row, nodes)
                 run = self._send(upload, batch)
                 under_way.append(run)
-                await self._level(upload, run)
+                if len(under_way) >= _FLIGHT:
+                    await self._level(upload, under_way[-_FLIGHT])
                 nodes = self._drop_failed(upload, item, under_way, nodes)
                 number, total = place
                 share = ((number - 1) * writer.pages + page + 1) / (total * writer.pages)

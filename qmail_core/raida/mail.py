@@ -79,14 +79,16 @@ def store(context: Context, sender: bytes, wanted: codec.Upload, now: float) -> 
     if wanted.duration not in DURATIONS:
         raise Refused(c.STATUS_INVALID_PARAMETER)
     state = context.state
-    if (state.owner(wanted.guid) or sender) != sender:
+    owner = state.owner(wanted.guid)
+    if (owner or sender) != sender:
         raise Refused(c.STATUS_FILE_EXISTS)
     unit = unit_of(wanted.file_type)
     locker = storage_payment(context, wanted.guid, wanted.locker, unit)
     lifetime = DURATIONS[wanted.duration]
     expires = None if lifetime is None else now + lifetime
     state.put_page(wanted.guid, wanted.file_type, wanted.page, wanted.data, now, expires)
-    state.claim(wanted.guid, sender)
+    if owner is None:
+        state.claim(wanted.guid, sender)
     if locker is not None:
         consume(context, locker)
         state.record_payment(wanted.guid, unit, locker.key, locker.value)

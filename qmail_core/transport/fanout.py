@@ -32,28 +32,24 @@ Judge = Callable[[Reply], object]  # raises a QMailError when the answer is not 
 
 def expect_success(reply: Reply) -> object:
     """The default judge: any success status is good."""
-    return reply.expect()
+    return reply if reply.status == c.STATUS_SUCCESS else reply.expect()
 
 
 class _Exchange:
     """One request of a run, from the gate to its answer. Called by the transport with the outcome."""
 
-    __slots__ = ("again", "batch", "begun", "cancel", "position", "run", "sent", "weight")
+    __slots__ = ("again", "batch", "begun", "cancel", "position", "run", "sent", "timed", "weight")
 
-    def __init__(self, run: Run, batch: Batch, position: int, sent: Sent, weight: int) -> None:
+    def __init__(self, run: Run, batch: Batch, position: int, sent: Sent, weight: int, timed: bool) -> None:
         self.run = run
         self.batch = batch
         self.position = position
         self.sent = sent
         self.weight = weight  # bytes of question and answer
+        self.timed = timed  # its latency says something
         self.again = True  # it may be repeated once
         self.begun = -1.0  # negative while it waits at the gate
         self.cancel: Cancel | None = None
-
-    @property
-    def timed(self) -> bool:
-        """Whether its latency says something; a ping takes as long as it is told to."""
-        return self.batch.command != c.CMD_PING or self.batch.group != c.GROUP_MAIL
 
     def start(self) -> None:
         """Its place at the gate is taken: send."""
@@ -155,10 +151,11 @@ class Run:
             self._timer = self.loop.call_at(self._ends, self._expire)
         fanout, now = self.fanout, self.loop.time()
         enter, send, enc = fanout.gate.enter, fanout.transport.send, batch.enc
+        timed = batch.command != c.CMD_PING or batch.group != c.GROUP_MAIL  # a ping takes as long as it is told to
         for position, sent in enumerate(packet.pack(batch, fanout.entropy(batch.entropy_size()))):
             node, frame = sent.node, sent.frame
             weight = len(memoryview(frame)) + answer_size
-            exchange = _Exchange(self, batch, position, sent, weight)
+            exchange = _Exchange(self, batch, position, sent, weight, timed)
             if self._need is not None and not fanout.health.allows(node, now):
                 self._held[node] = exchange
                 self.failed[node] = NodeTimeout(f"node {node}: not asked, it has been silent")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 SMALL = 64 * 1024  # bytes of question and answer below which only the number counts
-_LOCAL_BYTES = 4 << 20  # for each core: more in flight on one machine only falls out of its caches
+_LOCAL_BYTES = 10 << 20  # for each core: more in flight on one machine only falls out of its caches
 
 
 class Limits(Struct, frozen=True):
@@ -46,7 +46,14 @@ class Gate:
 
     def enter(self, node: int, weight: int) -> bool:
         """Take a place; False when there is none, or others wait in front."""
-        if (self._waiting and weight > SMALL) or not self._fits(node, weight):
+        if weight <= SMALL:  # most requests; spelled out, because it happens for each of them
+            limits = self.limits
+            if self.requests >= limits.requests or self._node_requests[node] >= limits.node_requests:
+                return False
+            self.requests += 1
+            self._node_requests[node] += 1
+            return True
+        if self._waiting or not self._fits(node, weight):
             return False
         self._take(node, weight)
         return True

@@ -121,7 +121,7 @@ class _Connection(asyncio.BufferedProtocol):
             self.transport.write(memoryview(frame))
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._view[self._have :]
+        return self._view[self._have :] if self._have else self._view
 
     def buffer_updated(self, nbytes: int) -> None:
         self._have += nbytes

@@ -24,10 +24,9 @@ from msgspec import Struct
 from qmail_core.codec.address import render
 from qmail_core.config import EngineConfig
 from qmail_core.errors import ConfigError
-from qmail_core.model import Address, nodes_of
+from qmail_core.model import Address
 from qmail_core.raida.node import Policy
 from qmail_core.store.sqlite import SqliteStore
-from qmail_core.transport.tcp import TcpTransport
 from qmail_server import wiring
 from qmail_server.hosts import Host
 from qmail_server.http.app import build_app
@@ -196,7 +195,7 @@ async def _serve(options: ServeOptions, data: Path) -> None:
     store = wiring.open_store(data)
     try:
         await _adopt(store, options)
-        engine = wiring.open_engine(options.config, store, TcpTransport(nodes_of(options.hosts)))
+        engine = wiring.open_engine(options.config, store, options.hosts)
     except BaseException:
         await store.close()
         raise

@@ -21,8 +21,10 @@ from qmail_core.raida.cluster import Cluster
 from qmail_core.raida.node import Node, Policy
 from qmail_core.store.node import NodeStore
 from qmail_core.store.sqlite import SqliteStore
+from qmail_core.transport.base import Transport
 from qmail_core.transport.smtp import relay_of
 from qmail_core.transport.tcp import TcpTransport
+from qmail_core.transport.udp import UdpTransport
 from qmail_core.transport.web import poster_of
 from qmail_server.http.app import App
 from qmail_server.raida import HostThread, RaidaHost
@@ -79,9 +81,9 @@ class Network:
         self.thread.stop()
         self._closing.close()
 
-    def transport(self) -> TcpTransport:
-        """A new client of these nodes."""
-        return TcpTransport(nodes_of([(_LOOPBACK, port) for port in self.thread.ports()]))
+    def places(self) -> list[tuple[str, int]]:
+        """Where the nodes listen, by position."""
+        return [(_LOOPBACK, port) for port in self.thread.ports()]
 
 
 @contextlib.contextmanager
@@ -106,12 +108,19 @@ async def adopt_identity(store: SqliteStore, coin: Coin) -> None:
     await store.wallet.add_coins(_IDENTITY_WALLET, [coin])
 
 
-def open_engine(config: EngineConfig, store: SqliteStore, transport: TcpTransport) -> Engine:
-    """An engine over its store and a network; ConfigError if it has no identity yet."""
+def client(config: EngineConfig, places: Sequence[tuple[str, int]]) -> Transport:
+    """The transport of an engine to the nodes at these places."""
+    nodes = nodes_of(places)
+    stream = TcpTransport(nodes)
+    return UdpTransport(nodes, stream) if config.udp else stream
+
+
+def open_engine(config: EngineConfig, store: SqliteStore, places: Sequence[tuple[str, int]]) -> Engine:
+    """An engine over its store and the network at these places; ConfigError if it has no identity yet."""
     coin = identity_of(store)
     if coin is None:
         raise ConfigError(f"no identity coin in {config.data}")
-    return Engine(config, coin, transport, store, relay=relay_of(config), poster=poster_of(config))
+    return Engine(config, coin, client(config, places), store, relay=relay_of(config), poster=poster_of(config))
 
 
 class _Server(uvicorn.Server):

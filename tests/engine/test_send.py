@@ -110,7 +110,7 @@ def test_servers_that_go_down_during_the_upload_are_done_without() -> None:
     async def story(cluster: Cluster) -> None:
         alice, bob = await couple(cluster)
         cluster.delay.update(dict.fromkeys(range(25), 0.02))
-        big = Source(name="big", data=os.urandom(9_000_000))
+        big = Source(name="big", data=os.urandom(32_000_000))
         started = await alice.start_upload(alice.draft(["bob"], "s", "b", attachments=[big]), tell=True)
         await until_stored(cluster, started.guid)
         cluster.down |= {3, 7, 11, 15, 24}
@@ -412,10 +412,10 @@ def test_a_file_that_changes_while_it_is_uploaded_fails_the_send_cleanly() -> No
     async def story(cluster: Cluster) -> None:
         alice, bob = await couple(cluster)
         cluster.delay.update(dict.fromkeys(range(5), 0.01))
-        draft, path = await file_draft(alice, bytes(3_000_000))
+        draft, path = await file_draft(alice, bytes(12_000_000))
         started = await alice.start_upload(draft, tell=True)
         await until_stored(cluster, started.guid)
-        await asyncio.to_thread(path.write_bytes, bytes([7]) * 3_000_000)
+        await asyncio.to_thread(path.write_bytes, bytes([7]) * 12_000_000)
         state = await alice.wait(started.task_id)
         assert state.status == "failed"
         assert "changed while it was being sent" in state.message

@@ -11,13 +11,14 @@ from typing import Any
 
 from qmail_core.errors import StoreUnavailable
 
-VERSION = 5  # counts up when a topic adds tables
+VERSION = 6  # counts up when a topic adds tables or changes one
 
 
 class Medium:
     """Transactions over the database of one folder, and the files that only committed rows make real."""
 
     schema = ""  # statements that may be repeated; each topic adds its own
+    upgrades: tuple[tuple[int, str], ...] = ()  # statements for databases made before a version
 
     def __init__(self, folder: Path) -> None:
         self._objects = folder / "objects"
@@ -55,7 +56,8 @@ class Medium:
         if foreign is not None:
             raise StoreUnavailable(f"the database is not a node's: it has a table {foreign}")
         if version < VERSION:
-            self._db.executescript(f"BEGIN IMMEDIATE; {self.schema} PRAGMA user_version = {VERSION}; COMMIT;")
+            upgrade = "".join(script for below, script in self.upgrades if 0 < version < below)
+            self._db.executescript(f"BEGIN IMMEDIATE; {upgrade} {self.schema} PRAGMA user_version = {VERSION}; COMMIT;")
 
     def _sweep(self) -> None:
         """Remove what a crash left behind; a topic with files has its own."""
@@ -111,6 +113,7 @@ class Medium:
         self._point = False
         fresh, stale = self._marked
         unlink(self._fresh[fresh:])
+        self._written.difference_update(self._fresh[fresh:])
         del self._fresh[fresh:], self._stale[stale:]
 
     def dirty(self) -> bool:

@@ -1,4 +1,10 @@
-"""Stripes of one node on disk: small pages are blobs, larger ones files under a name no row has ever pointed to."""
+"""Stripes of one node on disk: small pages are blobs, larger ones stand one behind another in files.
+
+The pages of one stripe are appended to one file, in whatever order they come, so that a commit of several pages syncs
+one file. A row says where its page stands and is committed after the bytes are on the medium. A page that replaces
+another starts a new file: bytes that a committed row names are never written again. What a crash or a rollback leaves
+behind the last committed page is overwritten by the next one; a file goes with the last row that names it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +17,7 @@ from qmail_core.errors import StoreUnavailable
 from qmail_core.store.node.medium import Medium, unlink
 
 BLOB_LIMIT = 64 * 1024  # larger pages become files: SQLite would spread them over a chain of overflow pages
+_BLOCK = 4096  # pages begin at multiples, so that no write touches a block with bytes of a committed page
 
 
 class StripeTables(Medium):
@@ -21,53 +28,63 @@ CREATE TABLE IF NOT EXISTS objects (guid BLOB PRIMARY KEY, owner BLOB NOT NULL) 
 CREATE TABLE IF NOT EXISTS pages (
     guid BLOB NOT NULL, file_type INTEGER NOT NULL, page INTEGER NOT NULL,
     stored REAL NOT NULL, expires REAL,  -- NULL: never
-    version INTEGER NOT NULL,            -- part of the file's name
     data BLOB,                           -- NULL: in a file
+    file TEXT,                           -- the end of its name
+    start INTEGER, size INTEGER,         -- size NULL: the whole file
     UNIQUE (guid, file_type, page)
 );
 CREATE INDEX IF NOT EXISTS pages_expiry ON pages (expires) WHERE expires IS NOT NULL;
+CREATE TABLE IF NOT EXISTS segments (    -- the file that the next large page of a stripe goes to, and its end
+    guid BLOB NOT NULL, file_type INTEGER NOT NULL, number INTEGER NOT NULL, used INTEGER NOT NULL,
+    PRIMARY KEY (guid, file_type)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS payments (
     guid BLOB NOT NULL, unit INTEGER NOT NULL, key BLOB NOT NULL, value INTEGER NOT NULL,
     PRIMARY KEY (guid, unit)
 ) WITHOUT ROWID;
 """
+    upgrades = (
+        (
+            6,
+            """
+ALTER TABLE pages ADD COLUMN file TEXT;
+ALTER TABLE pages ADD COLUMN start INTEGER;
+ALTER TABLE pages ADD COLUMN size INTEGER;
+UPDATE pages SET file = file_type || '.' || page || '.' || version, start = 0 WHERE data IS NULL;
+ALTER TABLE pages DROP COLUMN version;
+""",
+        ),
+    )
 
     def put_page(self, guid: bytes, file_type: int, page: int, data: Buffer, now: float, expires: float | None) -> None:
         where = (guid, file_type, page)
-        rows = self._rows(
-            "SELECT version, data IS NULL FROM pages WHERE guid = ? AND file_type = ? AND page = ?", where
-        )
-        version = 0
-        if rows:
-            version, in_file = rows[0][0] + 1, rows[0][1]
-            if in_file:
-                self._stale.append(self._path(*where, version - 1))
-        large = memoryview(data).nbytes > BLOB_LIMIT
-        if large:
-            self._write(self._path(*where, version), data)
+        rows = self._rows("SELECT file FROM pages WHERE guid = ? AND file_type = ? AND page = ?", where)
+        replaced = rows[0][0] if rows else None
+        size = memoryview(data).nbytes
+        large = size > BLOB_LIMIT
+        file, start = self._append(guid, file_type, data, fresh=replaced is not None) if large else (None, None)
         self._change(
-            "INSERT INTO pages (guid, file_type, page, stored, expires, version, data) VALUES (?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO pages (guid, file_type, page, stored, expires, data, file, start, size)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (guid, file_type, page) DO UPDATE SET stored = excluded.stored,"
-            " expires = excluded.expires, version = excluded.version, data = excluded.data",
-            [(*where, now, expires, version, None if large else data)],
+            " expires = excluded.expires, data = excluded.data, file = excluded.file, start = excluded.start,"
+            " size = excluded.size",
+            [(*where, now, expires, None if large else data, file, start, size)],
         )
+        if replaced is not None:
+            self._release(guid, file_type, replaced)
 
     def page(self, guid: bytes, file_type: int, page: int, now: float = 0.0) -> bytes | None:
         where = (guid, file_type, page)
         rows = self._rows(
-            "SELECT version, data FROM pages WHERE guid = ? AND file_type = ? AND page = ?"
+            "SELECT data, file, start, size FROM pages WHERE guid = ? AND file_type = ? AND page = ?"
             " AND (expires IS NULL OR expires > ?)",
             (*where, now),
         )
         if not rows:
             return None
-        version, data = rows[0]
-        if data is not None:
-            return bytes(data)
-        try:
-            return self._path(*where, version).read_bytes()
-        except OSError as error:
-            raise StoreUnavailable(f"page file: {error}") from error
+        data, file, start, size = rows[0]
+        return bytes(data) if file is None else _read(self._path(guid, file), start, size)
 
     def page_count(self) -> int:
         """How many pages are held, for displays."""
@@ -82,9 +99,10 @@ CREATE TABLE IF NOT EXISTS payments (
         self._change("INSERT OR IGNORE INTO objects VALUES (?, ?)", [(guid, owner)])
 
     def drop(self, guid: bytes) -> None:
-        rows = self._rows("SELECT guid, file_type, page, version FROM pages WHERE guid = ? AND data IS NULL", (guid,))
-        self._stale += (self._path(*row) for row in rows)
+        rows = self._rows("SELECT DISTINCT file FROM pages WHERE guid = ? AND file IS NOT NULL", (guid,))
+        self._stale += (self._path(guid, file) for (file,) in rows)
         self._change("DELETE FROM pages WHERE guid = ?", [(guid,)])
+        self._change("DELETE FROM segments WHERE guid = ?", [(guid,)])
 
     def paid(self, guid: bytes, unit: int) -> bytes | None:
         found: bytes | None = self._one("SELECT key FROM payments WHERE guid = ? AND unit = ?", (guid, unit))
@@ -95,38 +113,71 @@ CREATE TABLE IF NOT EXISTS payments (
 
     def sweep_pages(self, now: float, limit: int) -> int:
         rows = self._rows(
-            "SELECT rowid, guid, file_type, page, version, data IS NULL FROM pages"
-            " WHERE expires <= ? ORDER BY expires LIMIT ?",
-            (now, limit),
+            "SELECT rowid, guid, file_type, file FROM pages WHERE expires <= ? ORDER BY expires LIMIT ?", (now, limit)
         )
         if not rows:
             return 0
         self._change("DELETE FROM pages WHERE rowid = ?", [row[:1] for row in rows])
-        self._stale += (self._path(*row[1:5]) for row in rows if row[5])
+        for guid, file_type, file in {row[1:] for row in rows if row[3] is not None}:
+            self._release(guid, file_type, file)
         guids = [(guid, guid) for guid in {row[1] for row in rows}]
-        for table in ("objects", "payments"):
+        for table in ("objects", "payments", "segments"):
             self._change(
                 f"DELETE FROM {table} WHERE guid = ? AND NOT EXISTS (SELECT 1 FROM pages WHERE guid = ?)", guids
             )
         return len(rows)
 
-    def _path(self, guid: bytes, file_type: int, page: int, version: int) -> Path:
+    def _path(self, guid: bytes, file: str) -> Path:
         name = guid.hex()
-        return self._objects / name[:2] / f"{name}.{file_type}.{page}.{version}"
+        return self._objects / name[:2] / f"{name}.{file}"
 
-    def _write(self, path: Path, data: Buffer) -> None:
-        """Write one page file; `commit` brings it down to the medium, so that several nodes can do so side by side."""
-        self._fresh.append(path)
+    def _release(self, guid: bytes, file_type: int, file: str) -> None:
+        """Let go of a file that lost a row, if that was the last one; no page goes to it any more."""
+        where = (guid, file_type, file)
+        if self._one("SELECT 1 FROM pages WHERE guid = ? AND file_type = ? AND file = ? LIMIT 1", where) is not None:
+            return
+        self._stale.append(self._path(guid, file))
+        self._change(
+            "UPDATE segments SET number = number + 1, used = 0"
+            " WHERE guid = ? AND file_type = ? AND file_type || '.' || number = ?",
+            [where],
+        )
+
+    def _append(self, guid: bytes, file_type: int, data: Buffer, *, fresh: bool) -> tuple[str, int]:
+        """Write a page behind the others of its stripe, or into a fresh file; its name and where the page begins."""
+        rows = self._rows("SELECT number, used FROM segments WHERE guid = ? AND file_type = ?", (guid, file_type))
+        number, start = rows[0] if rows else (0, 0)
+        if rows and fresh:
+            number, start = number + 1, 0
+        # a stripe that was dropped a moment ago still has its files
+        while not start and self._path(guid, f"{file_type}.{number}") in self._stale:
+            number += 1
+        file = f"{file_type}.{number}"
+        self._write(self._path(guid, file), data, start)
+        used = -(-(start + memoryview(data).nbytes) // _BLOCK) * _BLOCK
+        row = (guid, file_type, number, used)
+        self._change("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?)", [row])
+        return file, start
+
+    def _write(self, path: Path, data: Buffer, start: int) -> None:
+        """Write one page; `commit` brings it down to the medium, so that several nodes can do so side by side."""
+        if start:
+            self._written.add(path)
+        else:
+            self._fresh.append(path)
         try:
-            if not path.parent.exists():
-                path.parent.mkdir(mode=0o700)
-                self._folders.add(self._objects)
-            self._folders.add(path.parent)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            if not start:
+                if not path.parent.exists():
+                    path.parent.mkdir(mode=0o700)
+                    self._folders.add(self._objects)
+                self._folders.add(path.parent)
+            flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(path, flags if start else flags | os.O_CREAT | os.O_TRUNC, 0o600)
             try:
                 view = memoryview(data).cast("B")
                 while view:
-                    view = view[os.write(descriptor, view) :]
+                    written = os.pwrite(descriptor, view, start)
+                    view, start = view[written:], start + written
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -138,8 +189,24 @@ CREATE TABLE IF NOT EXISTS payments (
         for folder in self._objects.glob("[0-9a-f][0-9a-f]"):
             low = bytes.fromhex(folder.name)
             rows = self._rows(
-                "SELECT guid, file_type, page, version FROM pages WHERE guid BETWEEN ? AND ? AND data IS NULL",
+                "SELECT DISTINCT guid, file FROM pages WHERE guid BETWEEN ? AND ? AND file IS NOT NULL",
                 (low + bytes(15), low + b"\xff" * 15),
             )
             named = {self._path(*row) for row in rows}
             unlink(path for path in folder.iterdir() if path not in named)
+
+
+def _read(path: Path, start: int, size: int | None) -> bytes:
+    try:
+        if size is None:
+            return path.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            data = os.pread(descriptor, size, start)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StoreUnavailable(f"page file: {error}") from error
+    if len(data) != size:
+        raise StoreUnavailable(f"page file: {path.name} is shorter than it was")
+    return data

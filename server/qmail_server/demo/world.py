@@ -82,7 +82,7 @@ class World:
 
     def _engine(self, name: str, drives: tuple[tuple[str, str], ...]) -> Engine:
         config = EngineConfig(data=str(self.data / name), drives=drives)
-        return wiring.open_engine(config, self._stores[name], self.network.transport())
+        return wiring.open_engine(config, self._stores[name], self.network.places())
 
     def drain(self) -> None:
         """Let nobody wait for mail any more."""

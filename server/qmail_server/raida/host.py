@@ -36,7 +36,8 @@ SWEEP_PAUSE = 0.05  # seconds between two portions of one sweep
 SWEEP_PORTION = 32  # pages, and tells, and transfers of a portion
 SLOW_DELAY = 2.0
 MAX_PARKED = 256  # pings of one mailbox; more are answered as if their time were over
-_COMMITTERS = 4  # nodes whose disks are waited for at the same time
+_COMMITTERS = 32  # nodes whose disks are waited for at the same time: syncs that wait together share one journal write
+_LOOKS = 64  # turns of the loop a turn waits for large frames whose bytes keep coming
 _PORT_TRIES = 20  # chosen ports tried until one is free for TCP and UDP alike
 
 
@@ -80,6 +81,8 @@ class RaidaHost:
         self._network = network
         self._between = Between(self._seats, self._schedule, clock)
         self._turn_due = False
+        self._moving = False  # bytes of an unfinished frame came
+        self._looks = _LOOKS
         self._started = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._committers = ThreadPoolExecutor(_COMMITTERS, thread_name_prefix="raida-commit")
@@ -203,6 +206,7 @@ class RaidaHost:
 
     def watch(self, peer: Connection, *, inside: bool) -> None:
         """Close a peer that stays silent too long, inside a frame or between frames."""
+        self._moving = self._moving or inside
         span = self._frame_timeout if inside else self._idle_timeout
         self._deadlines.put(peer, asyncio.get_running_loop().time() + span)
 
@@ -229,8 +233,17 @@ class RaidaHost:
 
     # ------------------------------------------------------------------ one turn
     def _turn(self) -> None:
-        """Handle what is ready, commit each changed node once, then answer."""
-        self._turn_due = False
+        """Handle what is ready, commit each changed node once, then answer.
+
+        Frames that are just arriving are waited for while they do: one commit then serves pages of several rows.
+        """
+        if self._moving and self._looks:
+            self._moving = False
+            self._looks -= 1
+            asyncio.get_running_loop().call_soon(self._turn)
+            return
+        self._turn_due = self._moving = False
+        self._looks = _LOOKS
         frames, self._frames = self._frames, []
         woken, self._woken = self._woken, {}
         now = self._clock()
