@@ -234,6 +234,11 @@ class Engine:
         return self._ctx.address
 
     @property
+    def revision(self) -> int:
+        """What was read from the store after this number holds for as long as the number stays."""
+        return self._store.revision
+
+    @property
     def address_text(self) -> str:
         """This engine's mailbox as text."""
         return addresses.render(self._ctx.address)

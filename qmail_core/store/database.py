@@ -62,6 +62,7 @@ class Database:
         else:
             self._reader = _connect(path)
             self._reader.execute("PRAGMA query_only=ON")
+        self.revision = 0  # grows with every commit, after it and before anybody is told of it
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="qmail-store", daemon=True)
@@ -109,6 +110,7 @@ class Database:
             if group:
                 with self._lock:
                     self._commit(group)
+                    self.revision += 1
                 for done in group:
                     done.answer()
 

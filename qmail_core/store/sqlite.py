@@ -577,5 +577,9 @@ class SqliteStore:
         self.contacts = SqliteContacts(self._database)
         self.files = SqliteFiles(self._database)
 
+    @property
+    def revision(self) -> int:
+        return self._database.revision
+
     async def close(self) -> None:
         await self._database.close()

@@ -27,6 +27,7 @@ from qmail_core.transport.tcp import TcpTransport
 from qmail_core.transport.udp import UdpTransport
 from qmail_core.transport.web import poster_of
 from qmail_server.http.app import App
+from qmail_server.http.wire import Connection
 from qmail_server.raida import HostThread, RaidaHost
 
 log = logging.getLogger("qmail.wiring")
@@ -146,7 +147,8 @@ class HttpServer:
         self._app = app
         config = uvicorn.Config(
             app,
-            http="httptools",
+            interface="asgi3",
+            http=Connection,
             loop="none",
             lifespan="off",
             log_config=None,

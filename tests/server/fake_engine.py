@@ -70,6 +70,13 @@ class FakeEngine:
         self.asked: list[Any] = []
         self.ping_cancelled = False
         self.quiet: asyncio.Event | None = None
+        self._revision = 0
+
+    @property
+    def revision(self) -> int:
+        """Never the same: tests change the dicts as they like."""
+        self._revision += 1
+        return self._revision
 
     def _maybe(self, method: str) -> None:
         if method in self.fail:

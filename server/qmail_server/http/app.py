@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
@@ -30,7 +30,7 @@ from qmail_server.http.params import ClientGone
 from qmail_server.http.paths import Paths, Resource
 from qmail_server.http.qmail import described as node_described
 from qmail_server.http.qmail import routes as node
-from qmail_server.http.respond import Call, Route, failure, response_of
+from qmail_server.http.respond import Answers, Call, Route, failure, response_of
 from qmail_server.http.transfer import described as transfer_described
 from qmail_server.http.transfer import routes as transfer
 from qmail_server.http.transfer.limits import RateLimit
@@ -160,28 +160,38 @@ class App:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = _new_id()
         logs.request_id.set(request_id)
-        status = 0
+        watched = _Watched(send, request_id)
         start = time.perf_counter()
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
-            await send(message)
-
         try:
             await self._app(scope, receive, watched)
         except ClientGone:
-            status = 499  # nginx's number for it; only the line below shows it
+            watched.status = 499  # nginx's number for it; only the line below shows it
         except Exception as error:
-            if status:
+            if watched.status:
                 raise  # half an answer is out: the server cuts the connection, so nobody takes it for a whole one
             await failure(error)(scope, receive, watched)
         finally:
             taken = round((time.perf_counter() - start) * 1000, 1)
             path = transfer.SECRET.sub(r"\1...", scope["path"])
-            logs.access.line(request_id, scope["method"], path, status, taken)
+            logs.access.line(request_id, scope["method"], path, watched.status, taken)
+
+
+class _Watched:
+    """A `send` that keeps the status and adds the request's id. It hands on the coroutine instead of awaiting it."""
+
+    __slots__ = ("_header", "_send", "status")
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._header = (b"x-request-id", request_id.encode())
+        self.status = 0
+
+    def __call__(self, message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            # not in place: some answers are the same objects for every request
+            message = {**message, "headers": [*message.get("headers", ()), self._header]}
+        return self._send(message)
 
 
 class Dispatch:
@@ -190,6 +200,7 @@ class Dispatch:
     def __init__(self, engine: Engine, routes: Iterable[Route], paths: Paths, router: Router, streams: Streams) -> None:
         self._engine = engine
         self._streams = streams
+        self._answers = Answers(engine)
         self._paths = paths
         self._routes = {route.path: route for route in routes}
         self._router = router
@@ -204,7 +215,7 @@ class Dispatch:
                 await self._visit(*found, scope, receive, send)
             return
         try:
-            response = await self._run(route, scope, receive)
+            response = await (self._kept(route, scope, receive) if route.kept else self._run(route, scope, receive))
         except ClientGone:
             raise
         except Exception as error:
@@ -212,20 +223,35 @@ class Dispatch:
         await response(scope, receive, send)
 
     async def _run(self, route: Route, scope: Scope, receive: Receive) -> ASGIApp:
-        if scope["method"] not in _METHODS:
+        method = scope["method"]
+        if method not in _METHODS:
             raise HTTPException(405, "Method not allowed", {"Allow": ", ".join(_METHODS)})
         call = Call(self._engine, scope, receive, logs.request_id.get(), self._streams)
         try:
-            sink = None if route.sink is None else functools.partial(route.sink, call)
-            await parameters.read(call.params, scope, receive, sink)
-            if call.params.flag("debug"):
-                logs.verbose.set(True)
+            if method != "GET" or scope["query_string"]:
+                sink = None if route.sink is None else functools.partial(route.sink, call)
+                await parameters.read(call.params, scope, receive, sink)
+                if call.params.flag("debug"):
+                    logs.verbose.set(True)
             return response_of(await route.endpoint(call))
         except Exception:
             # not when cancelled: the acceptance may be on its way to the disk, and the next start sweeps what is not
             if call.guid and not self._engine.receipt_exists(call.guid):
                 self._engine.drop_spool(call.guid)
             raise
+
+    async def _kept(self, route: Route, scope: Scope, receive: Receive) -> ASGIApp:
+        """The answer given before to the same question, if nothing in the store has changed since."""
+        query: bytes = scope["query_string"]
+        if scope["method"] != "GET" or b"debug" in query.lower() or b"%" in query:
+            return await self._run(route, scope, receive)
+        key = (route.endpoint, query)
+        response = self._answers.find(key)
+        if response is None:
+            revision = self._answers.revision
+            response = await self._run(route, scope, receive)
+            self._answers.keep(key, revision, response)
+        return response
 
     async def _visit(
         self, resource: Resource, path: dict[str, str], scope: Scope, receive: Receive, send: Send

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 
 from msgspec import Struct
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -110,7 +110,7 @@ class Guard:
         self._apart = apart
         self._links = links
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             if name in _WANTED:
@@ -120,20 +120,14 @@ class Guard:
         listed = origin is not None and origin in self._origins
         try:
             self._check(scope, headers, listed)
-        except Failed as refusal:
-            await failure(refusal)(scope, receive, send)
-            return
-        if listed and origin is not None:
-            send = _with_cors(send, origin)
-            if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
-                await _preflight(send)
-                return
-        try:
+            if listed and origin is not None:
+                send = _with_cors(send, origin)
+                if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+                    return _preflight(send)
             self._check_token(headers, scope)
         except Failed as refusal:
-            await failure(refusal)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+            return failure(refusal)(scope, receive, send)
+        return self._app(scope, receive, send)
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes], listed: bool) -> None:
         host = headers.get(b"host", b"").lower()
@@ -186,9 +180,9 @@ async def _preflight(send: Send) -> None:
 def _with_cors(send: Send, origin: bytes) -> Send:
     headers = ((b"access-control-allow-origin", origin), (b"vary", b"Origin"), _EXPOSED)
 
-    async def sender(message: Message) -> None:
+    def sender(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *headers]
-        await send(message)
+            message = {**message, "headers": [*message.get("headers", ()), *headers]}
+        return send(message)
 
     return sender

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import BinaryIO
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from python_multipart.exceptions import FormParserError
@@ -51,6 +51,25 @@ class ClientGone(Exception):
     """The client closed the connection before it had its answer; nobody is left to tell."""
 
 
+def pairs_of(raw: bytes, most: int = MAX_PARAMETERS) -> list[tuple[str, str]]:
+    """Names and values of a query string or an urlencoded body, blank values too; UsageError if there are too many."""
+    if raw.count(b"&") >= most:
+        raise _too_many()
+    text = raw.decode("utf-8", "replace")
+    if "+" in text:
+        text = text.replace("+", " ")
+    pairs = []
+    for pair in text.split("&"):
+        if pair:
+            name, _, value = pair.partition("=")
+            pairs.append((_unquote(name) if "%" in name else name, _unquote(value) if "%" in value else value))
+    return pairs
+
+
+def _unquote(text: str) -> str:
+    return unquote_to_bytes(text).decode("utf-8", "replace")
+
+
 class Params:
     """Parameters by canonical name, each with all its values in the order they came; and the files that came along."""
 
@@ -73,13 +92,7 @@ class Params:
 
     def add_form(self, raw: bytes) -> None:
         """Append everything of a query string or an urlencoded body."""
-        try:
-            pairs = parse_qsl(
-                raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS - self._count
-            )
-        except ValueError:
-            raise _too_many() from None
-        for name, value in pairs:
+        for name, value in pairs_of(raw, MAX_PARAMETERS - self._count):
             self.add(name, value)
 
     def add_json(self, raw: bytes) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from qmail_server.http.events import Streams
 
 _encode = msgspec.json.Encoder().encode
+_MOST_KEPT = 4 << 20  # bytes of answers
 _JSON_HEADERS = [
     (b"content-type", b"application/json"),
     (b"cache-control", b"no-store"),
@@ -40,11 +41,10 @@ class Json:
     def __init__(self, value: Any, status: int = 200, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         self.body = _encode(value)
         self.status = status
-        self.headers = headers
+        self.headers = [*_JSON_HEADERS, (b"content-length", b"%d" % len(self.body)), *headers]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [*_JSON_HEADERS, (b"content-length", str(len(self.body)).encode()), *self.headers]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self.body})
 
 
@@ -76,14 +76,48 @@ class Route(Struct, frozen=True):
     """One static path.
 
     effects   false: a user may open it from the address bar of a browser
+    kept      its answers depend on the query and the store alone, so they are kept until the store changes
     sink      opens a file for a file part; None: file parts are refused
     """
 
     path: str
     endpoint: Callable[[Call], Awaitable[Any]]
     effects: bool = True
+    kept: bool = False
     sink: Callable[[Call, str], tuple[BinaryIO, Source]] | None = None
     dialect: Dialect = NODE
+
+
+class Answers:
+    """Encoded answers of one engine, all of the same revision of its store.
+
+    The revision is read before the answer is made. So an answer that saw a change made meanwhile is kept under the
+    revision before it, which nobody asks for again; one that did not see a change is never found after it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._kept: dict[Any, ASGIApp] = {}
+        self._size = 0
+        self.revision = -1  # of all that is kept
+
+    def find(self, key: Any) -> ASGIApp | None:
+        """The answer to a question, if it still holds."""
+        revision = self._engine.revision
+        if revision != self.revision:
+            self._kept.clear()
+            self.revision, self._size = revision, 0
+        return self._kept.get(key)
+
+    def keep(self, key: Any, revision: int, answer: ASGIApp) -> None:
+        """Remember the answer made from this revision or a later one."""
+        if revision != self.revision or not isinstance(answer, Json):
+            return
+        self._size += len(answer.body)
+        if self._size > _MOST_KEPT:
+            self._kept.clear()
+            self._size = len(answer.body)
+        self._kept[key] = answer
 
 
 def response_of(value: Any) -> ASGIApp:

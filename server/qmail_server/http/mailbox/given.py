@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 
-from qmail_core.errors import UsageError
 from qmail_server.http.errors import Failed
 from qmail_server.http.guard import TRUSTED
 from qmail_server.http.mailbox.fields import Field, read
 from qmail_server.http.mailbox.who import me
-from qmail_server.http.params import MAX_FORM, MAX_PARAMETERS, whole
+from qmail_server.http.params import MAX_FORM, pairs_of, whole
 from qmail_server.http.paths import Endpoint
 from qmail_server.http.respond import Call
 
@@ -56,12 +54,8 @@ def query_of(call: Call) -> dict[str, Any]:
 
 
 def _pairs(raw: bytes) -> dict[str, Any]:
-    try:
-        pairs = parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
-    except ValueError:
-        raise UsageError("Too many request parameters", hint=413) from None
     found: dict[str, Any] = {}
-    for name, value in pairs:
+    for name, value in pairs_of(raw):
         name, many = (name[:-2], True) if name.endswith("[]") else (name, name in found)
         found[name] = [*(found[name] if isinstance(found.get(name), list) else []), value] if many else value
     return found
