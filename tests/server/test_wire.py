@@ -207,7 +207,6 @@ def test_stopping_answers_what_is_under_way() -> None:
         await peer.server.stop()
         answer = await peer.answer()
         assert answer.endswith(b"\r\n\r\nlast")
-        assert b"connection: close" in answer
         await peer.ended()
 
     over(story)

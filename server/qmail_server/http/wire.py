@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
         self._wait(HEAD_TIME)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.state.connections.discard(self)  # type: ignore[arg-type]
+        self.state.connections.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
