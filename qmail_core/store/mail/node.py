@@ -224,9 +224,9 @@ class NodePart(MailboxPart, MessagePart):
         return await self._change(change)
 
     def find_mail(self, words: str, limit: int) -> list[Message]:
-        page = self.search(HOME, Query(words=words), limit)
-        numbers = [message.id for message in page.messages]
         with self._db.read() as db:
+            found, _, _ = self._matches(db, HOME, Query(words=words), limit, None, None)
+            numbers = [message.id for message in found]
             rows = db.execute(f"{_LIST} WHERE m.id IN ({marks(numbers)}) ORDER BY m.id DESC", numbers)
             return list(map(_message, rows))
 
