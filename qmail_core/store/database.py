@@ -159,6 +159,7 @@ def _connect(path: str | None) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA cache_size=-16384")  # KiB; the 2000 of the default do not hold a large index's top
         undo.pop_all()
     return connection
 
