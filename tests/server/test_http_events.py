@@ -102,6 +102,18 @@ def test_a_mail_is_announced_when_told_and_when_filed(path: str) -> None:
     over(story)
 
 
+def test_streams_do_not_share_their_heads() -> None:
+    async def story(alice: Engine, bob: Engine) -> None:
+        app = build_app(bob, OPEN)
+        for _ in range(2):
+            stream = Stream(app)
+            head = await asyncio.wait_for(stream._sent.get(), 5)
+            assert [name for name, _ in head["headers"]].count(b"x-request-id") == 1
+            await stream.leave()
+
+    over(story)
+
+
 def test_whoever_comes_back_gets_what_was_missed() -> None:
     async def story(alice: Engine, bob: Engine) -> None:
         app = build_app(bob, OPEN)

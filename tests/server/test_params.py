@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import parse_qsl
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from qmail_server.http import params as module
-from qmail_server.http.params import ClientGone, Params, Sink, file_name, read
+from qmail_server.http.params import pairs_of, ClientGone, Params, Sink, file_name, read
 
 from qmail_core.errors import UsageError
 from qmail_core.model import Source
@@ -240,3 +243,9 @@ def test_a_client_that_leaves_in_the_middle_leaves_no_open_files(tmp_path: Path)
 )
 def test_file_names_become_harmless(given: str, safe: str) -> None:
     assert file_name(given) == safe
+
+
+@given(st.binary(max_size=200) | st.text("ab=&+%41fe2;", max_size=60).map(str.encode))
+def test_forms_are_read_as_the_standard_library_reads_them(raw: bytes) -> None:
+    expected = parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True)
+    assert pairs_of(raw) == expected

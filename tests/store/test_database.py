@@ -197,3 +197,17 @@ def test_a_file_that_is_no_database_is_a_store_error(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="cannot be opened"):
         Database(str(tmp_path))
     assert path.read_bytes() == b"this is no database " * 100
+
+
+def test_the_revision_has_grown_when_a_change_is_answered(path: str | None) -> None:
+    async def story(database: Database) -> None:
+        for number in range(3):
+            before = database.revision
+            await database.write(insert(number))
+            assert database.revision > before
+        unchanged = database.revision
+        with database.read() as db:
+            assert db.execute("SELECT count(*) FROM repair").fetchone() == (3,)
+        assert database.revision == unchanged
+
+    run(path, story)

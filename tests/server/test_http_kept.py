@@ -1,0 +1,115 @@
+"""Kept answers: the same question gets the same bytes, and every change of the store is seen at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+from qmail_server.http.app import build_app
+from qmail_server.http.respond import Answers, Json
+
+from qmail_core.embed import Cluster
+from qmail_core.engine.engine import Engine
+from qmail_core.model import Folder
+from tests.server.fake_engine import BASE, OPEN
+
+LIST = "/api/qmail/db/messages/list"
+COUNTS = "/api/qmail/db/folders/counts"
+Change = Callable[[Engine, Engine], Awaitable[object]]
+
+
+async def _arrives(alice: Engine, bob: Engine) -> None:
+    await alice.send(alice.draft(["bob"], "second", "text"))
+    await bob.receive()
+
+
+async def _trashed(alice: Engine, bob: Engine) -> None:
+    await bob.mailbox.move(bob.messages(Folder.INBOX).messages[0].id, Folder.TRASH)
+
+
+async def _flagged(alice: Engine, bob: Engine) -> None:
+    box = bob.mailboxes.at(1, "INBOX")
+    assert box is not None
+    await bob.messages_of.flag(1, bob.messages_of.uids(1, box, 1, None), seen=True, flagged=True)
+
+
+async def _deleted(alice: Engine, bob: Engine) -> None:
+    box = bob.mailboxes.at(1, "INBOX")
+    assert box is not None
+    await bob.messages_of.delete(1, bob.messages_of.uids(1, box, 1, None))
+
+
+async def _lettered(alice: Engine, bob: Engine) -> None:
+    box = bob.mailboxes.at(1, "INBOX")
+    assert box is not None
+    await bob.letters.deliver(1, b"Subject: a letter\r\n\r\ntext\r\n", box)
+
+
+@pytest.mark.parametrize("change", [_arrives, _trashed, _flagged, _deleted, _lettered])
+def test_every_change_is_seen_at_once(change: Change) -> None:
+    async def story() -> None:
+        async with Cluster(5) as cluster:
+            alice, bob = await cluster.engine("alice"), await cluster.engine("bob")
+            await alice.send(alice.draft(["bob"], "first", "text"))
+            await bob.receive()
+            http = httpx.AsyncClient(transport=httpx.ASGITransport(build_app(bob, OPEN)), base_url=BASE)
+            before = {path: [(await http.get(path)).content for _ in range(3)] for path in (LIST, COUNTS)}
+            await change(alice, bob)
+            for path, answers in before.items():
+                after = (await http.get(path)).content
+                # a fresh application has kept nothing: the oracle
+                fresh = httpx.AsyncClient(transport=httpx.ASGITransport(build_app(bob, OPEN)), base_url=BASE)
+                assert len(set(answers)) == 1
+                assert after == (await fresh.get(path)).content
+                assert after != answers[0]
+
+    asyncio.run(story())
+
+
+def test_answers_of_different_questions_are_kept_apart() -> None:
+    async def story() -> None:
+        async with Cluster(5) as cluster:
+            bob = await cluster.engine("bob")
+            http = httpx.AsyncClient(transport=httpx.ASGITransport(build_app(bob, OPEN)), base_url=BASE)
+            for _ in range(2):
+                assert (await http.get(f"{LIST}?limit=3")).json()["limit"] == 3
+                assert (await http.get(f"{LIST}?limit=4")).json()["limit"] == 4
+                assert (await http.post(LIST, data={"limit": "5"})).json()["limit"] == 5
+                assert (await http.get(f"{LIST}?limit=x")).status_code == 400
+                assert (await http.head(LIST)).content == b""
+                ids = {(await http.get(LIST)).headers["x-request-id"] for _ in range(3)}
+                assert len(ids) == 3
+
+    asyncio.run(story())
+
+
+class _Revisions:
+    """An engine of which only the revision is asked."""
+
+    revision = 1
+
+
+def test_an_answer_made_while_the_store_changed_is_not_kept() -> None:
+    engine = _Revisions()
+    answers = Answers(engine)  # type: ignore[arg-type]
+    assert answers.find("q") is None
+    begun = answers.revision
+    engine.revision = 2
+    answers.keep("q", begun, Json({}))  # somebody else may not have asked yet: it is of revision 1
+    assert answers.find("q") is None
+    answers.keep("q", 1, Json({}))
+    assert answers.find("q") is None
+    answers.keep("q", 2, Json({}))
+    assert answers.find("q") is not None
+
+
+def test_no_more_is_kept_than_a_few_megabytes() -> None:
+    answers = Answers(_Revisions())  # type: ignore[arg-type]
+    assert answers.find(0) is None
+    large = Json("x" * (1 << 20))
+    for key in range(9):
+        answers.keep(key, 1, large)
+    assert answers.find(8) is large
+    assert answers.find(0) is None
