@@ -99,7 +99,7 @@ def wrk(server: Server, path: str, connections: int = 32, form: str = "", second
 
 
 class Parked(asyncio.Protocol):
-    """A connection that asks once and waits; `woken` counts those that got something behind their first `skip` bytes."""
+    """A connection that asks once and waits."""
 
     def __init__(self, crowd: Crowd) -> None:
         self._crowd = crowd
@@ -140,7 +140,7 @@ class Crowd:
             batch = [loop.create_connection(lambda: Parked(self), "127.0.0.1", self._port) for _ in range(100)]
             self.members += [protocol for _, protocol in await asyncio.gather(*batch)]
             if self._greeting:
-                while not all(self._greeting in one.seen for one in self.members[-100:]):
+                while not all(self._greeting in one.seen for one in self.members[-100:]):  # noqa: ASYNC110
                     await asyncio.sleep(0.002)
         await asyncio.sleep(1.0)
 
@@ -148,7 +148,7 @@ class Crowd:
         """Seconds from `call` until the last was woken."""
         begun = time.perf_counter()
         call()
-        while self.woken < len(self.members) and time.perf_counter() < begun + patience:
+        while self.woken < len(self.members) and time.perf_counter() < begun + patience:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         return self.last - begun if self.woken == len(self.members) else float("inf")
 

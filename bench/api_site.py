@@ -68,7 +68,7 @@ def fill(folder: Path, count: int) -> None:
         f"INSERT INTO message (oid, email_id, user, mailbox, uid, modseq, thread, subject, preview, from_name,"
         f" from_address, denomination, serial, recipients, received_at, sent_at, size, seen)"
         f" SELECT randomblob(12), randomblob(16), {HOME}, {box.id}, n, n, randomblob(12), 'Subject ' || n,"
-        f" 'A preview of message ' || n || ', long enough to look like the first words of a mail', 'Bob', '17.0.0@byte',"
+        f" 'A preview of message ' || n || ', as long as first words are', 'Bob', '17.0.0@byte',"
         f" 1, 1114112, '[]', 1700000000 + n, 1700000000 + n, 4096, n % 10 > 0 FROM number"
     )
     words = (

@@ -110,7 +110,7 @@ async def _listeners(engine: Engine, app: App, user: str) -> list[Row]:
         one.heard = 0.0
         begun = time.perf_counter()
         await _deliver(engine, [letter(number)])
-        while not one.heard:
+        while not one.heard:  # noqa: ASYNC110 - the shortest way to see it
             await asyncio.sleep(0)
         seen.append(one.heard - begun)
     task.cancel()
@@ -137,9 +137,10 @@ async def _all(folder: Path) -> list[Row]:
     assert box is not None
     listed = f"/users/{user}/mailboxes/{box.oid.hex()}/messages?limit=20"
     search = f"/users/{user}/search?limit=20&query="
+    rare = [f"{search}word{i}" for i in range(100, 400)]
     found = [
         _slow("list of 20 from 100 000", await _times(app, [listed] * ASKED), "<= 3 ms"),
-        _slow("search, a word of 100 mails", await _times(app, [f"{search}word{i}" for i in range(100, 400)]), "<= 30 ms"),
+        _slow("search, a word of 100 mails", await _times(app, rare), "<= 30 ms"),
         _slow("search, a word of all mails", await _times(app, [f"{search}common"] * 50), "<= 30 ms"),
     ]
     found += await _listeners(engine, app, user)

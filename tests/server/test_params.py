@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from qmail_server.http import params as module
-from qmail_server.http.params import pairs_of, ClientGone, Params, Sink, file_name, read
+from qmail_server.http.params import ClientGone, Params, Sink, file_name, pairs_of, read
 
 from qmail_core.errors import UsageError
 from qmail_core.model import Source

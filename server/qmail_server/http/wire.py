@@ -263,8 +263,8 @@ class Exchange:
     """One request and its answer."""
 
     __slots__ = (
-        "_chunked", "_connection", "_gone", "_head", "_invited", "_left", "_parts", "_scope", "_size", "_state", "_told",
-        "_waiter", "keep", "more", "task",
+        "_chunked", "_connection", "_gone", "_head", "_invited", "_left", "_parts", "_scope", "_size", "_state",
+        "_told", "_waiter", "keep", "more", "task",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, scope: Scope, keep: bool) -> None:
