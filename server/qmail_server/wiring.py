@@ -27,7 +27,6 @@ from qmail_core.transport.tcp import TcpTransport
 from qmail_core.transport.udp import UdpTransport
 from qmail_core.transport.web import poster_of
 from qmail_server.http.app import App
-from qmail_server.http.wire import Connection
 from qmail_server.raida import HostThread, RaidaHost
 
 log = logging.getLogger("qmail.wiring")
@@ -148,7 +147,7 @@ class HttpServer:
         config = uvicorn.Config(
             app,
             interface="asgi3",
-            http=Connection,
+            http="httptools",
             loop="none",
             lifespan="off",
             log_config=None,

@@ -62,7 +62,11 @@ def _read_names(call: ast.Call) -> list[ast.expr]:
 def _defaults(tree: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Names]:
     places = tree.args.args[len(tree.args.args) - len(tree.args.defaults) :]
     pairs = zip(places, tree.args.defaults, strict=True)
-    return {place.arg: frozenset((value.value,)) for place, value in pairs if _is_text(value)}
+    return {
+        place.arg: frozenset((value.value,))
+        for place, value in pairs
+        if isinstance(value, ast.Constant) and isinstance(value.value, str)
+    }
 
 
 def _is_text(node: ast.AST) -> bool:
