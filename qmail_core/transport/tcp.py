@@ -89,6 +89,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _step(self, future: asyncio.Future[Any] | None) -> None:
         if self._connecting is None:
+            if future is not None and not future.cancelled():
+                future.exception()  # it was given up; an error nobody looks at would be reported as lost
             return
         try:
             waited = self._connecting.send(None)

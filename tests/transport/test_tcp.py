@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeAlias
 
 import pytest
+import uvloop
 
 from qmail_core.codec import cipher, exchange, mail, packet
 from qmail_core.codec import consts as c
@@ -386,3 +388,28 @@ def test_closing_ends_everything_without_a_word() -> None:
         assert answers == []
 
     run(serve, story)
+
+
+def test_a_connection_given_up_while_it_is_made_leaves_no_error_behind() -> None:
+    """uvloop fails the future of such a connection, which nobody waits for any more."""
+    reported: list[dict[str, Any]] = []
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(context))
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        transport = TcpTransport([NodeId(0, "127.0.0.1", server.sockets[0].getsockname()[1])])
+        for turns in range(4):
+            cancel = transport.send(0, bytes(50), c.ENC_NONE, lambda answer: None)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            cancel()
+            await asyncio.sleep(0.01)
+        await transport.close()
+        server.close()
+        await server.wait_closed()
+        gc.collect()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(story())
+    assert reported == []
