@@ -92,6 +92,7 @@ def surfaces() -> list[Surface]:
             about="The file-transfer API",
             resources=transfer.RESOURCES,
             facts=transfer_described.FACTS,
+            refusals=(412, 416, 422, 460),
             security=("transferToken",),
         ),
     ]

@@ -49,6 +49,7 @@ class Surface(Struct, frozen=True, kw_only=True):
     routes: Sequence[Route] = ()
     resources: Sequence[Resource] = ()
     facts: Mapping[Endpoint, Facts]
+    refusals: tuple[int, ...] = ()  # statuses of its own, beside those every error has
     everywhere: tuple[Param, ...] = ()  # understood by every route
     security: tuple[str, ...] = ("token",)  # any of these opens it; nothing: everybody may
 

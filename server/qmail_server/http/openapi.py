@@ -46,12 +46,15 @@ MEANINGS = {
     404: "There is no such thing",
     405: "Another verb",
     409: "It has been done already, or cannot be done in this state",
+    410: "It is there no more",
+    412: "Another version of tus",
     413: "Too large or too many",
     415: "Unknown content type",
+    416: "A range that is not there",
     421: "A host this server does not answer for",
     422: "An address is none",
-    412: "Another version of tus",
     429: "Too many failures; Retry-After says when to come back",
+    460: "A checksum does not fit",
     500: "A network operation failed, or something unexpected happened",
     502: "Servers refused, or gave nonsense",
     503: "Too few servers, or the store is not available",
@@ -115,7 +118,7 @@ class _Builder:
         self._failures: dict[Dialect, str] = {}
         self._first: dict[str, str] = {}  # of an endpoint, which its other paths point to
         self._responses: dict[str, Any] = {}
-        self._refused: dict[tuple[Dialect, bool], dict[str, Schema]] = {}
+        self._refused: dict[tuple[Dialect, str], dict[str, Schema]] = {}
         self._bodies: dict[str, Any] = {}
         paths: dict[str, dict[str, Any]] = {}
         for surface in surfaces:
@@ -167,7 +170,7 @@ class _Builder:
             "parameters": [_parameter(param, "path") for param in inside]
             + [_parameter(p, "query") for p in query]
             + [_parameter(param, "header") for param in facts.headers],
-            "responses": self._answers(key, endpoint, place.dialect, facts, guarded=bool(surface.security)),
+            "responses": self._answers(key, endpoint, place.dialect, facts, surface),
         }
         if verb != "GET" and (outside or facts.only):
             shown["requestBody"] = self._body(key, place, outside, facts)
@@ -197,27 +200,31 @@ class _Builder:
     # --- answers -----------------------------------------------------------------------------------------------
 
     def _answers(
-        self, key: str, endpoint: Endpoint, dialect: Dialect, facts: Facts, *, guarded: bool
+        self, key: str, endpoint: Endpoint, dialect: Dialect, facts: Facts, surface: Surface
     ) -> dict[str, Schema]:
         if key not in self._responses:
             self._responses[key] = {"description": "Success"}
-            if facts.status in (200, 201) and not facts.empty and (facts.status == 200 or facts.answer is not None):
-                self._responses[key]["content"] = self._content(key, endpoint, facts)
-        return {str(facts.status): {"$ref": f"#/components/responses/{key}"}, **self._refusals(dialect, guarded)}
+            if content := self._content(key, endpoint, facts):
+                self._responses[key]["content"] = content
+        return {str(facts.status): {"$ref": f"#/components/responses/{key}"}, **self._refusals(dialect, surface)}
 
-    def _refusals(self, dialect: Dialect, guarded: bool) -> dict[str, Schema]:
+    def _refusals(self, dialect: Dialect, surface: Surface) -> dict[str, Schema]:
         """All a route of this dialect may answer instead; the guard in front of it speaks its own."""
-        if (dialect, guarded) not in self._refused:
-            own = _statuses(QMailError) | {*dialect.statuses.values(), 405, 413, 415} if guarded else {405}
-            refused = _GUARDED if guarded else _GUARDED - {401}
-            self._refused[dialect, guarded] = {
+        if (dialect, surface.name) not in self._refused:
+            own = {405, *surface.refusals}
+            if surface.security:
+                own |= _statuses(QMailError) | {*dialect.statuses.values(), 413, 415}
+            refused = _GUARDED if surface.security else _GUARDED - {401}
+            self._refused[dialect, surface.name] = {
                 str(status): self._failed(status, NODE if status in refused else dialect, dialect)
                 for status in sorted(own | refused)
             }
-        return self._refused[dialect, guarded]
+        return self._refused[dialect, surface.name]
 
     def _content(self, key: str, endpoint: Endpoint, facts: Facts) -> dict[str, Any]:
         types = [facts.answer] if facts.answer is not None else list(_types(endpoint))
+        if facts.empty or facts.status == 204 or (facts.status == 201 and not types):
+            return {}
         content: dict[str, Any] = {}
         example = {"example": self._examples[key]} if key in self._examples else {}
         if types or not facts.media:
@@ -231,7 +238,7 @@ class _Builder:
         return content
 
     def _failed(self, status: int, first: Dialect, other: Dialect) -> Schema:
-        dialects = dict.fromkeys((first, other) if status == 403 else (first,))  # 403 is said by both
+        dialects = dict.fromkeys((first, other) if status in (401, 403) else (first,))  # these are said by both
         names = [self._failures.setdefault(dialect, _title(dialect, self._failures)) for dialect in dialects]
         name = f"{'Or'.join(names)}{status}"
         refs = [{"$ref": f"#/components/schemas/{each}"} for each in names]
