@@ -48,7 +48,8 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 def all_operations(document: dict[str, Any]) -> list[Any]:
     """The operations of a document that end, each under its first name."""
     schema = schemathesis.openapi.from_dict(document)
-    found = [result.ok() for result in schema.get_all_operations()]
+    results: Any = schema.get_all_operations()
+    found = [result.ok() for result in results]
     return [each for each in found if not _raw(each).get("x-endless") and not _repeats(each)]
 
 
