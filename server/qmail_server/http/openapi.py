@@ -228,7 +228,9 @@ class _Builder:
         content: dict[str, Any] = {}
         example = {"example": self._examples[key]} if key in self._examples else {}
         if types or not facts.media:
-            self._types |= {kind.__name__: kind for kind in types}
+            for kind in types:
+                if self._types.setdefault(kind.__name__, kind) is not kind:
+                    raise ValueError(f"two answers are called {kind.__name__}")
             schemas = [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in types]
             content[_JSON] = {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas} if schemas else {}}
             content[_JSON] |= example

@@ -209,7 +209,8 @@ def _param(endpoint: Endpoint, field: Field) -> Param:
     about, example = OTHERWISE.get((endpoint, field.name)) or ABOUT.get(field.name, ("", None))
     schema = schema_of(field.check)
     if field.default is not None:
-        schema = {**schema, "default": field.default}
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        schema = {**schema, "default": default}
     return Param(field.name, about, schema, field.required, example)
 
 

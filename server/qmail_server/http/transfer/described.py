@@ -143,7 +143,7 @@ class Download(Struct, kw_only=True):
     url: str
 
 
-class DownloadAnswer(Struct, kw_only=True):
+class FileDownloadAnswer(Struct, kw_only=True):
     data: Download
 
 
@@ -243,11 +243,11 @@ _KNOWN: dict[Any, Facts] = {
     ),
     files.delete_file: Facts(takes=(_uuid("file"),), status=204),
     downloads.add_download: Facts(
-        takes=(_strings("files", "Ids of files", required=True, example=[_UUID]),), answer=DownloadAnswer
+        takes=(_strings("files", "Ids of files", required=True, example=[_UUID]),), answer=FileDownloadAnswer
     ),
     downloads.get_download: Facts(
         takes=(_uuid("download"), text("key", "The key of the download; without it, its record")),
-        answer=DownloadAnswer,
+        answer=FileDownloadAnswer,
         media="application/octet-stream",
     ),
     downloads.delete_download: Facts(takes=(_uuid("download"),), status=204),
