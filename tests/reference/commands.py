@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from qmail_core.codec import change, cipher, coins, directory, healing, keys, lockers, mail, status
+from qmail_core.codec import change, cipher, coins, directory, healing, keys, lockers, mail, objects, status
 from qmail_core.codec import consts as c
 from qmail_core.codec.mail import TellRecipient
 from qmail_core.model import (
@@ -51,6 +51,12 @@ RECORD = directory.build_user_record(UserRecord(COIN.address, PROFILE, 1_700_000
 ENTRIES = [ListEntry(Address(0, 100), ListKind.WHITE), ListEntry(Address(1, 200), ListKind.BLACK)]
 MASTER = keys.MasterKey(1, bytes(range(32)))
 SHARE = keys.ShareRequest(server_id=b"CONTENT-SERVER01", kid=1, client=COIN.address, timestamp=1_785_312_000)
+
+
+TRANSFER = bytes(range(32, 48))
+HASH = bytes(range(64, 96))
+CALL = 0x0102030405060708  # the request id of object transfers
+STORED = objects.Committed(GUID, 10, 1, 0, objects.SHA256, 1, 5, HASH)
 
 
 class Command(Struct, frozen=True):
@@ -177,4 +183,65 @@ COMMANDS = [
     ),
     Command("break", c.GROUP_CHANGE, c.CMD_BREAK, change.build_change(7, OTHERS[0], TEN, NODE)),
     Command("join", c.GROUP_CHANGE, c.CMD_JOIN, change.build_change(7, OTHERS[0], TEN, NODE)),
+    *(
+        Command(
+            name,
+            c.GROUP_MAIL,
+            number,
+            WHO + objects.build_request(CALL, wanted) + data,
+            objects.build_answer(CALL, *answer),
+        )
+        for name, number, wanted, data, answer in (
+            (
+                "object begin",
+                c.CMD_OBJECT_BEGIN,
+                objects.Begin(
+                    TRANSFER, GUID, LOCKER, 10, 86_400, objects.SHA256, 0, 0, bytes(7), 1 << 20, 5, 0, 1, HASH
+                ),
+                b"",
+                [objects.Begun(TRANSFER, 1 << 20, 4, objects.SHA256, 0, 0, 0, 1, 0x6A69B300, 86_400)],
+            ),
+            (
+                "object range",
+                c.CMD_OBJECT_PUT_RANGE,
+                objects.PutRange(TRANSFER, 0, 5, objects.SHA256, HASH),
+                b"hello",
+                [objects.RangePut(TRANSFER, 0, 5)],
+            ),
+            (
+                "object status",
+                c.CMD_OBJECT_STATUS,
+                objects.Inquiry(TRANSFER, 0, 0, 256),
+                b"",
+                [objects.Progress(TRANSFER, 5, 1, 1, 1, 0, 5), objects.build_ranges([(0, 5)])],
+            ),
+            ("object commit", c.CMD_OBJECT_COMMIT, objects.Commit(TRANSFER, 5, objects.SHA256, HASH), b"", [STORED]),
+            ("object abort", c.CMD_OBJECT_ABORT, objects.Abort(TRANSFER), b"", []),
+            (
+                "object info",
+                c.CMD_OBJECT_INFO,
+                objects.Info(GUID, 10, 0),
+                b"",
+                [objects.Described(GUID, 10, 1, 0, objects.SHA256, 1, 5, HASH, 1 << 20, 0x6A69B300)],
+            ),
+            (
+                "object get",
+                c.CMD_OBJECT_GET_RANGE,
+                objects.GetRange(GUID, 10, 1, 0, 5),
+                b"",
+                [objects.RangeGot(GUID, 10, objects.SHA256, 1, 0, 5, 5, HASH), b"hello"],
+            ),
+            ("object delete", c.CMD_OBJECT_DELETE, objects.Delete(GUID, 10, 1, 2), b"", [objects.Tombstone(2, 2)]),
+            (
+                "object capabilities",
+                c.CMD_OBJECT_CAPABILITIES,
+                None,
+                b"",
+                [
+                    objects.Capabilities(1, 1, 1, 1, 1, 1 << 20, 1 << 20, 1 << 20, 64, 4, 1 << 32, 7, 8, 0, 1),
+                    objects.StorageClass(0, 0, 0, 1 << 32, 1 << 40, 1 << 39, 31_536_000, 0),
+                ],
+            ),
+        )
+    ),
 ]
