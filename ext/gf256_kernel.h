@@ -26,6 +26,7 @@
 #if defined(_MSC_VER) && !defined(__clang__)
 #define GF_INLINE static __forceinline
 #define GF_UNROLL
+#define GF_OPAQUE(x) ((void)0)
 #define GF_PREFETCH(p) ((void)0)
 #else
 #define GF_INLINE static inline __attribute__((always_inline))
@@ -34,18 +35,20 @@
 #else
 #define GF_UNROLL _Pragma("GCC unroll 16")
 #endif
+#define GF_OPAQUE(x) __asm__("" : "+r"(x)) /* the compiler cannot tell its value */
 #define GF_PREFETCH(p) __builtin_prefetch((const void *)(p))
 #endif
 
 /*
  * How many bytes ahead of the tile the inputs are asked for. With 20 and more streams the hardware prefetcher gives up,
- * so this decides the speed beyond the second-level cache. Measured: 256 is too short for 256-byte tiles, 1024 pollutes
- * the first level. From the second level the hardware is fast enough, and asking ahead is in its way (10+4, 64 KiB: 91
- * GB/s with it, 124 without): there it asks for the line that is read anyhow, which costs nothing.
+ * so this decides the speed beyond the second-level cache. From memory 512 bytes are right, 1024 pollute the first level;
+ * the third level is near enough for the next tile (20+5, 1 MiB: 82 GB/s with 512, 86 with 256). From the second level
+ * the hardware is fast enough, and asking ahead is in its way (10+4, 64 KiB: 91 GB/s with it, 124 without): there it
+ * asks for the line that is read anyhow, which costs nothing.
  */
 static inline size_t K(distance)(gf256_place place)
 {
-    return place == GF256_L2 ? 0 : 512;
+    return place == GF256_L2 ? 0 : place == GF256_L3 ? 256 : 512;
 }
 
 #ifndef V_LOADN
@@ -246,18 +249,13 @@ GF_INLINE void K(lfsr_pair)(const int M, const int W, size_t part, const uint8_t
  * The loop over pairs exists in copies that take turns. Stripes mostly lie at equal distances, and a load instruction
  * that walks over them has the hardware prefetch, at that distance, what lies behind the last one. Two copies with turns
  * of two pairs never see one distance twice in a row: 17+3, 64 KiB 105 -> 130 GB/s; 20+5, 64 MiB 27 -> 37. Up to
- * GF_FEW inputs four copies take a pair each and never walk at all: 10+4, 64 KiB 88 -> 126. In the third cache alone
- * that prefetch is right often enough to be worth 4 %, and one copy does it all.
+ * GF_FEW inputs four copies take a pair each and never walk at all: 10+4, 64 KiB 88 -> 126. (Turns must stay loops:
+ * unrolled they are copies of one pair each.)
  */
 #define GF_FEW 10
-static inline int K(turns)(int k, gf256_place place)
-{
-    return place == GF256_L3 ? k : k <= GF_FEW ? 1 : 2;
-}
 
 GF_INLINE void K(lfsr_tile)(const int M, const int W, size_t o, size_t part, const int nt, int k,
-                            const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g, size_t ahead,
-                            const int turns)
+                            const uint8_t *const *src, uint8_t *const *dst, const uint8_t *g, size_t ahead)
 {
     vfactor c[5];
     vec s[8][4];
@@ -270,6 +268,8 @@ GF_INLINE void K(lfsr_tile)(const int M, const int W, size_t o, size_t part, con
     GF_UNROLL for (int w = 0; w < W; w++) f[w] = GF_GET(src[0] + o + w * VB, w, part);
     int i = 0;
 #if V_PAIRS
+    int turns = k <= GF_FEW ? 1 : 2;
+    GF_OPAQUE(turns);
 #define GF_TURN                                           \
     for (int t = 0; t < turns && i + 3 <= k; t++, i += 2) \
         K(lfsr_pair)(M, W, part, src[i + 1] + o, src[i + 2] + o, ahead, c, f, s);
@@ -282,8 +282,6 @@ GF_INLINE void K(lfsr_tile)(const int M, const int W, size_t o, size_t part, con
         GF_TURN
     }
 #undef GF_TURN
-#else
-    (void)turns;
 #endif
     for (; i + 2 <= k; i++) {
         const uint8_t *next = src[i + 1] + o;
@@ -318,16 +316,15 @@ GF_INLINE void K(lfsr_tile)(const int M, const int W, size_t o, size_t part, con
                             gf256_place place)                                                                         \
     {                                                                                                                  \
         const size_t ahead = K(distance)(place);                                                                       \
-        const int turns = K(turns)(k, place);                                                                          \
         GF_SWEEP(W_LFSR(M), GF_LFSR_TILE_##M, M, dst);                                                                 \
     }
-#define GF_LFSR_TILE_2(W, o, part, nt) K(lfsr_tile)(2, W, o, part, nt, k, src, dst, g, ahead, turns)
-#define GF_LFSR_TILE_3(W, o, part, nt) K(lfsr_tile)(3, W, o, part, nt, k, src, dst, g, ahead, turns)
-#define GF_LFSR_TILE_4(W, o, part, nt) K(lfsr_tile)(4, W, o, part, nt, k, src, dst, g, ahead, turns)
-#define GF_LFSR_TILE_5(W, o, part, nt) K(lfsr_tile)(5, W, o, part, nt, k, src, dst, g, ahead, turns)
-#define GF_LFSR_TILE_6(W, o, part, nt) K(lfsr_tile)(6, W, o, part, nt, k, src, dst, g, ahead, turns)
-#define GF_LFSR_TILE_7(W, o, part, nt) K(lfsr_tile)(7, W, o, part, nt, k, src, dst, g, ahead, turns)
-#define GF_LFSR_TILE_8(W, o, part, nt) K(lfsr_tile)(8, W, o, part, nt, k, src, dst, g, ahead, turns)
+#define GF_LFSR_TILE_2(W, o, part, nt) K(lfsr_tile)(2, W, o, part, nt, k, src, dst, g, ahead)
+#define GF_LFSR_TILE_3(W, o, part, nt) K(lfsr_tile)(3, W, o, part, nt, k, src, dst, g, ahead)
+#define GF_LFSR_TILE_4(W, o, part, nt) K(lfsr_tile)(4, W, o, part, nt, k, src, dst, g, ahead)
+#define GF_LFSR_TILE_5(W, o, part, nt) K(lfsr_tile)(5, W, o, part, nt, k, src, dst, g, ahead)
+#define GF_LFSR_TILE_6(W, o, part, nt) K(lfsr_tile)(6, W, o, part, nt, k, src, dst, g, ahead)
+#define GF_LFSR_TILE_7(W, o, part, nt) K(lfsr_tile)(7, W, o, part, nt, k, src, dst, g, ahead)
+#define GF_LFSR_TILE_8(W, o, part, nt) K(lfsr_tile)(8, W, o, part, nt, k, src, dst, g, ahead)
 GF_LFSR(2)
 GF_LFSR(3)
 GF_LFSR(4)
