@@ -158,7 +158,7 @@ def loops() -> ctypes.CDLL | None:
     """loop.c and the kernels as a library of their own, with the flags of setup.py."""
     ext = HERE.parent / "ext"
     sources = [HERE / "loop.c", *sorted(ext.glob("gf256*.c"))]
-    library = built(sources, "-fno-strict-aliasing", "-pthread", f"-I{ext}")
+    library = built(sources, "-fno-strict-aliasing", "-fvisibility=hidden", "-pthread", f"-I{ext}")
     return library if library and library.loop_start(_gf256.isa.encode()) == 0 else None
 
 

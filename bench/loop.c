@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#pragma GCC visibility push(default) /* the kernels are hidden, as they are where they are installed */
+
 typedef void (*encode_fn)(int len, int k, int rows, uint8_t *tables, uint8_t **data, uint8_t **coding);
 typedef void (*tables_fn)(int k, int rows, uint8_t *matrix, uint8_t *tables);
 typedef int (*invert_fn)(uint8_t *in, uint8_t *out, int n);

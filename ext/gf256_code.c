@@ -129,7 +129,7 @@ static void sum(int n, size_t len, const uint8_t *const *src, uint8_t *dst, gf25
 {
     uint8_t order[GF256_STRIPES];
     const uint8_t *mixed[GF256_STRIPES];
-    if (place != GF256_L1) { /* there nothing is prefetched, and 10 ns matter */
+    if (place != GF256_L1 && n > 4) { /* else nothing is gained, and 10 ns matter */
         mixed_order(n, order);
         for (int i = 0; i < n; i++) mixed[i] = src[order[i]];
         src = mixed;
@@ -167,11 +167,13 @@ static void encode_columns(void *argument, size_t from, size_t to)
 
 void gf256_encode(const gf256_code *code, size_t len, const uint8_t *const *data, uint8_t *const *parity)
 {
-    encode_task task = {code, data, parity, gf256_place_of(len * (size_t)code->n)};
-    if (code->threads == 1) /* shortest way for short stripes */
-        divide(code, len, data, parity, task.place);
-    else
-        gf256_columns(encode_columns, &task, len, len * (size_t)code->k, code->threads);
+    const gf256_place place = gf256_place_of(len * (size_t)code->n);
+    if (code->threads == 1) { /* shortest way for short stripes */
+        divide(code, len, data, parity, place);
+        return;
+    }
+    encode_task task = {code, data, parity, place};
+    gf256_columns(encode_columns, &task, len, len * (size_t)code->k, code->threads);
 }
 
 typedef struct {
