@@ -31,7 +31,7 @@ def stripe_rows(path: str, block: bytes, d: int) -> Iterator[Row]:
     calls = [lambda: _framing.interleave(block, d), lambda: _framing.deinterleave(stripes, len(block))]
     for name, found in zip(("interleave", "deinterleave"), timings(calls, 0.004), strict=True):
         line = row(f"{name} {path}, {d} stripes", SIZE / found.seconds / 1e9, "GB/s", found.spread)
-        yield want(line, ">= 1.5 GB/s")
+        yield line if path == "portable" else want(line, ">= 1.5 GB/s")
 
 
 def peer_row(block: bytes, d: int) -> Row:
