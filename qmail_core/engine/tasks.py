@@ -115,7 +115,7 @@ class Tasks:
             state.message, state.status = error.message, "cancelled"
         except QMailError as error:
             state.message, state.status = error.message, "failed"
-            log.info("%s failed: %s", state.id, error.message)
+            log.warning("%s failed: %s", state.id, error.message)
         except Exception:
             state.message, state.status = "Internal error", "failed"
             log.exception("%s failed", state.id)

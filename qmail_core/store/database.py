@@ -149,7 +149,7 @@ def _open(path: str | None) -> sqlite3.Connection:
             undo.pop_all()
             return connection
     except sqlite3.Error as error:
-        raise StoreUnavailable(f"the store cannot be opened: {error}") from error
+        raise StoreUnavailable(f"the store {path or 'in memory'} cannot be opened: {error}") from error
 
 
 def _connect(path: str | None) -> sqlite3.Connection:

@@ -31,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Api = Annotated[str, typer.Option("--api", envvar="QMAIL_API", help="Base URL of the node API.")]
+Api = Annotated[str, typer.Option("--api", metavar="URL", envvar="QMAIL_API", help="Base URL of the node API.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 _API = "http://127.0.0.1:8080"
 
@@ -47,13 +47,20 @@ Guid = Annotated[str, typer.Argument(callback=_guid, help="32 hex digits.", meta
 
 @app.command()
 def send(
-    to: Annotated[list[str] | None, typer.Option("--to", metavar="ADDRESS")] = None,
-    cc: Annotated[list[str] | None, typer.Option("--cc", metavar="ADDRESS")] = None,
-    bcc: Annotated[list[str] | None, typer.Option("--bcc", metavar="ADDRESS")] = None,
-    subject: Annotated[str, typer.Option("--subject")] = "",
-    body: Annotated[str | None, typer.Option("--body", metavar="TEXT")] = None,
-    body_file: Annotated[Path | None, typer.Option("--body-file", help="UTF-8 text; - is stdin.")] = None,
-    attach: Annotated[list[Path] | None, typer.Option("--attach", exists=True, dir_okay=False, readable=True)] = None,
+    to: Annotated[
+        list[str] | None, typer.Option("--to", metavar="ADDRESS", help="Such as 16.0.0@byte; repeatable.")
+    ] = None,
+    cc: Annotated[list[str] | None, typer.Option("--cc", metavar="ADDRESS", help="Gets a copy.")] = None,
+    bcc: Annotated[list[str] | None, typer.Option("--bcc", metavar="ADDRESS", help="Gets one unseen.")] = None,
+    subject: Annotated[str, typer.Option("--subject", metavar="TEXT")] = "",
+    body: Annotated[str | None, typer.Option("--body", metavar="TEXT", help="This, or --body-file.")] = None,
+    body_file: Annotated[
+        Path | None, typer.Option("--body-file", metavar="FILE", help="UTF-8 text; - is standard input.")
+    ] = None,
+    attach: Annotated[
+        list[Path] | None,
+        typer.Option("--attach", exists=True, dir_okay=False, readable=True, metavar="FILE", help="Repeatable."),
+    ] = None,
     tell: Annotated[bool, typer.Option("--tell/--no-tell", help="Tell the recipients, or only upload.")] = True,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the send is over.")] = True,
     api: Api = _API,
@@ -109,7 +116,7 @@ def read(guid: Guid, api: Api = _API, as_json: Json = False) -> None:
 @app.command()
 def download(
     guid: Guid,
-    out: Annotated[Path, typer.Option("--out", file_okay=False, metavar="DIR")] = Path("."),
+    out: Annotated[Path, typer.Option("--out", file_okay=False, metavar="DIR", help="Where to.")] = Path("."),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of the same name.")] = False,
     api: Api = _API,
     as_json: Json = False,
@@ -127,7 +134,9 @@ app.add_typer(tokens, name="token")
 
 @tokens.command("create")
 def create_token(
-    name: Annotated[str, typer.Option("--name", help="What it is for.")], api: Api = _API, as_json: Json = False
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What it is for.")],
+    api: Api = _API,
+    as_json: Json = False,
 ) -> None:
     """Make a token and print it; nobody can ask for it again."""
     with _client(api) as client:
@@ -159,14 +168,23 @@ def revoke_token(
 
 @app.command()
 def demo(
-    port_base: Annotated[int, typer.Option("--port-base", min=1, max=65000, help="First of three API ports.")] = 8080,
-    data: Annotated[Path | None, typer.Option("--data", file_okay=False, metavar="DIR")] = None,
+    port_base: Annotated[
+        int,
+        # the last node listens 1024 above
+        typer.Option(
+            "--port-base", min=1, max=65535 - 1024, metavar="N", help="Alice is on N and N + 1, Bob on N + 2."
+        ),
+    ] = 8080,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", file_okay=False, metavar="DIR", help="Where everything is kept; default: temporary."),
+    ] = None,
     tour: Annotated[bool, typer.Option("--tour/--no-tour", help="Walk through a mail that loses servers.")] = True,
     once: Annotated[bool, typer.Option("--once", help="End after the tour.")] = False,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the live page.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Run 25 servers and a few identities in this process."""
+    """Run 25 servers and two mailboxes, Alice's and Bob's, on this machine until Ctrl-C."""
     from qmail_server.demo.run import Options, run  # heavy, and no other verb needs it
 
     options = Options(port_base=port_base, data=data, tour=tour, once=once, open_page=open_page, json=as_json)

@@ -144,7 +144,11 @@ class Client:
     """One node's API. A context manager; not for several threads at once."""
 
     def __init__(self, url: str, *, token: str = "", transport: httpx.BaseTransport | None = None) -> None:
+        if not token.isascii() or not token.isprintable() or " " in token:
+            # before it comes into a header: the library's complaint would quote it
+            raise ClientError("QMAIL_TOKEN holds no token: one is ASCII, on one line, without spaces")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._url = url
         # no proxies from the environment: the API is this machine's own
         self._http = httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT, transport=transport, trust_env=False)
 
@@ -198,7 +202,12 @@ class Client:
         except ClientError as error:
             if error.status != 404:
                 raise
-        fetched = self._ask(_Fetched, "POST", "/api/qmail/net/messages/download", data={"file_guid": guid})
+        try:
+            fetched = self._ask(_Fetched, "POST", "/api/qmail/net/messages/download", data={"file_guid": guid})
+        except ClientError as error:
+            if error.status == 404:  # the API's text names a parameter the caller cannot give
+                raise ClientError(f"There is no mail {guid}, neither in the store nor announced", 404) from None
+            raise
         return self._get(fetched.email_id)  # differs from the guid when one mails oneself
 
     def _get(self, guid: str) -> Mail:
@@ -233,7 +242,7 @@ class Client:
 
     def revoke_token(self, token: int) -> None:
         """End a token."""
-        with _translated():
+        with self._translated():
             answer = self._http.delete(f"/api/tokens/{token}")
         if answer.status_code != 204:
             raise _refusal(answer)
@@ -241,14 +250,25 @@ class Client:
     @contextmanager
     def _bytes(self, guid: str, row: Attachment) -> Iterator[Iterator[bytes]]:
         params: dict[str, str | int] = {"email_id": guid, "attachment_id": row.attachment_id}
-        with _translated(), self._http.stream("GET", "/api/qmail/db/attachments/get", params=params) as answer:
+        with self._translated(), self._http.stream("GET", "/api/qmail/db/attachments/get", params=params) as answer:
             if answer.status_code != 200:
                 answer.read()
                 raise _refusal(answer)
             yield answer.iter_bytes()
 
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+            raise ClientError(f"{self._url!r} is no base URL of a node API, such as http://127.0.0.1:8080") from None
+        except httpx.ConnectError as error:
+            raise ClientError(f"No engine answers at {self._url}; --api or QMAIL_API says where one runs") from error
+        except httpx.HTTPError as error:
+            raise ClientError(f"No answer from {self._url}: {error}") from error
+
     def _ask(self, kind: type[T], method: str, route: str, **options: Any) -> T:
-        with _translated():
+        with self._translated():
             answer = self._http.request(method, route, **options)
         if answer.status_code != 200:
             raise _refusal(answer)
@@ -258,20 +278,14 @@ class Client:
             raise ClientError(f"The server's answer makes no sense: {error}", answer.status_code) from error
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ClientError(f"No answer from the server: {error}") from error
-
-
 def _refusal(answer: httpx.Response) -> ClientError:
     try:
         body = msgspec.json.decode(answer.content, type=dict[str, Any])
     except msgspec.DecodeError:
         body = {}
     message = str(body.get("message") or f"The server answered {answer.status_code}")
+    if answer.status_code == 401:
+        message += "; QMAIL_TOKEN must hold what the file `token` in the engine's folder says"
     reason = body.get("reason")
     return ClientError(f"{message}: {reason}" if reason else message, answer.status_code)
 

@@ -25,6 +25,8 @@ log = logging.getLogger("qmail.http.access")
 
 FIELDS = ("method", "path", "status", "ms", "node", "message_id")  # `extra` fields that may reach a line
 _NAME = "qmail"
+_LIBRARIES = ("uvicorn", "asyncio")  # their warnings have the form of ours
+_QUIET = "python_multipart"  # its warnings quote what came, and the request is answered anyway
 _GATHER = 0.05  # seconds an access line may wait for others
 _MOST_LINES = 200
 _HARMLESS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
@@ -144,3 +146,10 @@ def configure(level: str = "INFO", *, json: bool = False, stream: TextIO | None 
     logger.setLevel(logging.DEBUG)
     logger.handlers = [handler]
     logger.propagate = False
+    plain = logging.StreamHandler(stream or sys.stderr)
+    plain.setLevel(max(threshold, logging.WARNING))
+    plain.setFormatter(handler.formatter)
+    logging.getLogger(_QUIET).setLevel(logging.CRITICAL)
+    for library in map(logging.getLogger, _LIBRARIES):
+        library.handlers = [plain]
+        library.propagate = False

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from qmail_core.codec.address import parse, render
 from qmail_core.config import EngineConfig, beacons_for, striping_for
-from qmail_core.errors import ConfigError
+from qmail_core.errors import AddressError
 from qmail_core.model import Address, Profile, Striping
 from qmail_core.raida.node import Policy
 from qmail_server import logs
@@ -18,24 +20,38 @@ from qmail_server.hosts import MAX_NODES, Host, load_hosts
 from qmail_server.terminal import failures
 
 Data = Annotated[Path, typer.Option("--data", file_okay=False, metavar="DIR", help="Where everything is kept.")]
+NodeData = Annotated[
+    Path, typer.Option("--data", file_okay=False, metavar="DIR", help="Node n keeps what it knows in DIR/NN.")
+]
+Nodes = Annotated[int, typer.Option("--nodes", min=1, max=MAX_NODES, metavar="N", help="How many the network has.")]
 Hosts = Annotated[Path | None, typer.Option("--hosts", dir_okay=False, metavar="FILE", help="One IP:PORT per line.")]
-ReadyFd = Annotated[int, typer.Option("--ready-fd", min=0, help="Where the line goes that says it serves.")]
+ReadyFd = Annotated[
+    int, typer.Option("--ready-fd", min=0, metavar="N", help="Where the line goes that says it serves.")
+]
 LogLevel = Annotated[str, typer.Option("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")]
 LogJson = Annotated[bool, typer.Option("--log-json", help="One JSON object per log line.")]
 
 
 def raida(
-    data: Data,
-    nodes: Annotated[int, typer.Option("--nodes", min=1, max=MAX_NODES, help="How many the network has.")] = 25,
+    data: NodeData,
+    nodes: Nodes = 25,
     base_port: Annotated[
-        int, typer.Option("--base-port", min=1, max=65535, help="Node n listens on this + n.")
+        int, typer.Option("--base-port", min=1, max=65535, metavar="N", help="Node n listens on this + n.")
     ] = 50000,
     host: Annotated[str | None, typer.Option("--host", metavar="IP", help="Address to listen on.")] = None,
     hosts: Hosts = None,
-    node: Annotated[list[int] | None, typer.Option("--node", min=0, help="Run only this one; repeatable.")] = None,
-    storage_fee: Annotated[int, typer.Option("--storage-fee", min=0, help="CC per mail and per attachment.")] = 1,
-    inbox_fee: Annotated[int, typer.Option("--inbox-fee", min=0, help="CC for mailboxes without a rule.")] = 10,
-    poll_limit: Annotated[float, typer.Option("--poll-limit", min=1, help="Seconds a ping is parked.")] = 600.0,
+    node: Annotated[
+        list[int] | None, typer.Option("--node", min=0, metavar="N", help="Run only this one; repeatable.")
+    ] = None,
+    storage_fee: Annotated[
+        int, typer.Option("--storage-fee", min=0, metavar="N", help="CC per mail and per attachment.")
+    ] = 1,
+    inbox_fee: Annotated[
+        int, typer.Option("--inbox-fee", min=0, metavar="N", help="CC for mailboxes without a rule.")
+    ] = 10,
+    poll_limit: Annotated[
+        float, typer.Option("--poll-limit", min=1, metavar="SECONDS", help="How long a ping is parked.")
+    ] = 600.0,
     ready_fd: ReadyFd = 1,
     log_level: LogLevel = "INFO",
     log_json: LogJson = False,
@@ -48,7 +64,7 @@ def raida(
         network = _network(hosts, nodes, base_port, host)
         chosen = tuple(dict.fromkeys(node)) if node else tuple(range(len(network)))
         if max(chosen) >= len(network):
-            raise ConfigError(f"node {max(chosen)} does not exist in a network of {len(network)}")
+            raise typer.BadParameter(f"node {max(chosen)} does not exist in a network of {len(network)}")
         policy = Policy(storage_fee=storage_fee, inbox_fee=inbox_fee, poll_limit=poll_limit)
         run_raida(
             RaidaOptions(data=data, hosts=network, nodes=chosen, listen=host, policy=policy, ready_fd=ready_fd),
@@ -56,12 +72,16 @@ def raida(
 
 
 def mint(
-    data: Data,
-    out: Annotated[Path, typer.Option("--out", dir_okay=False, metavar="FILE", help="The purse; mode 0600.")],
-    address: Annotated[str | None, typer.Option("--address", help="The mailbox, such as 51.254@bit.")] = None,
-    nodes: Annotated[int, typer.Option("--nodes", min=1, max=MAX_NODES, help="How many the network has.")] = 25,
-    ones: Annotated[int, typer.Option("--ones", min=0, max=100_000, help="Coins of 1 CC.")] = 2500,
-    tens: Annotated[int, typer.Option("--tens", min=0, max=100_000, help="Coins of 10 CC.")] = 50,
+    data: NodeData,
+    out: Annotated[
+        Path, typer.Option("--out", dir_okay=False, metavar="FILE", help="The purse; must not exist, gets mode 0600.")
+    ],
+    address: Annotated[
+        str | None, typer.Option("--address", metavar="ADDRESS", help="The mailbox, such as 51.254@bit.")
+    ] = None,
+    nodes: Nodes = 25,
+    ones: Annotated[int, typer.Option("--ones", min=0, max=100_000, metavar="N", help="Coins of 1 CC.")] = 2500,
+    tens: Annotated[int, typer.Option("--tens", min=0, max=100_000, metavar="N", help="Coins of 10 CC.")] = 50,
     again: Annotated[bool, typer.Option("--again", help="Finish a mint that was cut short, from its file.")] = False,
 ) -> None:
     """Create a mailbox and its money at nodes that do not run, and write both to a file for `qmail serve`."""
@@ -82,17 +102,37 @@ def serve(
     data: Data,
     hosts: Annotated[Path, typer.Option("--hosts", dir_okay=False, metavar="FILE", help="One IP:PORT per line.")],
     purse: Annotated[Path | None, typer.Option("--purse", metavar="FILE", help="Made by mint; first start.")] = None,
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of the node API.")] = 8080,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, metavar="N", help="Port of the node API.")] = 8080,
     striping: Annotated[str | None, typer.Option("--striping", metavar="K+M", help="Default: by the nodes.")] = None,
-    profile: Annotated[str, typer.Option("--profile", help="sealed, rs or interop.")] = "sealed",
-    beacons: Annotated[str | None, typer.Option("--beacons", metavar="A,B", help="Default: 11,14.")] = None,
-    encryption: Annotated[int, typer.Option("--encryption", help="4 between our own, 1 for others.")] = 4,
-    storage_fee: Annotated[int, typer.Option("--storage-fee", min=0, help="CC per server for each file.")] = 1,
-    inbox_fee: Annotated[int, typer.Option("--inbox-fee", min=0, help="CC per recipient.")] = 10,
-    allow_path: Annotated[list[Path] | None, typer.Option("--allow-path", file_okay=False, metavar="DIR")] = None,
-    allow_origin: Annotated[list[str] | None, typer.Option("--allow-origin", metavar="URL")] = None,
-    compat_open: Annotated[bool, typer.Option("--compat-open", help="No token.")] = False,
-    domain: Annotated[str, typer.Option("--domain", help="Of users that are made without an address.")] = "localhost",
+    profile: Annotated[str, typer.Option("--profile", metavar="NAME", help="sealed, rs or interop.")] = "sealed",
+    beacons: Annotated[str | None, typer.Option("--beacons", metavar="A,B", help="Default: by the nodes.")] = None,
+    encryption: Annotated[
+        int, typer.Option("--encryption", metavar="N", help="4 between our own nodes, 1 for others.")
+    ] = 4,
+    storage_fee: Annotated[
+        int, typer.Option("--storage-fee", min=0, metavar="N", help="CC per server for each file.")
+    ] = 1,
+    inbox_fee: Annotated[int, typer.Option("--inbox-fee", min=0, metavar="N", help="CC per recipient.")] = 10,
+    allow_path: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--allow-path",
+            exists=True,
+            file_okay=False,
+            metavar="DIR",
+            help="Files may be sent from there by path; repeatable.",
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option("--allow-origin", metavar="URL", help="A foreign web page that may use the API; repeatable."),
+    ] = None,
+    compat_open: Annotated[
+        bool, typer.Option("--compat-open", help="No token: every program of this machine may send and spend.")
+    ] = False,
+    domain: Annotated[
+        str, typer.Option("--domain", metavar="NAME", help="Of users that are made without an address.")
+    ] = "localhost",
     smtp_relay: Annotated[str, typer.Option("--smtp-relay", metavar="HOST:PORT", help="Takes mail for outside.")] = "",
     smtp_login: Annotated[str, typer.Option("--smtp-login", metavar="FILE", help="user:password; mode 0600.")] = "",
     smtp_plain: Annotated[bool, typer.Option("--smtp-plain", help="A relay without TLS.")] = False,
@@ -126,7 +166,7 @@ def serve(
             hosts=network,
             purse=purse,
             port=port,
-            origins=tuple(allow_origin or ()),
+            origins=tuple(map(_origin, allow_origin or ())),
             compat_open=compat_open,
             ready_fd=ready_fd,
         )
@@ -135,26 +175,46 @@ def serve(
 
 def _logs(level: str, json: bool) -> None:
     if level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise ConfigError(f"unknown log level {level}")
+        raise typer.BadParameter(f"unknown log level {level}: DEBUG, INFO, WARNING or ERROR")
     logs.configure(level, json=json)
 
 
 def _network(hosts: Path | None, nodes: int, base_port: int, host: str | None) -> tuple[Host, ...]:
+    if host is not None:
+        _ip(host)
     if hosts is not None:
         return load_hosts(hosts)
     if base_port + nodes - 1 > 65535:
-        raise ConfigError(f"{nodes} nodes from port {base_port} on pass port 65535")
+        raise typer.BadParameter(f"{nodes} nodes from port {base_port} on pass port 65535")
     return tuple((host or "127.0.0.1", base_port + node) for node in range(nodes))
 
 
 def _mailbox(text: str) -> Address:
-    return parse(text, allow_bare=False)
+    try:
+        return parse(text, allow_bare=False)
+    except AddressError as error:
+        raise typer.BadParameter(f"--address {text}: {error.message} One looks like 51.254@bit.") from None
+
+
+def _ip(text: str) -> None:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        raise typer.BadParameter(f"--host {text} is not an IPv4 address") from None
+
+
+def _origin(text: str) -> str:
+    """What a browser sends as `Origin`: anything else would be listed and never match."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc or text != f"{parts.scheme}://{parts.netloc}":
+        raise typer.BadParameter(f"--allow-origin {text} is not of the form http://localhost:5173, without a path")
+    return text
 
 
 def _striping(text: str | None, profile: str, nodes: int) -> Striping:
     kinds = {kind.name.lower(): kind for kind in Profile}
     if profile not in kinds:
-        raise ConfigError(f"profile {profile} is none of {', '.join(kinds)}")
+        raise typer.BadParameter(f"profile {profile} is none of {', '.join(kinds)}")
     if text is None:
         usual = striping_for(nodes)
         # the only parity that `interop` has is one server
@@ -170,5 +230,5 @@ def _beacons(text: str | None, nodes: int) -> tuple[int, int]:
 
 def _pair(text: str, sign: str, option: str, example: str) -> tuple[int, int]:
     if not (found := re.fullmatch(rf"([0-9]{{1,3}}){re.escape(sign)}([0-9]{{1,3}})", text)):
-        raise ConfigError(f"{option} {text} is not of the form {example}")
+        raise typer.BadParameter(f"{option} {text} is not of the form {example}")
     return int(found[1]), int(found[2])

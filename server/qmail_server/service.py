@@ -70,7 +70,10 @@ def run_raida(options: RaidaOptions) -> None:
     """Run nodes until a signal; ConfigError for a taken port, StoreUnavailable for a folder in use."""
     listen = options.listen or _one_address(options)
     ports = {node: options.hosts[node][1] for node in options.nodes}
+    new = [node for node in options.nodes if not (options.data / f"{node:02}").exists()]
     network = wiring.Network(options.data, ports, options.policy, host=listen, hosts=options.hosts)
+    if new:  # most likely the wrong folder, or more nodes than were minted
+        log.warning("%d nodes are new in %s, and know no coins: see `qmail mint`", len(new), options.data)
     try:
         network.start()
         if not listen.startswith("127."):
@@ -151,6 +154,10 @@ def record(data: Path, out: Path) -> Purse:
 
 @contextlib.contextmanager
 def _stopped(data: Path, nodes: int) -> Iterator[wiring.Network]:
+    found = {int(folder.name) for folder in data.glob("[0-9]*[0-9]") if folder.name.isdecimal()}
+    if found and found != set(range(nodes)):
+        # a node made now would not know the coins there are, and one left out not the new ones
+        raise ConfigError(f"{data} holds {len(found)} nodes, not those of a network of {nodes}; nodes cannot be added")
     network = wiring.Network(data, dict.fromkeys(range(nodes), 0))
     try:
         yield network
@@ -238,8 +245,8 @@ def load_token(path: Path) -> str:
     except FileExistsError:
         if path.stat().st_mode & 0o077:
             raise ConfigError(f"{path} may be read by others; its mode must be 0600") from None
-        token = path.read_text(encoding="ascii").strip()
-        if len(token) < 32:
+        token = path.read_bytes().decode(errors="replace").strip()
+        if len(token) < 32 or not token.isascii() or not token.isprintable():
             raise ConfigError(f"{path} holds no token; remove it to get a new one") from None
         return token
     token = secrets.token_urlsafe(32)

@@ -143,7 +143,7 @@ def test_errors_name_what_is_wrong(world: World, tmp_path: Path) -> None:
     assert "has no identity yet" in qmail(*serve, expect=1)
     (tmp_path / "alice.purse").chmod(0o644)
     assert "may be read by others" in qmail(*serve, "--purse", tmp_path / "alice.purse", expect=1)
-    assert "node 7 does not exist" in qmail("raida", "--data", tmp_path, "--hosts", world.hosts, "--node", 7, expect=1)
+    assert "node 7 does not exist" in qmail("raida", "--data", tmp_path, "--hosts", world.hosts, "--node", 7, expect=2)
 
 
 def test_ready_line_goes_to_a_descriptor_of_the_caller(world: World) -> None:

@@ -99,6 +99,7 @@ def test_the_log_names_no_secret(demo: Demo) -> None:
     receipt = demo.get(f"{demo.alice}/api/qmail/receipts", guid=started["file_guid"])
     demo.stop()
     log = (demo.data / "main.log").read_text()
+    assert (demo.data / "main.log").stat().st_mode & 0o777 == 0o600
     assert "Traceback" not in log
     codes = [row["locker_code"] for row in receipt["upload"]["files"][0]["stripes"]]
     codes.append(receipt["upload"]["inbox_fee_locker"])

@@ -37,10 +37,11 @@ def engine(tmp_path: Path) -> FakeEngine:
 
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
-    logger = logging.getLogger("qmail")
-    before = logger.handlers, logger.level, logger.propagate
+    loggers = [logging.getLogger(name) for name in ("qmail", "uvicorn", "asyncio", "python_multipart")]
+    before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
     yield io.StringIO()
-    logger.handlers, logger.level, logger.propagate = before
+    for logger, state in zip(loggers, before, strict=True):
+        logger.handlers, logger.level, logger.propagate = state
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "LOCALHOST:8080", "[::1]:8080"])
@@ -238,6 +239,15 @@ def test_one_access_line_per_request_without_the_query(engine: FakeEngine, lines
     assert {name: line[name] for name in ("method", "path", "status")} == {"method": "GET", "path": LIST, "status": 200}
     assert line["request_id"] == answer.headers["x-request-id"]
     assert "s3cret" not in lines.getvalue()
+
+
+def test_what_libraries_complain_about_has_the_form_of_our_lines(lines: io.StringIO) -> None:
+    logs.configure("INFO", json=True, stream=lines)
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    logging.getLogger("uvicorn.error").info("Started server process")
+    logging.getLogger("python_multipart.multipart").warning("Expected boundary character 45, got 120")
+    (line,) = [json.loads(text) for text in lines.getvalue().splitlines()]
+    assert (line["level"], line["message"]) == ("warning", "Invalid HTTP request received.")
 
 
 def test_a_path_cannot_forge_a_log_line(engine: FakeEngine, lines: io.StringIO) -> None:

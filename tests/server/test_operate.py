@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from qmail_server import service
 from qmail_server.cli import app
+from qmail_server.hosts import load_hosts
 from qmail_server.service import RaidaOptions, ServeOptions
 from typer.testing import CliRunner, Result
 
@@ -89,13 +92,17 @@ def test_striping_follows_from_the_nodes(
         (("serve", "--beacons", "1"), "is not of the form 11,14"),
         (("serve", "--profile", "best"), "none of interop, rs, sealed"),
         (("mint", "--address", "51"), "Missing denomination"),
-        (("mint", "--again"), "No such file"),
+        (("raida", "--host", "nonsense"), "--host nonsense is not an IPv4 address"),
+        (("serve", "--allow-path", "/nowhere/at/all"), "does not exist"),
+        (("serve", "--allow-origin", "localhost"), "is not of the form http://localhost:5173"),
+        (("serve", "--allow-origin", "http://localhost/"), "is not of the form http://localhost:5173"),
+        (("serve", "--allow-origin", "null"), "is not of the form http://localhost:5173"),
     ],
 )
 def test_refused_options_say_why(caught: Caught, hosts: Path, words: tuple[str, ...], reason: str) -> None:
     more: dict[str, tuple[object, ...]] = {"serve": ("--hosts", hosts), "mint": ("--out", hosts.parent / "purse")}
     done = run(*words, "--data", hosts.parent, *more.get(words[0], ()))
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert reason in done.output
     assert caught.options is None
 
@@ -104,6 +111,32 @@ def test_mint_wants_an_address_or_a_file_to_finish(tmp_path: Path) -> None:
     words = ("mint", "--data", tmp_path, "--out", tmp_path / "purse")
     assert run(*words).exit_code == 2
     assert run(*words, "--again", "--address", "51.254@bit").exit_code == 2
+
+
+def test_a_file_to_finish_a_mint_from_must_be_there(tmp_path: Path) -> None:
+    done = run("mint", "--data", tmp_path, "--out", tmp_path / "purse", "--again")
+    assert done.exit_code == 1
+    assert "No such file" in done.output
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_mint_for_another_number_of_nodes_is_refused(tmp_path: Path, nodes: int) -> None:
+    words = ("mint", "--data", tmp_path / "raida", "--ones", 1, "--tens", 0)
+    assert run(*words, "--nodes", 2, "--address", "1.1@bit", "--out", tmp_path / "one").exit_code == 0
+    done = run(*words, "--nodes", nodes, "--address", "1.2@bit", "--out", tmp_path / "two")
+    assert done.exit_code == 1
+    assert f"holds 2 nodes, not those of a network of {nodes}" in done.output
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_dir() and path.name.isdecimal()) == ["00", "01"]
+    assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.parametrize("raw", [b"short\n", bytes(range(128, 192))])
+def test_a_token_file_that_holds_none_says_what_to_do(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(raw)
+    path.chmod(0o600)
+    with pytest.raises(ConfigError, match="holds no token; remove it"):
+        service.load_token(path)
 
 
 def test_nodes_on_several_addresses_need_a_choice(tmp_path: Path) -> None:
@@ -118,3 +151,28 @@ def test_a_ready_line_that_cannot_be_written_is_an_error() -> None:
     os.close(sink)
     with pytest.raises(ConfigError, match=f"--ready-fd {sink}"):
         service.announce(sink, {})
+
+
+@pytest.mark.parametrize(("there", "warned"), [((), "5 nodes are new"), ((0, 1, 2), "2 nodes are new"), (range(5), "")])
+def test_nodes_that_start_empty_are_warned_of(
+    hosts: Path,
+    there: tuple[int, ...],
+    warned: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Unstarted(SimpleNamespace):
+        def __init__(self, *_: object, **__: object) -> None:
+            super().__init__(start=self.fail, stop=lambda: None)
+
+        def fail(self) -> None:
+            raise ConfigError("enough")
+
+    for node in there:
+        (hosts.parent / f"{node:02}").mkdir()
+    monkeypatch.setattr(service.wiring, "Network", Unstarted)
+    monkeypatch.setattr(logging.getLogger("qmail"), "propagate", True)
+    options = RaidaOptions(data=hosts.parent, hosts=load_hosts(hosts), nodes=tuple(range(5)))
+    with pytest.raises(ConfigError, match="enough"):
+        service.run_raida(options)
+    assert (warned in caplog.text) if warned else not caplog.text

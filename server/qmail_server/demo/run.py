@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -42,7 +44,7 @@ def run(options: Options) -> int:
         data = (options.data or Path(temporary)).resolve()
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (
-            open(data / "main.log", "a", encoding="utf-8") as log_file,
+            open(data / "main.log", "a", encoding="utf-8", opener=_private) as log_file,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
             logs.configure(stream=log_file)
@@ -54,6 +56,10 @@ def run(options: Options) -> int:
             except OSError as error:
                 print(f"qmail demo: {error.strerror or error}; another --port-base may help", file=sys.stderr)
                 return 1
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 async def _run(options: Options, data: Path) -> int:
@@ -123,14 +129,15 @@ def _invite(world: World, options: Options) -> None:
     first, second, third = world.ports
     if options.json:
         return
+    command = "qmail" if shutil.which("qmail") else shlex.quote(sys.argv[0])  # its environment need not be the shell's
     print(
         f"\nTry it:\n"
         f'  curl "http://localhost:{second}/api/qmail/net/messages/upload_and_tell'
         f'?body=Hello&subject=First&to=%40chariot.harbor.byte"\n'
         f'  curl "http://localhost:{third}/api/qmail/net/beacon/peek"\n'
         f'  curl -X POST -d state=down "http://localhost:{first}/api/demo/nodes/7"\n'
-        f"  qmail send --api http://127.0.0.1:{first} --to @chariot.harbor.byte --subject Hi --body Hello\n"
-        f"  qmail inbox --api http://127.0.0.1:{third}\n"
+        f"  {command} send --api http://127.0.0.1:{first} --to @chariot.harbor.byte --subject Hi --body Hello\n"
+        f"  {command} inbox --api http://127.0.0.1:{third}\n"
         f"Ctrl-C stops.",
         flush=True,
     )
