@@ -22,8 +22,7 @@ _VAULT = ", ".join(VaultRow.__struct_fields__)
 _FILE = ", ".join(StoredFile.__struct_fields__)
 _UPLOAD = ", ".join(UploadRow.__struct_fields__)
 _SENT = ", ".join(SentRow.__struct_fields__)
-# the stored size grows with the plain one, so one column sorts both
-_FILE_SORTS = {"filename": "lower(filename), lower(extension)", "size": "size", "encrypted_size": "size",
+_FILE_SORTS = {"filename": "lower(filename), lower(extension)", "size": "size", "encrypted_size": "stored",
                "created_at": "created_at"}  # fmt: skip
 _RECEIVED_SORTS = {"subject": "lower(subject)", "created_by_email": "lower(from_address)", "received_at": "received_at"}
 _SENT_SORTS = {"subject": "lower(subject)", "recipient_email": "lower(recipient)", "created_at": "created_at",

@@ -6,6 +6,7 @@ wrapped under it: neither the store nor an API token can open a file alone.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from msgspec import Struct
@@ -13,7 +14,7 @@ from msgspec import Struct
 from qmail_core.codec import vault
 from qmail_core.engine.context import Context
 from qmail_core.engine.files.content import Content, Named, OnDisk, type_of
-from qmail_core.engine.files.disk import Folder, Reader, in_thread
+from qmail_core.engine.files.disk import Folder, Reader, ended, in_thread, over, start
 from qmail_core.engine.files.leases import Lease, Leases
 from qmail_core.engine.files.pins import Pins
 from qmail_core.engine.files.tokens import KEY_LENGTH, Owner, digest, drawn, new_id
@@ -182,23 +183,27 @@ class Downloads:
             raise
         return named
 
-    async def read(self, opened: Opened, start: int, stop: int, client: str) -> AsyncGenerator[bytes, None]:
-        """Bytes [start, stop) of a download, in at least one chunk.
+    async def read(self, opened: Opened, first: int, stop: int, client: str) -> AsyncGenerator[bytes, None]:
+        """Bytes [first, stop) of a download, in at least one chunk.
 
         A single-use download ends when its last missing byte was taken. Close the generator when the client has gone.
+        One chunk is read and opened in a thread while the one before it is on its way.
         raises   Conflict while another request reads them, Gone when it has been used meanwhile
         """
-        lease = await self._begin(opened, start, stop, client) if opened.single_use else None
+        lease = await self._begin(opened, first, stop, client) if opened.single_use else None
+        ahead: asyncio.Future[bytes] | None = None
         try:
-            if start == stop:
+            if first == stop:
                 yield b""
-            at = start
+            at = first
             while at < stop:
-                part = await in_thread(opened.content.read, at, min(CHUNK, stop - at))
+                ahead = ahead or start(opened.content.read, at, min(CHUNK, stop - at))
+                part = await ended(ahead)
                 if not part:
                     raise NotFound("The stored bytes of this file are gone.")
-                yield part
                 at += len(part)
+                ahead = start(opened.content.read, at, min(CHUNK, stop - at)) if at < stop else None
+                yield part
                 if lease is not None:
                     lease.take(len(part))
             if lease is not None and self._leases.finish(lease):
@@ -207,6 +212,7 @@ class Downloads:
         finally:
             if lease is not None:
                 self._leases.drop(lease)
+            await over(ahead)
             opened.content.close()
 
     async def _begin(self, opened: Opened, start: int, stop: int, client: str) -> Lease:

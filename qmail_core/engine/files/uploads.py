@@ -16,7 +16,7 @@ import msgspec
 
 from qmail_core.codec import vault
 from qmail_core.engine.context import Context
-from qmail_core.engine.files.disk import Folder, Mark, Writer, in_thread
+from qmail_core.engine.files.disk import Folder, Mark, Sealing, Writer, in_thread
 from qmail_core.engine.files.pins import Pins
 from qmail_core.engine.files.tokens import Owner, new_id
 from qmail_core.errors import Conflict, NotFound, Tampered, UsageError
@@ -25,7 +25,6 @@ from qmail_core.store.files import UploadRow
 
 MAX_SIZE = 4 << 30  # bytes of one file: what a mail's attachment may have
 LIFE = 86_400  # seconds an upload waits for its next byte
-_BATCH = 512 * 1024  # bytes handed to a thread at a time
 _COMMIT = 32 << 20  # bytes between two commits within a request
 _OPEN = 32  # unfinished uploads whose files are kept open
 
@@ -42,28 +41,29 @@ class Incoming:
     def __init__(self, writer: Writer, file_id: bytes, key: bytes, name: str, kind: str) -> None:
         self.id, self.key, self.name, self.kind = file_id, key, name, kind
         self.writer = writer
-        self.size = 0
-        self._batch = bytearray()
+        self._sealing = Sealing(writer)
 
     async def write(self, data: bytes) -> None:
         """Take bytes; UsageError beyond the limit."""
-        self.size += len(data)
-        if self.size > MAX_SIZE:
+        if self._sealing.size + len(data) > MAX_SIZE:
             raise UsageError(f"A file has at most {MAX_SIZE} bytes.", hint=413)
-        self._batch += data
-        if len(self._batch) >= _BATCH:
-            await self.flush()
-
-    async def flush(self) -> None:
-        """Seal what has come."""
-        batch, self._batch = self._batch, bytearray()
-        await in_thread(self.writer.write, batch)
+        await self._sealing.write(data)
 
     async def finish(self) -> None:
         """Make the whole file durable."""
-        await self.flush()
+        await self._sealing.flush()
         await in_thread(self.writer.finish)
         self.writer.close()
+
+    async def drop(self) -> None:
+        """Take nothing more, and close the file."""
+        await self._sealing.drop()
+        self.writer.close()
+
+    @property
+    def size(self) -> int:
+        """Plain bytes so far."""
+        return self._sealing.size
 
 
 class Uploads:
@@ -83,7 +83,10 @@ class Uploads:
         """Take in a file; Conflict before the user has a PIN."""
         self._pins.public(owner.user)
         file_id, key = new_id(self._ctx.entropy), self._ctx.entropy(vault.KEY)
-        return Incoming(Writer(self._folder.path(file_id), key, file_id), file_id, key, name, kind)
+        return Incoming(self._new_writer(file_id, key), file_id, key, name, kind)
+
+    def _new_writer(self, file_id: bytes, key: bytes) -> Writer:
+        return Writer(self._folder.path(file_id), key, file_id, self._ctx.entropy)
 
     async def commit(self, owner: Owner, files: Sequence[Incoming]) -> list[StoredFile]:
         """Add finished files, all or none; they are on disk when this returns."""
@@ -92,10 +95,10 @@ class Uploads:
         await self._store.add_files(rows)
         return rows
 
-    def discard(self, files: Sequence[Incoming]) -> None:
+    async def discard(self, files: Sequence[Incoming]) -> None:
         """Leave nothing of files that are not to be added."""
         for one in files:
-            one.writer.close()
+            await one.drop()
             self._folder.remove(one.id)
 
     def _row(
@@ -109,6 +112,7 @@ class Uploads:
             extension=extension,
             type=kind or mimetypes.guess_type(name)[0] or "application/octet-stream",
             size=size,
+            stored=writer.stored(size),
             sha256=writer.sha256,
             crc32=writer.crc32,
             sealed=vault.seal_to(self._pins.public(owner.user), self._ctx.entropy(vault.KEY), key, file_id),
@@ -135,7 +139,7 @@ class Uploads:
             wrapped=vault.wrap(owner.secret, self._ctx.entropy(vault.NONCE), key, b"upload"),
             expires_at=self._ctx.now() + LIFE,
         )
-        self._keep(file_id, Writer(self._folder.path(file_id), key, file_id))
+        self._keep(file_id, self._new_writer(file_id, key))
         await in_thread(self._folder.sync)
         await self._store.add_upload(row)
         if length == 0:
@@ -202,7 +206,7 @@ class Uploads:
             tail = vault.unwrap(key, row.tail, b"tail") if row.tail else b""
             if tail is None:
                 raise Tampered("a stored upload is damaged")
-            writer = Writer(self._folder.path(row.id), key, row.id, new=False)
+            writer = Writer(self._folder.path(row.id), key, row.id, self._ctx.entropy, new=False)
             try:
                 await in_thread(writer.resume, row.segments, tail)
             except BaseException:
@@ -223,7 +227,7 @@ class Appending:
         self._key = vault.unwrap(owner.secret, row.wrapped, b"upload")
         self._writer: Writer | None = None
         self._mark: Mark | None = None
-        self._batch = bytearray()
+        self._sealing: Sealing | None = None
         self.row = row
         self.atomic = False
         self.done: StoredFile | None = None
@@ -238,6 +242,7 @@ class Appending:
             self._uploads._busy.discard(self.row.id)
             raise
         self._mark = self._writer.mark()
+        self._sealing = Sealing(self._writer)
         return self
 
     async def __aexit__(
@@ -247,9 +252,13 @@ class Appending:
             if error is None:
                 await self.commit()
         finally:
-            if self.done is None and self._writer is not None and self._mark is not None:
-                self._undo(self._writer, self._mark)
-            self._uploads._busy.discard(self.row.id)
+            try:
+                if self._sealing is not None:
+                    await self._sealing.drop()
+            finally:
+                if self.done is None and self._writer is not None and self._mark is not None:
+                    self._undo(self._writer, self._mark)
+                self._uploads._busy.discard(self.row.id)
 
     def _undo(self, writer: Writer, mark: Mark) -> None:
         if self.row.id not in self._uploads._open:
@@ -259,34 +268,24 @@ class Appending:
         except Exception:  # the file is as the store knows it, once it is opened again
             self._uploads._forget(self.row.id)
 
-    @property
-    def size(self) -> int:
-        """Bytes so far, committed or not."""
-        assert self._writer is not None
-        return self._writer.size + len(self._batch)
-
     async def write(self, data: bytes) -> None:
         """Take bytes; UsageError beyond the length that was said."""
+        sealing = self._sealing
+        assert sealing is not None
         most = MAX_SIZE if self.row.length is None else self.row.length
-        if self.size + len(data) > most:
+        if sealing.size + len(data) > most:
             raise UsageError("More bytes than the upload has.", hint=413)
-        self._batch += data
-        if len(self._batch) >= _BATCH:
-            await self._flush()
-            if not self.atomic and self.size - self.row.size >= _COMMIT:
-                await self.commit()
-
-    async def _flush(self) -> None:
-        assert self._writer is not None
-        batch, self._batch = self._batch, bytearray()
-        await in_thread(self._writer.write, batch)
+        await sealing.write(data)
+        if not self.atomic and sealing.size - self.row.size >= _COMMIT:
+            await self.commit()
 
     async def commit(self) -> None:
         """Make what has come durable; with the last byte the upload becomes a file."""
-        await self._flush()
         writer = self._writer
         assert writer is not None
+        assert self._sealing is not None
         assert self._key is not None
+        await self._sealing.flush()
         if writer.size == self.row.length:
             await self._finish(writer)
             return

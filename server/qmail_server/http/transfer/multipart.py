@@ -120,7 +120,7 @@ async def receive(call: Call, owner: Owner) -> list[StoredFile]:
             raise invalid(file="The file field is required.")
         return await call.engine.transfer.uploads.commit(owner, sealing.files)
     except BaseException:
-        call.engine.transfer.uploads.discard(sealing.files)
+        await call.engine.transfer.uploads.discard(sealing.files)
         raise
 
 
