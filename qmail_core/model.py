@@ -855,6 +855,7 @@ class SentRow(Struct, frozen=True, kw_only=True):
     created_at: int
     sent_at: int
     status: str
+    opened_at: int = 0
 
 
 class Listing(Struct, frozen=True, kw_only=True):

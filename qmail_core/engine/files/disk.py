@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import zlib
@@ -19,7 +20,7 @@ from typing_extensions import Buffer
 
 from qmail_core.codec import vault
 from qmail_core.codec.vault import FRESH, HEADER, SEGMENT, Segments
-from qmail_core.errors import NotFound, StoreUnavailable, Tampered
+from qmail_core.errors import NotFound, StoreFull, StoreUnavailable, Tampered
 
 BATCH = 512 * 1024  # bytes sealed at a time
 _PIECES = 512  # of one system call that writes; the least any system allows is 1024
@@ -103,6 +104,8 @@ class Writer:
                 self._put([head], 0)
         except BaseException:
             self.close()
+            if new:
+                os.remove(path)
             raise
         self._entropy = entropy
         self.segments = 0
@@ -282,4 +285,6 @@ def translated() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFull("There is no room for this file.") from error
         raise StoreUnavailable(f"The file could not be written: {error.strerror}") from error

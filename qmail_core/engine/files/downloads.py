@@ -7,6 +7,7 @@ wrapped under it: neither the store nor an API token can open a file alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Sequence
 
 from msgspec import Struct
@@ -206,7 +207,9 @@ class Downloads:
                 yield part
                 if lease is not None:
                     lease.take(len(part))
-            if lease is not None and self._leases.finish(lease):
+            if lease is None:
+                await self._opened(opened.id)
+            elif self._leases.finish(lease):
                 await self._store.end_download(opened.id, "used")
                 self._leases.end(opened.id)
         finally:
@@ -214,6 +217,12 @@ class Downloads:
                 self._leases.drop(lease)
             await over(ahead)
             opened.content.close()
+
+    async def _opened(self, mail: bytes) -> None:
+        """Who has taken a mail's files has opened it."""
+        with contextlib.suppress(NotFound):
+            if not self._ctx.store.mail.message_of(mail).is_read:
+                await self._ctx.store.mail.set_read(mail, True, self._ctx.now())
 
     async def _begin(self, opened: Opened, start: int, stop: int, client: str) -> Lease:
         await self._leases.settled(opened.id)

@@ -19,7 +19,7 @@ from qmail_core.engine.context import Context
 from qmail_core.engine.files.disk import Folder, Mark, Sealing, Writer, in_thread
 from qmail_core.engine.files.pins import Pins
 from qmail_core.engine.files.tokens import Owner, new_id
-from qmail_core.errors import Conflict, NotFound, Tampered, UsageError
+from qmail_core.errors import Conflict, NotFound, QuotaError, Tampered, UsageError
 from qmail_core.model import StoredFile
 from qmail_core.store.files import UploadRow
 
@@ -38,15 +38,18 @@ def split_name(name: str) -> tuple[str, str]:
 class Incoming:
     """One file of a form on its way in."""
 
-    def __init__(self, writer: Writer, file_id: bytes, key: bytes, name: str, kind: str) -> None:
+    def __init__(self, writer: Writer, file_id: bytes, key: bytes, name: str, kind: str, room: int | None) -> None:
+        self._room = room
         self.id, self.key, self.name, self.kind = file_id, key, name, kind
         self.writer = writer
         self._sealing = Sealing(writer)
 
     async def write(self, data: bytes) -> None:
-        """Take bytes; UsageError beyond the limit."""
-        if self._sealing.size + len(data) > MAX_SIZE:
+        """Take bytes; UsageError beyond the limit, QuotaError beyond what the user may keep."""
+        size = self._sealing.size + len(data)
+        if size > MAX_SIZE:
             raise UsageError(f"A file has at most {MAX_SIZE} bytes.", hint=413)
+        _check_room(size, self._room)
         await self._sealing.write(data)
 
     async def finish(self) -> None:
@@ -79,11 +82,16 @@ class Uploads:
 
     # ---------------------------------------------------------------------------------------------- whole files
 
-    def begin(self, owner: Owner, name: str, kind: str) -> Incoming:
-        """Take in a file; Conflict before the user has a PIN."""
+    def begin(self, owner: Owner, name: str, kind: str, beside: int = 0) -> Incoming:
+        """Take in a file, beside so many bytes that are to be added with it; Conflict before the user has a PIN."""
         self._pins.public(owner.user)
         file_id, key = new_id(self._ctx.entropy), self._ctx.entropy(vault.KEY)
-        return Incoming(self._new_writer(file_id, key), file_id, key, name, kind)
+        room = self._room(owner)
+        left = None if room is None else room - beside
+        return Incoming(self._new_writer(file_id, key), file_id, key, name, kind, left)
+
+    def _room(self, owner: Owner) -> int | None:
+        return self._store.room(owner.user, self._ctx.config.file_quota)
 
     def _new_writer(self, file_id: bytes, key: bytes) -> Writer:
         return Writer(self._folder.path(file_id), key, file_id, self._ctx.entropy)
@@ -92,7 +100,7 @@ class Uploads:
         """Add finished files, all or none; they are on disk when this returns."""
         rows = [self._row(owner, one.id, one.key, one.name, one.kind, one.size, one.writer) for one in files]
         await in_thread(self._folder.sync)
-        await self._store.add_files(rows)
+        await self._store.add_files(rows, self._ctx.config.file_quota)
         return rows
 
     async def discard(self, files: Sequence[Incoming]) -> None:
@@ -122,7 +130,7 @@ class Uploads:
     # ---------------------------------------------------------------------------------------------- in pieces
 
     async def create(self, owner: Owner, name: str, kind: str, length: int | None) -> UploadRow:
-        """Begin an upload in pieces; `length` None is said later."""
+        """Begin an upload in pieces; `length` None is said later. QuotaError if the user may not keep as much."""
         self._pins.public(owner.user)
         _check_length(length)
         file_id, key = new_id(self._ctx.entropy), self._ctx.entropy(vault.KEY)
@@ -141,7 +149,12 @@ class Uploads:
         )
         self._keep(file_id, self._new_writer(file_id, key))
         await in_thread(self._folder.sync)
-        await self._store.add_upload(row)
+        try:
+            await self._store.add_upload(row, self._ctx.config.file_quota)
+        except QuotaError:
+            self._forget(file_id)
+            self._folder.remove(file_id)
+            raise
         if length == 0:
             async with self.append(owner, file_id, 0):
                 pass
@@ -165,6 +178,8 @@ class Uploads:
             if row.length not in (None, length):
                 raise UsageError("The length has been said already.")
             _check_length(length)
+            if row.length is None:
+                _check_room(length - row.size, self._room(owner))
             row = msgspec.structs.replace(row, length=length)
         return Appending(self, self._ctx, owner, row)
 
@@ -228,7 +243,10 @@ class Appending:
         self._writer: Writer | None = None
         self._mark: Mark | None = None
         self._sealing: Sealing | None = None
+        # what was said at the start has its place; what was not must find one
+        self._room = None if row.length is not None else uploads._room(owner)
         self.row = row
+        self._base = row.size
         self.atomic = False
         self.done: StoredFile | None = None
 
@@ -275,6 +293,7 @@ class Appending:
         most = MAX_SIZE if self.row.length is None else self.row.length
         if sealing.size + len(data) > most:
             raise UsageError("More bytes than the upload has.", hint=413)
+        _check_room(sealing.size + len(data) - self._base, self._room)
         await sealing.write(data)
         if not self.atomic and sealing.size - self.row.size >= _COMMIT:
             await self.commit()
@@ -307,9 +326,14 @@ class Appending:
         size = await in_thread(writer.finish)
         row = self.row
         file = self._uploads._row(self._owner, row.id, self._key, row.name, row.type, size, writer)
-        await self._ctx.store.files.add_files([file])
+        await self._ctx.store.files.add_files([file], None)
         self.done, self.row = file, msgspec.structs.replace(row, size=size)
         self._uploads._forget(row.id)
+
+
+def _check_room(size: int, room: int | None) -> None:
+    if room is not None and size > room:
+        raise QuotaError("This does not fit: it is more than may be kept.")
 
 
 def _check_length(length: int | None) -> None:

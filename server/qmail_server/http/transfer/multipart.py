@@ -96,7 +96,8 @@ class _Sealing:
             name = file_name(data.decode("utf-8", "replace"))
             # what senders say when they do not know
             kind = "" if kind == "application/octet-stream" else kind
-            self.files.append(self._uploads.begin(self._owner, name, kind))
+            beside = sum(file.size for file in self.files)
+            self.files.append(self._uploads.begin(self._owner, name, kind, beside))
         elif what == "data":
             await self.files[-1].write(data)
         else:
