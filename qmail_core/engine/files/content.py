@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import mimetypes
 import os
-import zlib
 from collections.abc import Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
 from qmail_core.codec import zip as archive
+from qmail_core.codec.stripes import crc32
 from qmail_core.codec.zip import Member
 from qmail_core.errors import NotFound
 
@@ -62,7 +62,7 @@ class OnDisk:
         """Of the whole file; reads it."""
         crc, offset = 0, 0
         while part := self.read(offset, 1 << 20):
-            crc, offset = zlib.crc32(part, crc), offset + len(part)
+            crc, offset = crc32(part, crc), offset + len(part)
         return crc
 
 

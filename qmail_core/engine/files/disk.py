@@ -12,13 +12,13 @@ import contextlib
 import errno
 import hashlib
 import os
-import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeVar
 
 from typing_extensions import Buffer
 
 from qmail_core.codec import vault
+from qmail_core.codec.stripes import crc32
 from qmail_core.codec.vault import FRESH, HEADER, SEGMENT, Segments
 from qmail_core.errors import NotFound, StoreFull, StoreUnavailable, Tampered
 
@@ -166,7 +166,7 @@ class Writer:
 
     def _sum(self, data: Buffer) -> None:
         self._sha.update(data)
-        self.crc32 = zlib.crc32(data, self.crc32)
+        self.crc32 = crc32(data, self.crc32)
 
     def mark(self) -> Mark:
         """A place `back` can return to."""

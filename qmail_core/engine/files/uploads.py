@@ -44,7 +44,7 @@ class Incoming:
         self.writer = writer
         self._sealing = Sealing(writer)
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """Take bytes; UsageError beyond the limit, QuotaError beyond what the user may keep."""
         size = self._sealing.size + len(data)
         if size > MAX_SIZE:
