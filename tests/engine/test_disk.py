@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import itertools
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,28 @@ def test_a_full_disk_is_told_by_the_write_after_it_at_the_latest(
         writer.close()
 
     monkeypatch.setattr(disk, "BATCH", 2 * SEGMENT)
+    asyncio.run(story())
+
+
+def test_files_are_not_closed_before_a_thread_has_ended_however_often_that_is_cancelled() -> None:
+    async def story() -> None:
+        go, ended = threading.Event(), []
+
+        async def wait() -> None:
+            try:
+                await disk.in_thread(lambda: ended.append(go.wait(30)))
+            finally:
+                assert ended == [True]
+
+        task = asyncio.ensure_future(wait())
+        for _ in range(3):
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.sleep(0)
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
     asyncio.run(story())
 
 

@@ -42,10 +42,17 @@ async def ended(future: asyncio.Future[T]) -> T:
 
 
 async def over(future: asyncio.Future[T] | None) -> None:
-    """Wait until what was started has ended, in whatever way."""
-    if future is not None:
-        await asyncio.wait([future])
+    """Wait until what was started has ended, in whatever way, and however often this is cancelled meanwhile."""
+    cancelled: BaseException | None = None
+    while future is not None and not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if future is not None and not future.cancelled():
         future.exception()  # seen
+    if cancelled is not None:
+        raise cancelled
 
 
 async def in_thread(work: Callable[..., T], *args: object) -> T:
