@@ -23,6 +23,7 @@ import uvloop
 from qmail_server import logs, wiring
 from qmail_server.http.app import build_app
 from qmail_server.http.guard import GuardSettings, hosts_for
+from qmail_server.memory import keep_freed
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
@@ -83,6 +84,8 @@ async def _bare(port: int, folder: Path) -> None:
 
 def main() -> None:
     what, port, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    if what == "qmail":
+        keep_freed()  # as `qmail serve` does
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run((_qmail if what == "qmail" else _bare)(port, folder))
 

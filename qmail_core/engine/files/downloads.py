@@ -6,7 +6,6 @@ wrapped under it: neither the store nor an API token can open a file alone.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 
@@ -14,8 +13,8 @@ from msgspec import Struct
 
 from qmail_core.codec import vault
 from qmail_core.engine.context import Context
-from qmail_core.engine.files.content import Content, Named, OnDisk, type_of
-from qmail_core.engine.files.disk import Folder, Reader, ended, in_thread, over, start
+from qmail_core.engine.files.content import Ahead, Content, Named, OnDisk, type_of
+from qmail_core.engine.files.disk import Folder, Reader, in_thread
 from qmail_core.engine.files.leases import Lease, Leases
 from qmail_core.engine.files.pins import Pins
 from qmail_core.engine.files.tokens import KEY_LENGTH, Owner, digest, drawn, new_id
@@ -188,22 +187,15 @@ class Downloads:
         """Bytes [first, stop) of a download, in at least one chunk.
 
         A single-use download ends when its last missing byte was taken. Close the generator when the client has gone.
-        One chunk is read and opened in a thread while the one before it is on its way.
+        The next chunks are read and opened in threads while one is on its way.
         raises   Conflict while another request reads them, Gone when it has been used meanwhile
         """
         lease = await self._begin(opened, first, stop, client) if opened.single_use else None
-        ahead: asyncio.Future[bytes] | None = None
+        ahead = Ahead(opened.content, opened.content.cut(first, stop, CHUNK))
         try:
             if first == stop:
                 yield b""
-            at = first
-            while at < stop:
-                ahead = ahead or start(opened.content.read, at, min(CHUNK, stop - at))
-                part = await ended(ahead)
-                if not part:
-                    raise NotFound("The stored bytes of this file are gone.")
-                at += len(part)
-                ahead = start(opened.content.read, at, min(CHUNK, stop - at)) if at < stop else None
+            while part := await ahead.next():
                 yield part
                 if lease is not None:
                     lease.take(len(part))
@@ -215,7 +207,7 @@ class Downloads:
         finally:
             if lease is not None:
                 self._leases.drop(lease)
-            await over(ahead)
+            await ahead.close()
             opened.content.close()
 
     async def _opened(self, mail: bytes) -> None:
