@@ -5,8 +5,8 @@ access line; the file is sealed and summed, and durable when the answer comes), 
 plain socket in this process. The peer takes the same bytes into a plain file and gives them back; it seals nothing.
 nginx is a second peer for downloads where it is installed. Files are in memory (/dev/shm) where there is room, so that
 no disk is measured. Servers take turns; figures are the best of ROUNDS. Sealing and summing cost as much again as all
-else, on a second core: rows by processor time show that, and on a machine whose cores are busy the others do. Memory is the growth of the server's
-resident peak over all of it.
+else, on a second core: rows by processor time show that, and on a machine whose cores are busy the others do. Memory
+is the growth of the server's resident peak over all of it.
 """
 
 from __future__ import annotations
