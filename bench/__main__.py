@@ -57,6 +57,7 @@ def main() -> int:
     parser.add_argument("name", nargs="?", choices=[*names(), "report"])
     parser.add_argument("results", nargs="*", help="for report: files of JSON; without any, all benches are run")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--size", type=int, metavar="MIB", help="transfer: MiB of its file")
     parser.add_argument("--list", action="store_true", help="name the benches")
     args = parser.parse_args()
     if args.list or args.name is None:
@@ -65,7 +66,8 @@ def main() -> int:
     if args.name == "report":
         report.write(report.collect(args.results, names()))
         return 0
-    rows = list(importlib.import_module(f"bench.bench_{args.name}").rows())
+    sized = {} if args.size is None else {"size": args.size << 20}
+    rows = list(importlib.import_module(f"bench.bench_{args.name}").rows(**sized))
     if args.json:
         json.dump({"bench": args.name, "machine": machine(), "rows": rows}, sys.stdout, indent=1)
         print()

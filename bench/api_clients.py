@@ -33,10 +33,10 @@ class Load(NamedTuple):
 
 
 class Server:
-    """One process of bench.api_site."""
+    """One process of a module of servers."""
 
-    def __init__(self, what: str, port: int, folder: Path) -> None:
-        command = [sys.executable, "-m", "bench.api_site", what, str(port), str(folder)]
+    def __init__(self, what: str, port: int, folder: Path, module: str = "bench.api_site") -> None:
+        command = [sys.executable, "-m", module, what, str(port), str(folder)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
         self.port = port
         assert self.process.stdout is not None

@@ -35,6 +35,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     max_body: int = 1_000_000  # bytes of a plain-text body file
     max_document: int = 8 << 20  # bytes of a ready document
     auto_download: bool = False  # fetch mail as the watch of the beacons hears of it
+    read_receipts: bool = True  # tell senders whose clients understand it that their mail was opened
+    file_quota: int = 0  # bytes of files one user may keep who has no quota; 0: what the disk holds
     smtp_relay: str = ""  # "host:port" that takes mail for everybody else; empty: there is none
     smtp_login: str = ""  # file, mode 0600, with "user:password" for it
     smtp_starttls: bool = True  # never speak to it without TLS; false is for a relay on this machine

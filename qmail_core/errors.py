@@ -215,6 +215,13 @@ class StoreUnavailable(StoreError):
     hint = 503
 
 
+class StoreFull(StoreUnavailable):
+    """There is no room on the medium."""
+
+    code = "store_full"
+    hint = 507
+
+
 # ------------------------------------------------------------------------------------------------------------------
 # Accounts. The codes are words of the mailbox API's interface, and so are the messages where they are raised.
 

@@ -809,6 +809,7 @@ class StoredFile(Struct, frozen=True, kw_only=True):
     extension: str
     type: str
     size: int
+    stored: int  # bytes on disk
     sha256: bytes
     crc32: int
     sealed: bytes  # its key, to the user's public key
@@ -854,6 +855,7 @@ class SentRow(Struct, frozen=True, kw_only=True):
     created_at: int
     sent_at: int
     status: str
+    opened_at: int = 0
 
 
 class Listing(Struct, frozen=True, kw_only=True):

@@ -1,19 +1,22 @@
 """Files at rest: segments sealed one by one, a file's key sealed to its owner, secrets wrapped under other secrets.
 
-A sealed file is an 8-byte header and segments of 64 KiB (the last is shorter, and may be empty), each followed by a
-16-byte tag. The nonce is the segment's number and whether it is the last one, the associated data are header and file
-id; so segments cannot be cut off, swapped, or moved to another file. A key seals one file and no other.
+A sealed file is an 8-byte header and segments of 64 KiB (the last is shorter, and may be empty). In layout 2, which new
+files have, a segment is 7 random bytes, the text under ChaCha20-Poly1305, and a 16-byte tag. The nonce is those bytes,
+the segment's number and whether it is the last one (STREAM, with a prefix for each segment instead of each file); the
+associated data are header and file id. So segments cannot be cut off, swapped, or moved to another file. A key seals
+one file and no other, and the random bytes keep a nonce from coming again where an upload that was interrupted seals a
+segment of a number it has sealed before.
 
-AES-256-GCM-SIV is used where the library has it: an upload that a crash interrupts may seal a segment of a number it
-has sealed before, which ChaCha20-Poly1305 would not forgive. The header says which one it was. Nonces and keys are
-arguments.
+Layout 1, which is read and continued but not begun, has no random bytes, and AES-256-GCM-SIV for that reason: it
+forgives a nonce that comes again, at a tenth of the speed. Nonces and keys are arguments.
 """
 
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
-from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV, ChaCha20Poly1305
@@ -26,24 +29,27 @@ TAG = 16
 HEADER = 8
 KEY = 32
 NONCE = 12
-_MAGIC = b"QMF1"
-_KINDS: dict[int, type[AESGCMSIV] | type[ChaCha20Poly1305]] = {1: AESGCMSIV, 2: ChaCha20Poly1305}
+FRESH = 7  # random bytes of a segment's nonce
 
 
-def _pick() -> int:
-    try:
-        AESGCMSIV(bytes(KEY))
-    except UnsupportedAlgorithm:
-        return 2
-    return 1
+class Layout(NamedTuple):
+    """What a header says."""
+
+    aead: type[AESGCMSIV] | type[ChaCha20Poly1305]
+    fresh: int  # random bytes in front of a segment
+
+    @property
+    def step(self) -> int:
+        """Stored bytes of a whole segment."""
+        return self.fresh + SEGMENT + TAG
 
 
-CIPHER = _pick()  # what new files are sealed with
-
-
-def header(cipher: int = CIPHER) -> bytes:
-    """The first bytes of a sealed file."""
-    return _MAGIC + bytes((cipher, 0, 0, 0))
+_LAYOUTS = {
+    b"QMF1\1\0\0\0": Layout(AESGCMSIV, 0),
+    b"QMF1\2\0\0\0": Layout(ChaCha20Poly1305, 0),
+    b"QMF2\2\0\0\0": Layout(ChaCha20Poly1305, FRESH),
+}
+NEW = b"QMF2\2\0\0\0"  # the first bytes of a file that is sealed now
 
 
 def segments_of(size: int) -> int:
@@ -51,35 +57,46 @@ def segments_of(size: int) -> int:
     return max(1, -(-size // SEGMENT))
 
 
-def sealed_size(size: int) -> int:
-    """Stored bytes of a file of so many."""
-    return HEADER + size + segments_of(size) * TAG
-
-
 class Segments:
     """Seals and opens the segments of one file."""
 
     def __init__(self, head: bytes, key: bytes, file_id: bytes) -> None:
-        kind = _KINDS.get(head[4]) if len(head) == HEADER and head[:4] == _MAGIC else None
-        if kind is None:
+        layout = _LAYOUTS.get(head)
+        if layout is None:
             raise Tampered("a stored file is damaged: its header is not one")
-        self._aead = kind(key)
+        self._aead = layout.aead(key)
         self._bound = head + file_id
+        self._fresh = layout.fresh
+        self.step = layout.step  # stored bytes of a whole segment
 
-    def seal(self, number: int, plain: bytes, *, last: bool) -> bytes:
-        """One segment with its tag."""
-        return self._aead.encrypt(_nonce(number, last), plain, self._bound)
+    def place(self, number: int) -> int:
+        """Where a segment begins."""
+        return HEADER + number * self.step
 
-    def open(self, number: int, sealed: bytes | memoryview, *, last: bool) -> bytes:
+    def stored(self, size: int) -> int:
+        """Bytes of the whole file when it has so many plain ones."""
+        return HEADER + size + segments_of(size) * (self.step - SEGMENT)
+
+    def seal(self, number: int, plain: bytes | memoryview, fresh: bytes, *, last: bool) -> tuple[bytes, bytes]:
+        """One segment: what is in front of it, and itself with its tag.
+
+        fresh    FRESH random bytes, for this call only; a file of layout 1 has no use for them
+        """
+        front = fresh[: self._fresh]
+        return front, self._aead.encrypt(self._nonce(front, number, last), plain, self._bound)
+
+    def open(self, number: int, sealed: memoryview, *, last: bool) -> bytes:
         """The plain bytes; Tampered if they are not what was sealed here."""
+        nonce = self._nonce(bytes(sealed[: self._fresh]), number, last)
         try:
-            return self._aead.decrypt(_nonce(number, last), sealed, self._bound)
-        except InvalidTag:
+            return self._aead.decrypt(nonce, sealed[self._fresh :], self._bound)
+        except (InvalidTag, ValueError):
             raise Tampered(f"a stored file is damaged: segment {number} is not what was stored") from None
 
-
-def _nonce(number: int, last: bool) -> bytes:
-    return bytes((*bytes(7), last)) + number.to_bytes(4, "big")
+    def _nonce(self, front: bytes, number: int, last: bool) -> bytes:
+        if not self._fresh:
+            return bytes((*bytes(7), last)) + number.to_bytes(4, "big")
+        return front + number.to_bytes(4, "big") + (b"\1" if last else b"\0")
 
 
 # ------------------------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from qmail_core.engine.mailboxes import Mailboxes
 from qmail_core.engine.messages import Messages
 from qmail_core.engine.network import Network
 from qmail_core.engine.objects import Objects
+from qmail_core.engine.opened import Opened
 from qmail_core.engine.outgoing import Outgoing
 from qmail_core.engine.paths import Paths
 from qmail_core.engine.payments import Payments
@@ -148,6 +149,7 @@ class Engine:
             self._decisions,
         )
         self._receiver = Receiver(ctx, self._mailbox)
+        self._opened = Opened(ctx)
         self.beacon = Beacon(self._receiver, self.download, config.auto_download)
         self.network = Network(ctx)
         self.payments = Payments(ctx, self._purse)
@@ -210,6 +212,7 @@ class Engine:
             self._wallet.recover,
             lambda: self._wallet.replenish("Default"),
             self._outgoing.retry_due,
+            self._opened.tell_due,
             self._repairer.repair_due,
             self.messages_of.sweep,
             self._directory.repair_due,

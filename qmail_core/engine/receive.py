@@ -119,7 +119,11 @@ class Receiver:
     async def _keep(self, run: Run) -> set[bytes]:
         """Commit what the beacons handed out; returns the guids that are new."""
         answers = [found for found in run.good.values() if isinstance(found, list)]
-        records = {tell.guid: record for found in answers for tell, record in found}
+        tells = [pair for found in answers for pair in found]
+        for tell, _ in tells:
+            if tell.tell_type == c.TELL_READ_RECEIPT:
+                await self._note_opened(tell)
+        records = {tell.guid: record for tell, record in tells if tell.tell_type != c.TELL_READ_RECEIPT}
         new = set(await self._ctx.store.mail.add_tells(list(records.items()), self._ctx.now()))
         # whoever else waits is told as well: a beacon hands a tell to one of them only
         for other, theirs in list(self._parked.items()) if new else ():
@@ -127,6 +131,12 @@ class Receiver:
             if other is not run:
                 other.cancel()
         return new
+
+    async def _note_opened(self, tell: Tell) -> None:
+        """A recipient of a sent mail says that it was opened; the beacon has proved who that is."""
+        at = min(tell.timestamp, self._ctx.now()) or self._ctx.now()
+        if await self._ctx.store.files.mark_opened(tell.guid, tell.sender, at):
+            log.info("mail %s was opened by %s", tell.guid.hex(), tell.sender)
 
     def _since(self, begun: float) -> int:
         return int((self._ctx.clock() - begun) * 1000)

@@ -30,6 +30,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     redeliver_after: float = 60.0  # seconds before a served tell is served again
     redeliver_times: int = 3  # servings in all, then the record is deleted
     max_pending_tells: int = 10_000  # records kept per mailbox
+    free_receipts: bool = True  # read receipts pay no fee, and may take a quarter of those places
     key_servers: frozenset[Address] = frozenset()  # coins that may preload master keys (RKE)
     max_object: int = 1 << 32  # bytes of one object (Object Transfer)
     object_quota: int = 1 << 36  # bytes of all objects of one coin, open transfers included

@@ -20,7 +20,7 @@ from qmail_core.codec.mail import build_selector
 from qmail_core.codec.objects import LIVE
 from qmail_core.codec.packet import Refused, Request
 from qmail_core.errors import StoreUnavailable
-from qmail_core.model import ListKind, UserProfile
+from qmail_core.model import ListKind, Tell, UserProfile
 from qmail_core.raida.context import Answer, Command, Context
 from qmail_core.raida.lockers import Locker, consume, open_locker
 
@@ -221,6 +221,9 @@ def tell_status(statuses: Sequence[int]) -> int:
 # ------------------------------------------------------------------------------------------------------------------
 # 71 tell
 
+_RECEIPT_SHARE = 4  # of the places of a mailbox, one in so many for what pays nothing, so that mail finds the rest
+_UNPAID = (c.STATUS_PAYMENT_REQUIRED, c.STATUS_PAYMENT_INSUFFICIENT)
+
 
 def tell(context: Context, request: Request, now: float) -> Answer:
     """Command 71: deliver a record to every recipient that lets it in. QMail wire C.6."""
@@ -253,15 +256,24 @@ def _deliver(
         return c.STATUS_SN_NOT_HELD
     if state.has_tell(mailbox, key):
         return c.STATUS_SUCCESS
-    if state.pending_tells(mailbox) >= context.policy.max_pending_tells:
+    free = context.policy.free_receipts and _is_receipt(wanted.tell)
+    if state.pending_tells(mailbox) >= context.policy.max_pending_tells // (_RECEIPT_SHARE if free else 1):
         return c.STATUS_RATE_EXCEEDED
     code = recipient.locker if any(recipient.locker) else wanted.fee_locker
     decision, locker = _admit(context, sender, mailbox, code)
+    if free and decision.status in _UNPAID:
+        decision = Decision(c.STATUS_SUCCESS)
     if decision.status == c.STATUS_SUCCESS:
         if decision.consume and locker is not None:
             consume(context, locker)
         state.add_tell(mailbox, key, wanted.record, now)
     return decision.status
+
+
+def _is_receipt(tell: Tell) -> bool:
+    """Whether a tell says that a mail was opened, and nothing else that somebody ought to pay for."""
+    small = len(tell.files) == 1 and not tell.files[0].size and not tell.total_size
+    return tell.tell_type == c.TELL_READ_RECEIPT and small
 
 
 def _admit(context: Context, sender: bytes, mailbox: bytes, code: bytes) -> tuple[Decision, Locker | None]:

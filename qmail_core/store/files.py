@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from qmail_core.model import DownloadRow, Listing, MessageState, SentRow, StoredFile, Token
+from qmail_core.model import Address, DownloadRow, Listing, MessageState, SentRow, StoredFile, Token
 
 
 class VaultRow(Struct, frozen=True, kw_only=True):
@@ -40,6 +40,16 @@ class UploadRow(Struct, frozen=True, kw_only=True):
     expires_at: int
 
 
+class OpenedRow(Struct, frozen=True, kw_only=True):
+    """A received mail that was opened, and whose sender is to be told."""
+
+    guid: bytes
+    denomination: int
+    serial: int
+    opened_at: int  # 0: just now
+    tries: int
+
+
 class FileStore(Protocol):
     """Everything behind the file-transfer API."""
 
@@ -53,6 +63,14 @@ class FileStore(Protocol):
 
     def person(self, user: int) -> tuple[str, str]:
         """(user name, name) of a user."""
+        ...
+
+    def room(self, user: int, quota: int) -> int | None:
+        """Bytes a user may still add, below 0 for too many; None: no limit.
+
+        The user's own quota is for messages, files and what uploads have said they bring; `quota`, which holds for
+        users without one unless it is 0, for files and uploads alone.
+        """
         ...
 
     # ------------------------------------------------------------------ PIN
@@ -76,8 +94,8 @@ class FileStore(Protocol):
         ...
 
     # ------------------------------------------------------------------ files
-    async def add_files(self, files: Iterable[StoredFile]) -> None:
-        """Add files; an upload of the same id is over."""
+    async def add_files(self, files: Iterable[StoredFile], quota: int | None) -> None:
+        """Add files; an upload of the same id is over. QuotaError as in `room`; None: there is room for them."""
         ...
 
     def file(self, user: int, file: bytes) -> StoredFile: ...
@@ -94,7 +112,10 @@ class FileStore(Protocol):
         ...
 
     # ------------------------------------------------------------------ uploads
-    async def add_upload(self, row: UploadRow) -> None: ...
+    async def add_upload(self, row: UploadRow, quota: int) -> None:
+        """QuotaError as in `room`, if its length is known."""
+        ...
+
     def upload(self, token: int, upload: bytes) -> UploadRow: ...
     async def save_upload(self, row: UploadRow) -> None: ...
     async def drop_upload(self, upload: bytes) -> None: ...
@@ -126,3 +147,14 @@ class FileStore(Protocol):
 
     def sent_row(self, mail: bytes) -> SentRow: ...
     def sent_rows(self, guid: bytes) -> Sequence[SentRow]: ...
+    async def mark_opened(self, guid: bytes, recipient: Address, at: int) -> bool:
+        """A recipient of a sent mail has opened it; whether that is news."""
+        ...
+
+    def due_opened(self, now: int, limit: int) -> list[OpenedRow]:
+        """Received mails whose senders are to be told now that they were opened, oldest first."""
+        ...
+
+    async def put_off_opened(self, guid: bytes, at: int, due: int | None) -> None:
+        """A sender could not be told: remember when the mail was opened, and try again; None: it is over."""
+        ...

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from qmail_core.errors import Conflict, NotFound
-from qmail_core.model import DownloadRow, Listing, MessageState, SentRow, StoredFile, Token
+from qmail_core.errors import Conflict, NotFound, QuotaError
+from qmail_core.model import Address, DownloadRow, Listing, MessageState, SentRow, StoredFile, Token
 from qmail_core.store.database import Database
-from qmail_core.store.files import UploadRow, VaultRow
+from qmail_core.store.files import OpenedRow, UploadRow, VaultRow
 from qmail_core.store.mail.rows import MESSAGE, message_of
 
 Row = tuple[Any, ...]
@@ -21,9 +21,9 @@ _TOKEN = ", ".join(Token.__struct_fields__)
 _VAULT = ", ".join(VaultRow.__struct_fields__)
 _FILE = ", ".join(StoredFile.__struct_fields__)
 _UPLOAD = ", ".join(UploadRow.__struct_fields__)
+_OPENED = ", ".join(OpenedRow.__struct_fields__)
 _SENT = ", ".join(SentRow.__struct_fields__)
-# the stored size grows with the plain one, so one column sorts both
-_FILE_SORTS = {"filename": "lower(filename), lower(extension)", "size": "size", "encrypted_size": "size",
+_FILE_SORTS = {"filename": "lower(filename), lower(extension)", "size": "size", "encrypted_size": "stored",
                "created_at": "created_at"}  # fmt: skip
 _RECEIVED_SORTS = {"subject": "lower(subject)", "created_by_email": "lower(from_address)", "received_at": "received_at"}
 _SENT_SORTS = {"subject": "lower(subject)", "recipient_email": "lower(recipient)", "created_at": "created_at",
@@ -74,6 +74,23 @@ def _put(db: sqlite3.Connection, table: str, row: msgspec.Struct, verb: str = "I
     names = row.__struct_fields__
     values = tuple(getattr(row, name) for name in names)
     db.execute(f"{verb} INTO {table} ({', '.join(names)}) VALUES ({','.join('?' * len(names))})", values)
+
+
+def _room(db: sqlite3.Connection, user: int, quota: int) -> int | None:
+    own, messages = db.execute("SELECT quota, max(used, 0) FROM user WHERE id=?", (user,)).fetchone() or (0, 0)
+    if not (own or quota):
+        return None
+    (files,) = db.execute("SELECT coalesce(sum(size), 0) FROM transfer_file WHERE user=?", (user,)).fetchone()
+    coming = "SELECT coalesce(sum(coalesce(length, size)), 0) FROM transfer_upload WHERE user=?"
+    used = files + db.execute(coming, (user,)).fetchone()[0]
+    return int(own - messages - used if own else quota - used)
+
+
+def _check_room(db: sqlite3.Connection, user: int, quota: int) -> None:
+    """The end of a change: QuotaError, which takes it back, if a user has more than is allowed."""
+    room = _room(db, user, quota)
+    if room is not None and room < 0:
+        raise QuotaError(f"This does not fit: {-room} bytes more than may be kept.")
 
 
 class SqliteFiles:
@@ -129,6 +146,10 @@ class SqliteFiles:
             raise NotFound("This user does not exist")
         return row[0], row[1]
 
+    def room(self, user: int, quota: int) -> int | None:
+        with self._db.read() as db:
+            return _room(db, user, quota)
+
     # ------------------------------------------------------------------ PIN
     def vault(self, user: int) -> VaultRow | None:
         row = self._row(f"SELECT {_VAULT} FROM transfer_vault WHERE user=?", user)
@@ -178,13 +199,15 @@ class SqliteFiles:
         await self._db.write(change)
 
     # ------------------------------------------------------------------ files
-    async def add_files(self, files: Iterable[StoredFile]) -> None:
+    async def add_files(self, files: Iterable[StoredFile], quota: int | None) -> None:
         rows = list(files)
 
         def change(db: sqlite3.Connection) -> None:
             for row in rows:
                 _put(db, "transfer_file", row)
                 db.execute("DELETE FROM transfer_upload WHERE id=?", (row.id,))
+            if quota is not None:
+                _check_room(db, rows[0].user, quota)
 
         await self._db.write(change)
 
@@ -224,8 +247,12 @@ class SqliteFiles:
         return {row[0] for row in self._rows("SELECT id FROM transfer_file UNION ALL SELECT id FROM transfer_upload")}
 
     # ------------------------------------------------------------------ uploads
-    async def add_upload(self, row: UploadRow) -> None:
-        await self._db.write(lambda db: _put(db, "transfer_upload", row))
+    async def add_upload(self, row: UploadRow, quota: int) -> None:
+        def change(db: sqlite3.Connection) -> None:
+            _put(db, "transfer_upload", row)
+            _check_room(db, row.user, quota)
+
+        await self._db.write(change)
 
     def upload(self, token: int, upload: bytes) -> UploadRow:
         row = self._row(f"SELECT {_UPLOAD} FROM transfer_upload WHERE token=? AND id=?", token, upload)
@@ -312,6 +339,20 @@ class SqliteFiles:
     def sent_rows(self, guid: bytes) -> list[SentRow]:
         sql = f"SELECT {_SENT} FROM transfer_mail WHERE guid=? ORDER BY position"
         return list(map(_sent, self._rows(sql, guid)))
+
+    async def mark_opened(self, guid: bytes, recipient: Address, at: int) -> bool:
+        sql = "UPDATE transfer_mail SET opened_at=? WHERE guid=? AND denomination=? AND serial=? AND opened_at=0"
+        row = (at, guid, recipient.denomination, recipient.serial)
+        return await self._db.write(lambda db: db.execute(sql, row).rowcount > 0)
+
+    def due_opened(self, now: int, limit: int) -> list[OpenedRow]:
+        sql = f"SELECT {_OPENED} FROM transfer_opened WHERE due<=? ORDER BY due LIMIT ?"
+        rows = self._rows(sql, now, limit)
+        return [OpenedRow(**dict(zip(OpenedRow.__struct_fields__, row, strict=True))) for row in rows]
+
+    async def put_off_opened(self, guid: bytes, at: int, due: int | None) -> None:
+        sql = "UPDATE transfer_opened SET opened_at=?, due=?, tries=tries+1 WHERE guid=?"
+        await self._db.write(lambda db: db.execute(sql, (at, due, guid)))
 
 
 def _sent(row: Row) -> SentRow:

@@ -31,6 +31,7 @@ from qmail_server import wiring
 from qmail_server.hosts import Host
 from qmail_server.http.app import build_app
 from qmail_server.http.guard import GuardSettings, hosts_for
+from qmail_server.memory import keep_freed
 from qmail_server.purse import Purse, load_purse, save_purse
 
 log = logging.getLogger("qmail.service")
@@ -182,6 +183,7 @@ def _record(network: wiring.Network, purse: Purse) -> None:
 
 def run_engine(options: ServeOptions) -> None:
     """Run an engine and its node API until a signal."""
+    keep_freed()
     data = Path(options.config.data)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     options.config.check(len(options.hosts))

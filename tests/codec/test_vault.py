@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,14 +11,19 @@ from qmail_core.codec import vault
 from qmail_core.codec.vault import KEY, SEGMENT, Segments
 from qmail_core.errors import Tampered
 
-HEADS = [vault.header(cipher) for cipher in vault._KINDS]
+HEADS = list(vault._LAYOUTS)
 A, B = bytes(range(32)), bytes(range(1, 33))
+FRESH = b"random!"
+
+
+def seal(sealer: Segments, number: int, plain: bytes, *, last: bool) -> memoryview:
+    return memoryview(b"".join(sealer.seal(number, plain, FRESH, last=last)))
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_segment_opens_only_in_its_place(head: bytes) -> None:
     sealer = Segments(head, A, b"one")
-    sealed = sealer.seal(3, b"text", last=False)
+    sealed = seal(sealer, 3, b"text", last=False)
     assert sealer.open(3, sealed, last=False) == b"text"
     for number, last in ((2, False), (4, False), (3, True)):
         with pytest.raises(Tampered, match="segment"):
@@ -27,13 +33,38 @@ def test_a_segment_opens_only_in_its_place(head: bytes) -> None:
             other.open(3, sealed, last=False)
 
 
-def test_the_cipher_is_bound_to_the_segments() -> None:
-    sealed = Segments(HEADS[0], A, b"one").seal(0, b"text", last=True)
+@pytest.mark.parametrize("head", HEADS)
+def test_a_segment_that_was_cut_short_does_not_open(head: bytes) -> None:
+    sealer = Segments(head, A, b"one")
+    sealed = seal(sealer, 0, b"text", last=True)
+    for length in range(len(sealed)):
+        with pytest.raises(Tampered, match="segment"):
+            sealer.open(0, sealed[:length], last=True)
+
+
+def test_the_layout_is_bound_to_the_segments() -> None:
+    sealed = seal(Segments(HEADS[0], A, b"one"), 0, b"text", last=True)
     with pytest.raises(Tampered):
         Segments(HEADS[1], A, b"one").open(0, sealed, last=True)
 
 
-@pytest.mark.parametrize("head", [b"", b"QMF1", b"QMF2\1\0\0\0", b"QMF1\0\0\0\0", b"QMF1\3\0\0\0", HEADS[0] + b"\0"])
+def test_a_segment_that_is_sealed_again_has_another_nonce() -> None:
+    sealer = Segments(vault.NEW, A, b"one")
+    once, again = (b"".join(sealer.seal(0, bytes(64), fresh, last=False)) for fresh in (b"1234567", b"7654321"))
+    assert once[vault.FRESH :] != again[vault.FRESH :]
+    keystream = bytes(x ^ y for x, y in zip(once[7:71], again[7:71], strict=True))
+    assert keystream != bytes(64)
+
+
+def test_a_nonce_has_the_number_and_the_end_in_it() -> None:
+    """The construction, spelt out: 7 random bytes, the number, whether it is the last."""
+    front, sealed = Segments(vault.NEW, A, b"id").seal(0x01020304, b"text", FRESH, last=True)
+    assert front == FRESH
+    nonce = FRESH + bytes((1, 2, 3, 4, 1))
+    assert sealed == ChaCha20Poly1305(A).encrypt(nonce, b"text", vault.NEW + b"id")
+
+
+@pytest.mark.parametrize("head", [b"", b"QMF1", b"QMF3\2\0\0\0", b"QMF1\0\0\0\0", b"QMF2\1\0\0\0", HEADS[0] + b"\0"])
 def test_a_header_that_is_none_is_refused(head: bytes) -> None:
     with pytest.raises(Tampered):
         Segments(head, A, b"one")
@@ -42,11 +73,11 @@ def test_a_header_that_is_none_is_refused(head: bytes) -> None:
 @given(st.binary(max_size=200), st.data())
 @settings(max_examples=50)
 def test_any_changed_bit_is_found(plain: bytes, data: st.DataObject) -> None:
-    sealer = Segments(vault.header(), A, b"one")
-    sealed = bytearray(sealer.seal(0, plain, last=True))
+    sealer = Segments(vault.NEW, A, b"one")
+    sealed = bytearray(seal(sealer, 0, plain, last=True))
     sealed[data.draw(st.integers(0, len(sealed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     with pytest.raises(Tampered):
-        sealer.open(0, bytes(sealed), last=True)
+        sealer.open(0, memoryview(sealed), last=True)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +85,9 @@ def test_any_changed_bit_is_found(plain: bytes, data: st.DataObject) -> None:
 )
 def test_sizes(size: int, segments: int) -> None:
     assert vault.segments_of(size) == segments
-    assert vault.sealed_size(size) == 8 + size + 16 * segments
+    for head in HEADS:
+        more = 23 if head == vault.NEW else 16
+        assert Segments(head, A, b"one").stored(size) == 8 + size + more * segments
 
 
 def test_a_key_sealed_to_somebody_opens_for_nobody_else() -> None:

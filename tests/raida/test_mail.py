@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from qmail_core.codec import cipher, lockers, mail
@@ -9,7 +10,7 @@ from qmail_core.codec import consts as c
 from qmail_core.codec.directory import UNITS_PER_COIN, build_owned
 from qmail_core.codec.mail import TellRecipient
 from qmail_core.errors import StoreUnavailable
-from qmail_core.model import Address, Coin, ListEntry, ListKind, UserProfile
+from qmail_core.model import Address, Coin, FileEntry, ListEntry, ListKind, Tell, UserProfile
 from qmail_core.raida.mail import MAX_TELL_BYTES
 from qmail_core.raida.node import Policy
 
@@ -316,6 +317,29 @@ def test_a_full_mailbox_asks_to_come_back() -> None:
     sender, reader = world.peer(world.ones[0]), world.peer(world.ones[1])
     assert sender.tell(tell_from(sender.coin), to(reader)) == 250
     assert sender.tell(tell_from(sender.coin, b"2" * 16), to(reader)) == 160
+
+
+def receipt_from(coin: Coin, guid: bytes) -> Tell:
+    """A read receipt."""
+    return msgspec.structs.replace(
+        tell_from(coin, guid, c.TELL_READ_RECEIPT), total_size=0, files=(FileEntry(0, c.FLAG_META, 0, None),)
+    )
+
+
+def test_a_read_receipt_costs_nothing_and_does_not_fill_a_mailbox() -> None:
+    world = World(policy=Policy(inbox_fee=10, max_pending_tells=8))
+    sender, reader = world.peer(world.ones[0]), world.peer(world.ones[1])
+    for number in range(2):
+        assert sender.tell(receipt_from(sender.coin, bytes([number]) * 16), to(reader)) == 250
+    assert sender.tell(receipt_from(sender.coin, b"2" * 16), to(reader)) == 160
+    assert sender.tell(tell_from(sender.coin, b"3" * 16), to(reader)) == 169  # there is room, if it is paid
+    assert [record[28] for record in reader.peek()] == [c.TELL_READ_RECEIPT] * 2
+
+
+def test_a_node_may_want_money_for_read_receipts() -> None:
+    world = World(policy=Policy(inbox_fee=10, free_receipts=False))
+    sender, reader = world.peer(world.ones[0]), world.peer(world.ones[1])
+    assert sender.tell(receipt_from(sender.coin, b"1" * 16), to(reader)) == 169
 
 
 # ------------------------------------------------------------------------------------------------------------------

@@ -105,6 +105,50 @@ def test_what_uses_a_download_up(shape: Shape) -> None:
     over(story)
 
 
+@pytest.mark.parametrize(("key", "headers", "status"), [
+    ("x" * 32, {}, 403),
+    ("", {}, 403),
+    ("of another download", {}, 403),
+    (None, {}, 401),
+    (None, {"Authorization": "Bearer " + "x" * 60}, 401),
+    (None, {"Authorization": "of another user"}, 404),
+    (None, {"Authorization": "of the owner"}, 200),  # the record, not the bytes
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("verb", ["GET", "HEAD"])
+def test_who_has_not_the_key_uses_nothing_up(verb: str, key: str | None, headers: dict[str, str], status: int) -> None:
+    async def story(api: Client) -> None:
+        file = (await api.upload(DATA))["id"]
+        path, other = await api.download(file), await api.download(file)
+        _, stranger = await api.engine.transfer.tokens.create("other", user=_second_user(api))
+        known = {"of another user": f"Bearer {stranger}", "of the owner": f"Bearer {api.token}"}
+        sent = {name: known.get(value, value) for name, value in headers.items()}
+        given = other.partition("key=")[2] if key == "of another download" else key
+        place = path.partition("?")[0] + ("" if given is None else f"?key={given}")
+        answer = await api.http.request(verb, place, headers=sent)
+        assert answer.status_code == status
+        assert DATA[:50] not in answer.content
+        for one in (path, other):
+            assert (await api.fetch(one)).content == DATA
+            await api.fetch(one, 410)
+
+    over(story)
+
+
+@pytest.mark.parametrize("when", ["before", "in the middle of", "after"])
+def test_what_a_client_got_before_it_went_can_be_asked_for_again(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many bytes went out: as long as the connection was gone before the last were counted, nothing is over."""
+    monkeypatch.setattr(downloads, "CHUNK", 100_000)
+
+    async def story(api: Client) -> None:
+        path = await api.download((await api.upload(DATA))["id"])
+        after = {"before": 0, "in the middle of": 2, "after": 3}[when]
+        assert await cut_off(api, path, after, 0) <= SIZE
+        assert (await api.fetch(path)).content == DATA
+        await api.fetch(path, 410)
+
+    over(story)
+
+
 def test_a_fetch_that_breaks_off_uses_nothing_up_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "CHUNK", 100_000)
 
@@ -345,13 +389,19 @@ def test_no_line_of_the_log_has_a_secret(lines: io.StringIO, caplog: pytest.LogC
         path = await api.download(file)
         await api.fetch(path)
         await api.post("/api/keys", {"pin": "9999"}, 422)
+        await api.http.get(path.partition("key=")[0] + "key=not-the-key-at-all")
+        await api.ask("PUT", "/api/pin", 422, json={"pin": "8888", "current_pin": "7777"})
+        made = (await api.http.post("/api/tokens", json={"name": "more"})).json()["data"]["token"]
+        await api.ask("POST", "/api/mails", 422, json={"subject": "s", "recipient_email": "alice", "files": [file],
+                                                       "pinKey": "not a pin key at all"})  # fmt: skip
         await api.ask("DELETE", f"/api/keys/{key}", 204)
         logs.access.flush()
         # the client of this test has a log of its own
         ours = [record.getMessage() for record in caplog.records if record.name.startswith("qmail")]
         text = "\n".join(ours) + lines.getvalue()
         assert "/api/keys/..." in text
-        for secret in (api.token, key, path.partition("key=")[2], "9999", PIN + '"'):
+        given = ("9999", "8888", "7777", PIN + '"', "not-the-key-at-all", "not a pin key at all")
+        for secret in (api.token, made, key, path.partition("key=")[2], *given):
             assert secret not in text
 
     with caplog.at_level(logging.DEBUG):

@@ -322,6 +322,11 @@ def test_a_start_sweeps_what_never_became_a_file() -> None:
 # ---------------------------------------------------------------------------------------------------------------- PIN
 
 
+def test_a_pin_takes_a_while_and_memory_to_try() -> None:
+    assert pins.COST >= 1 << 15  # 32 MiB each, and no more than two at a time
+    assert (pins.GUESSES, pins.WINDOW, pins._AT_ONCE) == (5, 900, 2)
+
+
 def test_five_wrong_pins_are_enough_for_a_quarter_of_an_hour() -> None:
     async def story(api: Client) -> None:
         # at the same time: guesses are counted before they are tried

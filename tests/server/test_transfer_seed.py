@@ -10,6 +10,7 @@ import pytest
 from qmail_server.http.app import build_app
 from qmail_server.http.guard import GuardSettings
 from qmail_server.http.transfer.inbox import markup
+from qmail_server.http.transfer.schema import moment
 
 from tests.server.fake_engine import BASE, OPEN, assert_contains_in_order
 from tests.server.transfer_client import Client, over
@@ -46,7 +47,7 @@ def test_a_download_as_the_seed_shows_it() -> None:
         assert_contains_in_order(shown["created_by"], PERSON)
         assert (shown["filename"], shown["extension"], shown["type"]) == ("invoice", "pdf", "application/pdf")
         assert (shown["size"], shown["formatted_size"]) == (43389, "42.37 KB")
-        assert shown["encrypted_size"] == 43389 + 8 + 16
+        assert shown["encrypted_size"] == 43389 + 8 + 23
         url = await api.opened(download["id"])
         got = await api.fetch(url)
         assert got.content == bytes(43389)
@@ -110,6 +111,31 @@ def test_a_mail_with_files_from_one_to_the_other() -> None:
         assert archive.headers["content-type"] == "application/zip"
         assert (await bob.fetch(url)).content == archive.content  # not for one use only
         await alice.get(f"/api/inbox/{received['id']}", 404)
+
+    over(story, people=2)
+
+
+@pytest.mark.parametrize("how", ["read", "downloaded", "looked at"])
+def test_the_sender_sees_when_a_mail_was_opened(how: str) -> None:
+    async def story(alice: Client, bob: Client) -> None:
+        file = (await alice.upload(b"a file"))["id"]
+        body = {"subject": "s", "recipient_email": "bob", "files": [file], "pinKey": await alice.pin_key()}
+        answer = await alice.ask("POST", "/api/mails", json=body)
+        assert (await alice.engine.wait(answer.headers["x-qmail-operation-id"])).status == "success"
+        (received,) = (await bob.get("/api/inbox?include=download"))["data"]
+        assert not received["opened"]
+        url = await bob.opened(received["download"]["id"])
+        assert (await bob.http.head(url)).status_code == 200
+        assert not (await bob.get("/api/inbox"))["data"][0]["opened"]
+        bob.clock.now += 1000
+        if how == "read":
+            assert (await bob.get(f"/api/inbox/{received['id']}"))["data"]["opened"]
+        elif how == "downloaded":
+            await bob.fetch(url)
+        assert (await bob.get("/api/inbox"))["data"][0]["opened"] == (how != "looked at")
+        await bob.engine._opened.tell_due()
+        (row,) = (await alice.get("/api/mails"))["data"]
+        assert row["opened_at"] == ("" if how == "looked at" else moment(int(bob.clock.now)))
 
     over(story, people=2)
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import mimetypes
 import os
-import zlib
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
 from qmail_core.codec import zip as archive
+from qmail_core.codec.stripes import crc32
 from qmail_core.codec.zip import Member
+from qmail_core.engine.files.disk import ended, over, start
 from qmail_core.errors import NotFound
+
+_AHEAD = 2  # chunks read while one is on its way: one in each of two threads, so that none waits for the event loop
 
 
 class Readable(Protocol):
@@ -62,7 +67,7 @@ class OnDisk:
         """Of the whole file; reads it."""
         crc, offset = 0, 0
         while part := self.read(offset, 1 << 20):
-            crc, offset = zlib.crc32(part, crc), offset + len(part)
+            crc, offset = crc32(part, crc), offset + len(part)
         return crc
 
 
@@ -88,18 +93,62 @@ class Content:
         self.size = sum(piece.size for piece in self._pieces)
 
     def read(self, offset: int, size: int) -> bytes:
-        """At most `size` bytes, fewer at the end of a piece; blocks."""
+        """At most `size` bytes, fewer at the end of a piece; blocks. Threads may read at the same time."""
+        piece, offset = self._find(offset)
+        return piece.read(offset, min(size, piece.size - offset))
+
+    def cut(self, first: int, stop: int, most: int) -> Iterator[tuple[int, int]]:
+        """Offsets and sizes that `read` answers in full, of [first, stop) in order."""
+        while first < stop:
+            piece, offset = self._find(first)
+            size = min(most, stop - first, piece.size - offset)
+            yield first, size
+            first += size
+
+    def _find(self, offset: int) -> tuple[Readable, int]:
         for piece in self._pieces:
             if offset < piece.size:
-                return piece.read(offset, min(size, piece.size - offset))
+                return piece, offset
             offset -= piece.size
-        return b""
+        raise AssertionError("behind the end")
 
     def close(self) -> None:
         """Give all files back."""
         for piece in self._pieces:
             with contextlib.suppress(OSError):
                 piece.close()
+
+
+class Ahead:
+    """A content in chunks, in order; some are read in threads before they are asked for."""
+
+    def __init__(self, content: Content, spans: Iterator[tuple[int, int]]) -> None:
+        self._content = content
+        self._spans = spans
+        self._reading: deque[tuple[int, asyncio.Future[bytes]]] = deque()
+
+    async def next(self) -> bytes:
+        """The next chunk, empty at the end; NotFound if its bytes are gone."""
+        self._begin()
+        if not self._reading:
+            return b""
+        size, reading = self._reading[0]
+        part = await ended(reading)
+        if len(part) != size:
+            raise NotFound("The stored bytes of this file are gone.")
+        self._reading.popleft()
+        self._begin()
+        return part
+
+    def _begin(self) -> None:
+        while len(self._reading) < _AHEAD and (span := next(self._spans, None)) is not None:
+            self._reading.append((span[1], start(self._content.read, *span)))
+
+    async def close(self) -> None:
+        """Read no more; the content may be closed then."""
+        while self._reading:
+            await over(self._reading[0][1])
+            self._reading.popleft()
 
 
 def _archive(files: Sequence[Named]) -> list[Readable]:

@@ -6,13 +6,14 @@ wrapped under it: neither the store nor an API token can open a file alone.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, Sequence
 
 from msgspec import Struct
 
 from qmail_core.codec import vault
 from qmail_core.engine.context import Context
-from qmail_core.engine.files.content import Content, Named, OnDisk, type_of
+from qmail_core.engine.files.content import Ahead, Content, Named, OnDisk, type_of
 from qmail_core.engine.files.disk import Folder, Reader, in_thread
 from qmail_core.engine.files.leases import Lease, Leases
 from qmail_core.engine.files.pins import Pins
@@ -182,32 +183,38 @@ class Downloads:
             raise
         return named
 
-    async def read(self, opened: Opened, start: int, stop: int, client: str) -> AsyncGenerator[bytes, None]:
-        """Bytes [start, stop) of a download, in at least one chunk.
+    async def read(self, opened: Opened, first: int, stop: int, client: str) -> AsyncGenerator[bytes, None]:
+        """Bytes [first, stop) of a download, in at least one chunk.
 
         A single-use download ends when its last missing byte was taken. Close the generator when the client has gone.
+        The next chunks are read and opened in threads while one is on its way.
         raises   Conflict while another request reads them, Gone when it has been used meanwhile
         """
-        lease = await self._begin(opened, start, stop, client) if opened.single_use else None
+        lease = await self._begin(opened, first, stop, client) if opened.single_use else None
+        ahead = Ahead(opened.content, opened.content.cut(first, stop, CHUNK))
         try:
-            if start == stop:
+            if first == stop:
                 yield b""
-            at = start
-            while at < stop:
-                part = await in_thread(opened.content.read, at, min(CHUNK, stop - at))
-                if not part:
-                    raise NotFound("The stored bytes of this file are gone.")
+            while part := await ahead.next():
                 yield part
-                at += len(part)
                 if lease is not None:
                     lease.take(len(part))
-            if lease is not None and self._leases.finish(lease):
+            if lease is None:
+                await self._opened(opened.id)
+            elif self._leases.finish(lease):
                 await self._store.end_download(opened.id, "used")
                 self._leases.end(opened.id)
         finally:
             if lease is not None:
                 self._leases.drop(lease)
+            await ahead.close()
             opened.content.close()
+
+    async def _opened(self, mail: bytes) -> None:
+        """Who has taken a mail's files has opened it."""
+        with contextlib.suppress(NotFound):
+            if not self._ctx.store.mail.message_of(mail).is_read:
+                await self._ctx.store.mail.set_read(mail, True, self._ctx.now())
 
     async def _begin(self, opened: Opened, start: int, stop: int, client: str) -> Lease:
         await self._leases.settled(opened.id)

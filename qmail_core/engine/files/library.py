@@ -30,11 +30,6 @@ class Person(Struct, frozen=True):
     email: str
 
 
-def stored_size(file: StoredFile) -> int:
-    """Bytes a file takes on disk."""
-    return vault.sealed_size(file.size)
-
-
 class Library:
     """The files of one engine's users."""
 

@@ -74,6 +74,14 @@ class Mails:
             raise NotFound("Mail not found.")
         return row
 
+    async def open(self, owner: Owner, mail: bytes) -> MessageState:
+        """One received mail for somebody to read: it counts as opened from now on. NotFound."""
+        row = self.received(owner, mail)
+        if not row.seen:
+            await self._mail.flag(owner.user, [row.id], self._ctx.now(), seen=True)
+            row = self.received(owner, mail)
+        return row
+
     def content(self, row: MessageState) -> Content:
         """What a mail says."""
         return self._mail.content(row.id)
@@ -90,9 +98,12 @@ class Mails:
 
     # ---------------------------------------------------------------------------------------------- sent
 
-    def sent(self, owner: Owner, listing: Listing) -> tuple[Sequence[SentRow], int]:
-        """A page of sent mail, a row for each recipient, and how many there are."""
-        return self._store.sent(listing) if owner.user == HOME else ((), 0)
+    async def sent(self, owner: Owner, listing: Listing) -> tuple[Sequence[SentRow], int]:
+        """A page of sent mail, a row for each recipient, and how many there are; who has opened it is asked first."""
+        if owner.user != HOME:
+            return (), 0
+        await self._fetch()
+        return self._store.sent(listing)
 
     def sent_one(self, owner: Owner, mail: bytes) -> SentRow:
         """One recipient of a sent mail."""

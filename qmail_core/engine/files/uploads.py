@@ -16,16 +16,15 @@ import msgspec
 
 from qmail_core.codec import vault
 from qmail_core.engine.context import Context
-from qmail_core.engine.files.disk import Folder, Mark, Writer, in_thread
+from qmail_core.engine.files.disk import Folder, Mark, Sealing, Writer, in_thread
 from qmail_core.engine.files.pins import Pins
 from qmail_core.engine.files.tokens import Owner, new_id
-from qmail_core.errors import Conflict, NotFound, Tampered, UsageError
+from qmail_core.errors import Conflict, NotFound, QuotaError, Tampered, UsageError
 from qmail_core.model import StoredFile
 from qmail_core.store.files import UploadRow
 
 MAX_SIZE = 4 << 30  # bytes of one file: what a mail's attachment may have
 LIFE = 86_400  # seconds an upload waits for its next byte
-_BATCH = 512 * 1024  # bytes handed to a thread at a time
 _COMMIT = 32 << 20  # bytes between two commits within a request
 _OPEN = 32  # unfinished uploads whose files are kept open
 
@@ -39,31 +38,35 @@ def split_name(name: str) -> tuple[str, str]:
 class Incoming:
     """One file of a form on its way in."""
 
-    def __init__(self, writer: Writer, file_id: bytes, key: bytes, name: str, kind: str) -> None:
+    def __init__(self, writer: Writer, file_id: bytes, key: bytes, name: str, kind: str, room: int | None) -> None:
+        self._room = room
         self.id, self.key, self.name, self.kind = file_id, key, name, kind
         self.writer = writer
-        self.size = 0
-        self._batch = bytearray()
+        self._sealing = Sealing(writer)
 
-    async def write(self, data: bytes) -> None:
-        """Take bytes; UsageError beyond the limit."""
-        self.size += len(data)
-        if self.size > MAX_SIZE:
+    async def write(self, data: bytes | memoryview) -> None:
+        """Take bytes; UsageError beyond the limit, QuotaError beyond what the user may keep."""
+        size = self._sealing.size + len(data)
+        if size > MAX_SIZE:
             raise UsageError(f"A file has at most {MAX_SIZE} bytes.", hint=413)
-        self._batch += data
-        if len(self._batch) >= _BATCH:
-            await self.flush()
-
-    async def flush(self) -> None:
-        """Seal what has come."""
-        batch, self._batch = self._batch, bytearray()
-        await in_thread(self.writer.write, batch)
+        _check_room(size, self._room)
+        await self._sealing.write(data)
 
     async def finish(self) -> None:
         """Make the whole file durable."""
-        await self.flush()
+        await self._sealing.flush()
         await in_thread(self.writer.finish)
         self.writer.close()
+
+    async def drop(self) -> None:
+        """Take nothing more, and close the file."""
+        await self._sealing.drop()
+        self.writer.close()
+
+    @property
+    def size(self) -> int:
+        """Plain bytes so far."""
+        return self._sealing.size
 
 
 class Uploads:
@@ -79,23 +82,31 @@ class Uploads:
 
     # ---------------------------------------------------------------------------------------------- whole files
 
-    def begin(self, owner: Owner, name: str, kind: str) -> Incoming:
-        """Take in a file; Conflict before the user has a PIN."""
+    def begin(self, owner: Owner, name: str, kind: str, beside: int = 0) -> Incoming:
+        """Take in a file, beside so many bytes that are to be added with it; Conflict before the user has a PIN."""
         self._pins.public(owner.user)
         file_id, key = new_id(self._ctx.entropy), self._ctx.entropy(vault.KEY)
-        return Incoming(Writer(self._folder.path(file_id), key, file_id), file_id, key, name, kind)
+        room = self._room(owner)
+        left = None if room is None else room - beside
+        return Incoming(self._new_writer(file_id, key), file_id, key, name, kind, left)
+
+    def _room(self, owner: Owner) -> int | None:
+        return self._store.room(owner.user, self._ctx.config.file_quota)
+
+    def _new_writer(self, file_id: bytes, key: bytes) -> Writer:
+        return Writer(self._folder.path(file_id), key, file_id, self._ctx.entropy)
 
     async def commit(self, owner: Owner, files: Sequence[Incoming]) -> list[StoredFile]:
         """Add finished files, all or none; they are on disk when this returns."""
         rows = [self._row(owner, one.id, one.key, one.name, one.kind, one.size, one.writer) for one in files]
         await in_thread(self._folder.sync)
-        await self._store.add_files(rows)
+        await self._store.add_files(rows, self._ctx.config.file_quota)
         return rows
 
-    def discard(self, files: Sequence[Incoming]) -> None:
+    async def discard(self, files: Sequence[Incoming]) -> None:
         """Leave nothing of files that are not to be added."""
         for one in files:
-            one.writer.close()
+            await one.drop()
             self._folder.remove(one.id)
 
     def _row(
@@ -109,6 +120,7 @@ class Uploads:
             extension=extension,
             type=kind or mimetypes.guess_type(name)[0] or "application/octet-stream",
             size=size,
+            stored=writer.stored(size),
             sha256=writer.sha256,
             crc32=writer.crc32,
             sealed=vault.seal_to(self._pins.public(owner.user), self._ctx.entropy(vault.KEY), key, file_id),
@@ -118,7 +130,7 @@ class Uploads:
     # ---------------------------------------------------------------------------------------------- in pieces
 
     async def create(self, owner: Owner, name: str, kind: str, length: int | None) -> UploadRow:
-        """Begin an upload in pieces; `length` None is said later."""
+        """Begin an upload in pieces; `length` None is said later. QuotaError if the user may not keep as much."""
         self._pins.public(owner.user)
         _check_length(length)
         file_id, key = new_id(self._ctx.entropy), self._ctx.entropy(vault.KEY)
@@ -135,9 +147,14 @@ class Uploads:
             wrapped=vault.wrap(owner.secret, self._ctx.entropy(vault.NONCE), key, b"upload"),
             expires_at=self._ctx.now() + LIFE,
         )
-        self._keep(file_id, Writer(self._folder.path(file_id), key, file_id))
+        self._keep(file_id, self._new_writer(file_id, key))
         await in_thread(self._folder.sync)
-        await self._store.add_upload(row)
+        try:
+            await self._store.add_upload(row, self._ctx.config.file_quota)
+        except QuotaError:
+            self._forget(file_id)
+            self._folder.remove(file_id)
+            raise
         if length == 0:
             async with self.append(owner, file_id, 0):
                 pass
@@ -161,6 +178,8 @@ class Uploads:
             if row.length not in (None, length):
                 raise UsageError("The length has been said already.")
             _check_length(length)
+            if row.length is None:
+                _check_room(length - row.size, self._room(owner))
             row = msgspec.structs.replace(row, length=length)
         return Appending(self, self._ctx, owner, row)
 
@@ -202,7 +221,7 @@ class Uploads:
             tail = vault.unwrap(key, row.tail, b"tail") if row.tail else b""
             if tail is None:
                 raise Tampered("a stored upload is damaged")
-            writer = Writer(self._folder.path(row.id), key, row.id, new=False)
+            writer = Writer(self._folder.path(row.id), key, row.id, self._ctx.entropy, new=False)
             try:
                 await in_thread(writer.resume, row.segments, tail)
             except BaseException:
@@ -223,8 +242,11 @@ class Appending:
         self._key = vault.unwrap(owner.secret, row.wrapped, b"upload")
         self._writer: Writer | None = None
         self._mark: Mark | None = None
-        self._batch = bytearray()
+        self._sealing: Sealing | None = None
+        # what was said at the start has its place; what was not must find one
+        self._room = None if row.length is not None else uploads._room(owner)
         self.row = row
+        self._base = row.size
         self.atomic = False
         self.done: StoredFile | None = None
 
@@ -238,6 +260,7 @@ class Appending:
             self._uploads._busy.discard(self.row.id)
             raise
         self._mark = self._writer.mark()
+        self._sealing = Sealing(self._writer)
         return self
 
     async def __aexit__(
@@ -247,9 +270,13 @@ class Appending:
             if error is None:
                 await self.commit()
         finally:
-            if self.done is None and self._writer is not None and self._mark is not None:
-                self._undo(self._writer, self._mark)
-            self._uploads._busy.discard(self.row.id)
+            try:
+                if self._sealing is not None:
+                    await self._sealing.drop()
+            finally:
+                if self.done is None and self._writer is not None and self._mark is not None:
+                    self._undo(self._writer, self._mark)
+                self._uploads._busy.discard(self.row.id)
 
     def _undo(self, writer: Writer, mark: Mark) -> None:
         if self.row.id not in self._uploads._open:
@@ -259,34 +286,25 @@ class Appending:
         except Exception:  # the file is as the store knows it, once it is opened again
             self._uploads._forget(self.row.id)
 
-    @property
-    def size(self) -> int:
-        """Bytes so far, committed or not."""
-        assert self._writer is not None
-        return self._writer.size + len(self._batch)
-
     async def write(self, data: bytes) -> None:
         """Take bytes; UsageError beyond the length that was said."""
+        sealing = self._sealing
+        assert sealing is not None
         most = MAX_SIZE if self.row.length is None else self.row.length
-        if self.size + len(data) > most:
+        if sealing.size + len(data) > most:
             raise UsageError("More bytes than the upload has.", hint=413)
-        self._batch += data
-        if len(self._batch) >= _BATCH:
-            await self._flush()
-            if not self.atomic and self.size - self.row.size >= _COMMIT:
-                await self.commit()
-
-    async def _flush(self) -> None:
-        assert self._writer is not None
-        batch, self._batch = self._batch, bytearray()
-        await in_thread(self._writer.write, batch)
+        _check_room(sealing.size + len(data) - self._base, self._room)
+        await sealing.write(data)
+        if not self.atomic and sealing.size - self.row.size >= _COMMIT:
+            await self.commit()
 
     async def commit(self) -> None:
         """Make what has come durable; with the last byte the upload becomes a file."""
-        await self._flush()
         writer = self._writer
         assert writer is not None
+        assert self._sealing is not None
         assert self._key is not None
+        await self._sealing.flush()
         if writer.size == self.row.length:
             await self._finish(writer)
             return
@@ -308,9 +326,14 @@ class Appending:
         size = await in_thread(writer.finish)
         row = self.row
         file = self._uploads._row(self._owner, row.id, self._key, row.name, row.type, size, writer)
-        await self._ctx.store.files.add_files([file])
+        await self._ctx.store.files.add_files([file], None)
         self.done, self.row = file, msgspec.structs.replace(row, size=size)
         self._uploads._forget(row.id)
+
+
+def _check_room(size: int, room: int | None) -> None:
+    if room is not None and size > room:
+        raise QuotaError("This does not fit: it is more than may be kept.")
 
 
 def _check_length(length: int | None) -> None:

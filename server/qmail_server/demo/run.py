@@ -24,6 +24,7 @@ from qmail_server.demo.tour import tour
 from qmail_server.demo.world import NODE_PORTS, NODES, World
 from qmail_server.http.app import EVENT_PORT, build_app
 from qmail_server.http.guard import GuardSettings, hosts_for
+from qmail_server.memory import keep_freed
 from qmail_server.wiring import HttpServer
 
 
@@ -40,6 +41,7 @@ class Options(Struct, frozen=True, kw_only=True):
 
 def run(options: Options) -> int:
     """Run the demo until Ctrl-C; returns the exit code."""
+    keep_freed()
     with tempfile.TemporaryDirectory(prefix="qmail-demo-") as temporary:
         data = (options.data or Path(temporary)).resolve()
         data.mkdir(mode=0o700, parents=True, exist_ok=True)

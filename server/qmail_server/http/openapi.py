@@ -58,6 +58,7 @@ MEANINGS = {
     500: "A network operation failed, or something unexpected happened",
     502: "Servers refused, or gave nonsense",
     503: "Too few servers, or the store is not available",
+    507: "There is no room on the disk",
 }
 
 

@@ -64,6 +64,6 @@ async def list_inbox(call: Call, owner: Owner) -> dict[str, Any]:
 
 
 async def get_mail(call: Call, owner: Owner) -> dict[str, Any]:
-    """One received mail."""
+    """One received mail, which is opened by that."""
     include = paging.included(call, *INCLUDES)
-    return {"data": shown(call, call.engine.transfer.mails.received(owner, path_id(call, "Mail")), include)}
+    return {"data": shown(call, await call.engine.transfer.mails.open(owner, path_id(call, "Mail")), include)}

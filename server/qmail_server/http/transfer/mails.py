@@ -44,13 +44,13 @@ def shown(call: Call, owner: Owner, row: SentRow, include: set[str]) -> dict[str
             for position, (name, size) in enumerate(files)
         ]
     times = {"created_at": schema.moment(row.created_at), "sent_at": schema.moment(row.sent_at)}
-    return answer | times | {"status": row.status, "opened_at": ""}
+    return answer | times | {"status": row.status, "opened_at": schema.moment(row.opened_at)}
 
 
 async def list_mails(call: Call, owner: Owner) -> dict[str, Any]:
     """Sent mail, newest first."""
     include, asked = paging.included(call, *INCLUDES), paging.listing(call, SORTS)
-    rows, total = call.engine.transfer.mails.sent(owner, asked)
+    rows, total = await call.engine.transfer.mails.sent(owner, asked)
     return paging.page(call, [shown(call, owner, row, include) for row in rows], asked, total)
 
 

@@ -27,7 +27,7 @@ class _Parts:
         self._headers: dict[bytes, bytes] = {}
         self._is_file = False
         self._text = self._length = 0
-        self.seen: list[tuple[str, bytes, str]] = []  # begin: name and type; data; end
+        self.seen: list[tuple[str, bytes | memoryview, str]] = []  # begin: name and type; data; end
         self.finished = False
 
     def begin(self) -> None:
@@ -66,7 +66,7 @@ class _Parts:
 
     def data(self, data: bytes, start: int, end: int) -> None:
         if self._is_file:
-            self.seen.append(("data", data[start:end], ""))
+            self.seen.append(("data", memoryview(data)[start:end], ""))
             return
         self._text += end - start
         if self._text > _MOST_TEXT:
@@ -88,15 +88,16 @@ class _Sealing:
         self._uploads = call.engine.transfer.uploads
         self.files: list[Incoming] = []
 
-    async def take(self, what: str, data: bytes, kind: str) -> None:
+    async def take(self, what: str, data: bytes | memoryview, kind: str) -> None:
         """One thing the parser saw."""
         if what == "begin":
             if len(self.files) >= MAX_FILES:
                 raise UsageError(f"At most {MAX_FILES} files go into one request.", hint=413)
-            name = file_name(data.decode("utf-8", "replace"))
+            name = file_name(bytes(data).decode("utf-8", "replace"))
             # what senders say when they do not know
             kind = "" if kind == "application/octet-stream" else kind
-            self.files.append(self._uploads.begin(self._owner, name, kind))
+            beside = sum(file.size for file in self.files)
+            self.files.append(self._uploads.begin(self._owner, name, kind, beside))
         elif what == "data":
             await self.files[-1].write(data)
         else:
@@ -120,7 +121,7 @@ async def receive(call: Call, owner: Owner) -> list[StoredFile]:
             raise invalid(file="The file field is required.")
         return await call.engine.transfer.uploads.commit(owner, sealing.files)
     except BaseException:
-        call.engine.transfer.uploads.discard(sealing.files)
+        await call.engine.transfer.uploads.discard(sealing.files)
         raise
 
 

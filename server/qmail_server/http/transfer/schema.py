@@ -7,7 +7,7 @@ import time
 import uuid
 from typing import Any
 
-from qmail_core.engine.files.library import Person, stored_size
+from qmail_core.engine.files.library import Person
 from qmail_core.model import StoredFile, Token
 
 _UNITS = ("B", "KB", "MB", "GB", "TB")
@@ -60,7 +60,7 @@ def file(row: StoredFile, owner: Person) -> dict[str, Any]:
         "type": row.type,
         "extension": row.extension,
         "full_filename": row.full_filename,
-        **_sizes(row.size, stored_size(row)),
+        **_sizes(row.size, row.stored),
         "created_by": person(owner),
         "created_at": moment(row.created_at),
         "disk": "local",
