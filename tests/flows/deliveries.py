@@ -35,7 +35,7 @@ def message(number: int) -> bytes:
     lines = "\r\n".join(part[at : at + 76] for at in range(0, len(part), 76))
     return (
         f'{head}Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n\r\n{text}\r\n--b\r\n'
-        f"Content-Type: application/octet-stream; name=a.bin\r\nContent-Transfer-Encoding: 7bit\r\n\r\n{lines}\r\n--b--\r\n"
+        f"Content-Type: application/octet-stream; name=a.bin\r\n\r\n{lines}\r\n--b--\r\n"
     ).encode()
 
 
