@@ -123,7 +123,7 @@ class Person:
         for box in self.boxes:
             self.remove(box, [one for one in box.letters.values() if one.expires is not None and one.expires <= now])
 
-    def found(self, word: str, box: Box | None, *, flagged: bool, unseen: bool) -> set[str]:
+    def found(self, word: str, box: Box | None = None, *, flagged: bool = False, unseen: bool = False) -> set[str]:
         """Names of the messages a search must find."""
         looked = [box] if box is not None else [one for one in self.boxes if one.special not in HIDDEN]
         return {

@@ -407,6 +407,9 @@ class MailboxModel(RuleBasedStateMachine):
                 letter = box.letters[row["uid"]]
                 assert {name: row[name] for name in FLAGS} == letter.flags
                 assert (row["subject"], row["size"], row["mailbox"]) == (letter.subject, letter.size, box.oid)
+        word = WORDS[len(person.journal) % len(WORDS)]
+        found = self.ask("GET", f"/users/{person.oid}/search", params={"query": word, "limit": 250})
+        assert {row["id"] for row in found["results"]} == person.found(word)
         assert sorted(map(str, self.journal(person))) == sorted(map(str, person.journal))
 
     def journal(self, person: Person) -> list[tuple[str, str, int | None]]:
