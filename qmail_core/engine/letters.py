@@ -85,7 +85,7 @@ class Letters:
             return mime.scan(raw)
         return await asyncio.get_running_loop().run_in_executor(None, mime.scan, raw)
 
-    def _filing(self, user: int, raw: bytes, parsed: Parsed, mailbox: MailboxState, now: int) -> Filing:
+    def _filing(self, user: int, raw: bytes, parsed: Parsed, mailbox: MailboxState, received_at: int) -> Filing:
         oid = self._ctx.new_oid()
         author = next(iter(parsed.from_ or parsed.sender), Person("", ""))
         text = parsed.text or "\n".join(map(mime.html_to_text, parsed.html))
@@ -108,8 +108,9 @@ class Letters:
             thread_keys=mime.thread_keys(parsed, user.to_bytes(8, "big")),
             from_name=author.name,
             from_address=author.address,
-            received_at=now,
-            sent_at=parsed.date if parsed.date is not None else now,
+            received_at=received_at,
+            filed_at=self._ctx.now(),
+            sent_at=parsed.date if parsed.date is not None else received_at,
             size=len(raw),
             attachments=tuple(
                 FiledAttachment(p.filename or p.id, _size(p), p.content_type, 0) for p in parsed.attachments
