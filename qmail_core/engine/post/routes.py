@@ -6,7 +6,7 @@ from qmail_core.codec.mime import Person
 from qmail_core.engine.accounts.rules import normal_address
 from qmail_core.engine.accounts.users import Users
 from qmail_core.engine.context import Context
-from qmail_core.engine.letters import OWN, routable
+from qmail_core.engine.letters import NETWORK_DOMAIN, routable
 from qmail_core.engine.people import People
 from qmail_core.errors import AddressError
 from qmail_core.model import Address
@@ -30,7 +30,7 @@ class Routes:
         if here is not None:
             return here
         local, _, domain = text.rpartition("@")
-        if domain.lower() == OWN:
+        if domain.lower() == NETWORK_DOMAIN:
             return self._unfold(local)
         try:
             return self._people.resolve(text)
@@ -63,5 +63,5 @@ class Routes:
         own = self.own(account)
         known = normal_address(wanted)
         ordinary = [address for address in own if normal_address(address) is not None]
-        chosen = known if known in own else next(iter([*ordinary, *own]), f"{account.username}@{OWN}")
+        chosen = known if known in own else next(iter([*ordinary, *own]), f"{account.username}@{NETWORK_DOMAIN}")
         return Person(name or account.name, routable(chosen or ""))

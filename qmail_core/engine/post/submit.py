@@ -200,12 +200,23 @@ class Submitter:
             if action == "replyAll":
                 known = {*self._routes.own(account), *(mime.normalise_address(person.address) for person in to)}
                 others = (*_people(headers, "to"), *_people(headers, "cc"))
-                changes["cc"] = tuple(one for one in others if mime.normalise_address(one.address) not in known)
+                changes["cc"] = tuple(
+                    one
+                    for one in others
+                    if mime.normalise_address(one.address) not in known and not self._is_self(account, one.address)
+                )
         return msgspec.structs.replace(wanted, **changes)
 
+    def _is_self(self, account: Account, text: str) -> bool:
+        """Whether an address is this user's by another name."""
+        try:
+            route = self._routes.find(text)
+        except AddressError:
+            return False
+        return account.id == HOME and route == self._ctx.address
+
     def _headers(self, message: MessageState) -> dict[str, object]:
-        headers: dict[str, object] = msgspec.json.decode(self._messages.content(message).headers)
-        return headers
+        return self._letters.headers(message, self._messages.content(message))
 
     async def _compose(self, account: Account, wanted: Submission, referred: MessageState | None) -> Compose:
         oid = self._ctx.new_oid()
@@ -236,7 +247,7 @@ class Submitter:
         if referred is None:
             return (), ()
         headers = self._headers(referred)
-        # a mail of the network has no header; this is the id it is served with
+        # a message need not have one; this is the id it would be served with
         own = str(headers.get("messageId") or self._letters.message_id(referred))
         known = headers.get("references")
         earlier = [str(one) for one in known] if isinstance(known, list) else []

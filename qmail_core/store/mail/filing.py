@@ -222,14 +222,15 @@ def remove(db: sqlite3.Connection, user: int, ids: Iterable[int], now: int) -> l
 
 
 def replace_content(db: sqlite3.Connection, user: int, message: int, filing: Filing) -> MessageState:
-    """Give a draft new content; it keeps its number and gets a new modseq."""
+    """Give a draft new content; it keeps its number, gets a new modseq and loses its raw form."""
     was = find_message(db, "id=? AND user=?", message, user)
     if not was.draft:
         raise NotFound("This message is not a draft")
     modseq = _next_modseq(db, was.mailbox)
     content = filing.content
-    db.execute("DELETE FROM content WHERE message=?", (message,))
-    db.execute("DELETE FROM attachment WHERE message=?", (message,))
+    mailbox = find_mailbox(db, "id=?", was.mailbox)
+    for table in ("content", "attachment", "piece"):
+        db.execute(f"DELETE FROM {table} WHERE message=?", (message,))
     db.execute(
         "UPDATE message SET subject=?, preview=?, recipients=?, received_at=?, size=?, attachments=?, modseq=?"
         " WHERE id=?",
@@ -244,6 +245,6 @@ def replace_content(db: sqlite3.Connection, user: int, message: int, filing: Fil
             message,
         ),
     )
-    _insert_content(db, scope_of(user), message, filing)
-    record(db, filing.received_at, user, "FETCH", _mailbox_oids(db, user)[was.mailbox], was.oid, was.uid, modseq)
+    _insert_content(db, scope_of(user, mailbox.special_use), message, filing)
+    record(db, filing.received_at, user, "FETCH", mailbox.oid, was.oid, was.uid, modseq)
     return find_message(db, "id=?", message)

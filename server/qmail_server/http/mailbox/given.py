@@ -17,6 +17,7 @@ from qmail_server.http.respond import Call
 
 _NOBODYS = {"type": "http", "method": "GET", "query_string": b"", "headers": [(b"content-type", b"application/json")]}
 NOBODY = Call(None, _NOBODYS | {TRUSTED: "token"}, None, "", None)  # type: ignore[arg-type]  # nothing of it is reached
+MAX_BODY = 90 << 20  # bytes of JSON with a message in it: base64 takes a third more than the largest one has
 _BODIES = ("POST", "PUT", "DELETE")
 
 

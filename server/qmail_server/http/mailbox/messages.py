@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from qmail_core.errors import NotFound
 from qmail_core.model import MailboxState, MessagePages, MessageState, PartState, Query
 from qmail_server.http.errors import Failed
@@ -263,7 +261,7 @@ def row(message: MessageState, box: MailboxState) -> dict[str, Any]:
 def detail(call: Call, box: MailboxState, message: MessageState, found: dict[str, Any]) -> dict[str, Any]:
     """A message as a whole."""
     content = call.engine.messages_of.content(message)
-    headers: dict[str, Any] = msgspec.json.decode(content.headers)
+    headers = call.engine.letters.headers(message, content)
     base = f"attachment:{name_of(message)}/"
     if found["replaceCidLinks"]:
         base = f"/users/{found['user'].hex()}/mailboxes/{box.oid.hex()}/messages/{name_of(message)}/attachments/"
