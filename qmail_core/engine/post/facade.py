@@ -9,7 +9,9 @@ from qmail_core.engine.messages import Messages
 from qmail_core.engine.people import People
 from qmail_core.engine.post.arrivals import Arrivals
 from qmail_core.engine.post.autoreply import Autoreplies
+from qmail_core.engine.post.bounces import Bounces
 from qmail_core.engine.post.filters import Filters
+from qmail_core.engine.post.network import NetworkMail
 from qmail_core.engine.post.outbox import Outbox
 from qmail_core.engine.post.routes import Routes
 from qmail_core.engine.post.submit import Submission, Submitted, Submitter, Upload
@@ -22,7 +24,7 @@ from qmail_core.transport.outside import MailRelay, Poster
 class Post:
     """Submission, delivery, filters, automatic answers, webhooks of one engine's users.
 
-    filters, autoreplies, webhooks, outbox  the parts
+    filters, autoreplies, webhooks, outbox, network  the parts
     """
 
     def __init__(
@@ -40,19 +42,25 @@ class Post:
         routes = Routes(ctx, accounts.users, people)
         self.filters = Filters(ctx)
         self.autoreplies = Autoreplies(ctx)
-        self.outbox = Outbox(ctx, letters, relay)
+        bounces = Bounces(ctx, letters)
+        self.outbox = Outbox(ctx, bounces, relay)
         self.webhooks = Webhooks(ctx, poster)
         self._arrivals = Arrivals(ctx, letters, routes, self.filters, self.autoreplies, self.outbox)
-        self._submitter = Submitter(ctx, messages, letters, routes, self._arrivals, self.outbox, upload)
+        self._submitter = Submitter(ctx, messages, letters, routes, self._arrivals, self.outbox, bounces, upload)
+        self.network = NetworkMail(
+            ctx, letters, self._arrivals, self.filters, self.autoreplies, bounces, self._submitter
+        )
 
     def start(self) -> None:
         """Begin to work off what waits."""
         self.outbox.start()
+        self.network.worker.start()
         self.webhooks.start()
 
     async def stop(self) -> None:
-        """What waits is in the store and goes on at the next start."""
+        """What waits is in the store and goes on at the next start; but for answers to mail of the network."""
         await self.outbox.worker.stop()
+        await self.network.worker.stop()
         await self.webhooks.worker.stop()
 
     async def submit(self, user: int, wanted: Submission) -> Submitted:

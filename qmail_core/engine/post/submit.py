@@ -18,12 +18,14 @@ from qmail_core.engine.letters import Letters, routable
 from qmail_core.engine.messages import Messages
 from qmail_core.engine.post.arrivals import DAY, Arrivals
 from qmail_core.engine.post.autoreply import plain
+from qmail_core.engine.post.bounces import Bounces
 from qmail_core.engine.post.outbox import Outbox
 from qmail_core.engine.post.routes import Routes
-from qmail_core.errors import AddressError, InputInvalid, QMailError, SendingLimit
+from qmail_core.errors import AddressError, InputInvalid, QMailError, QuotaError, SendingLimit
 from qmail_core.model import Draft, Folder, Kind, MailboxState, MessageState, Recipient, Source, Started
 from qmail_core.store.accounts import Account
 from qmail_core.store.mailbox import HOME
+from qmail_core.transport.outside import Refusal
 
 log = logging.getLogger("qmail.submit")
 _REFERENCES = 20  # ids of earlier messages that are named
@@ -98,6 +100,7 @@ class Submitter:
         routes: Routes,
         arrivals: Arrivals,
         outbox: Outbox,
+        bounces: Bounces,
         upload: Upload,
     ) -> None:
         self._ctx = ctx
@@ -106,6 +109,7 @@ class Submitter:
         self._routes = routes
         self._arrivals = arrivals
         self._outbox = outbox
+        self._bounces = bounces
         self._upload = upload  # accepts a mail of the engine's own user for the network
 
     async def submit(self, user: int, wanted: Submission) -> Submitted:
@@ -134,6 +138,11 @@ class Submitter:
             name = "forwarded" if wanted.reference.action == "forward" else "answered"
             await self._messages.flag(user, [referred], **{name: True})
         return Submitted(message=message, mailbox=box.oid, queue_id=queue_id)
+
+    async def send_plain(self, draft: Draft) -> None:
+        """Send a mail of the engine's own user over the network, counted like any other; SendingLimit."""
+        await self._count(self._routes.account(HOME), len(draft.recipients))
+        await self._upload(draft)
 
     def _box(self, user: int, wanted: Submission) -> MailboxState:
         boxes = self._ctx.store.mailboxes
@@ -288,9 +297,9 @@ class Submitter:
             try:
                 await self._arrivals.deliver(other, raw, sender=sender, address=address)
             except QMailError as error:
-                failed[address] = error.message
+                failed[address] = Refusal(552 if isinstance(error, QuotaError) else 554, error.message)
         if failed:
-            await self._outbox.bounce(user, failed, raw)
+            await self._bounces.tell(user, failed, raw)
         return queue_id
 
 

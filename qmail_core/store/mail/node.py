@@ -331,7 +331,7 @@ def _filing(db: sqlite3.Connection, message: Incoming, oid: bytes) -> Filing:
     people = ", ".join(recipient.text for recipient in _RECIPIENTS.decode(message.recipients))
     content = Content(subject=message.subject, sender=message.sender_text, recipients=people, text=message.body)
     return Filing(
-        mailbox=home_of(db, HOME, message.folder).id,
+        mailbox=home_of(db, HOME, message.folder).id if message.mailbox is None else message.mailbox,
         oid=oid,
         email_id=email_id,
         content=content,
@@ -345,6 +345,7 @@ def _filing(db: sqlite3.Connection, message: Incoming, oid: bytes) -> Filing:
         sent_at=message.sent_at,
         size=len(message.body.encode()) + sum(size for _, size in message.attachments),
         seen=message.is_read,
+        flagged=message.is_starred,
         inbox_fee=message.inbox_fee,
         attachments=tuple(FiledAttachment(name, size) for name, size in message.attachments),
     )
