@@ -376,8 +376,8 @@ def test_addresses_and_the_main_one() -> None:
         for body, words in (({"main": False}, "Cannot unset main status"), ({"main": True}, "is already the main")):
             assert words in (await api.ask("PUT", f"{path}/{made}", 400, json=body))["error"]
         missing = f"{path}/{'0' * 24}"
-        for verb, body in (("GET", None), ("PUT", {"main": True}), ("DELETE", None)):
-            assert (await api.ask(verb, missing, 404, json=body))["code"] == "AddressNotFound"
+        for verb, options in (("GET", {}), ("PUT", {"json": {"main": True}}), ("DELETE", {})):
+            assert (await api.ask(verb, missing, 404, **options))["code"] == "AddressNotFound"
         strange = await api.ask("GET", f"/users/{'0' * 24}/addresses", 404)
         assert strange["error"] == "This user does not exist"
         assert (await api.ask("GET", "/addresses?query=B@EX"))["total"] in (0, 1)
