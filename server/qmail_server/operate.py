@@ -96,6 +96,7 @@ def serve(
     smtp_relay: Annotated[str, typer.Option("--smtp-relay", metavar="HOST:PORT", help="Takes mail for outside.")] = "",
     smtp_login: Annotated[str, typer.Option("--smtp-login", metavar="FILE", help="user:password; mode 0600.")] = "",
     smtp_plain: Annotated[bool, typer.Option("--smtp-plain", help="A relay without TLS.")] = False,
+    lmtp: Annotated[str, typer.Option("--lmtp", metavar="PLACE", help="HOST:PORT or path where mail comes in.")] = "",
     webhooks: Annotated[bool, typer.Option("--webhooks", help="Tell webhooks of new mail.")] = False,
     ready_fd: ReadyFd = 1,
     log_level: LogLevel = "INFO",
@@ -128,6 +129,7 @@ def serve(
             port=port,
             origins=tuple(allow_origin or ()),
             compat_open=compat_open,
+            lmtp=lmtp,
             ready_fd=ready_fd,
         )
         run_engine(options)

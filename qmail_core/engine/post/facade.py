@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from qmail_core.codec import mime
 from qmail_core.engine.accounts import Accounts
 from qmail_core.engine.context import Context
 from qmail_core.engine.letters import Letters
 from qmail_core.engine.messages import Messages
 from qmail_core.engine.people import People
 from qmail_core.engine.post.arrivals import Arrivals
-from qmail_core.engine.post.autoreply import Autoreplies
+from qmail_core.engine.post.autoreply import Autoreplies, plain
 from qmail_core.engine.post.bounces import Bounces
 from qmail_core.engine.post.filters import Filters
 from qmail_core.engine.post.network import NetworkMail
@@ -16,6 +17,7 @@ from qmail_core.engine.post.outbox import Outbox
 from qmail_core.engine.post.routes import Routes
 from qmail_core.engine.post.submit import Submission, Submitted, Submitter, Upload
 from qmail_core.engine.post.webhooks import Webhooks
+from qmail_core.errors import AddressError
 from qmail_core.model import MessageState
 from qmail_core.store.post import Usage
 from qmail_core.transport.outside import MailRelay, Poster
@@ -39,7 +41,7 @@ class Post:
         poster: Poster | None,
     ) -> None:
         self._ctx = ctx
-        routes = Routes(ctx, accounts.users, people)
+        routes = self._routes = Routes(ctx, accounts.users, people)
         self.filters = Filters(ctx)
         self.autoreplies = Autoreplies(ctx)
         bounces = Bounces(ctx, letters)
@@ -70,6 +72,17 @@ class Post:
     async def deliver(self, user: int, raw: bytes, *, sender: str = "", address: str = "") -> MessageState | None:
         """See Arrivals.deliver."""
         return await self._arrivals.deliver(user, raw, sender=sender, address=address)
+
+    def knows(self, address: str) -> bool:
+        """Whether mail for an address is for a user here."""
+        return self._routes.here(address) is not None
+
+    async def deliver_to(self, address: str, raw: bytes, *, sender: str = "") -> MessageState | None:
+        """`deliver` for whoever's address it is; AddressError if it is nobody's here."""
+        account = self._routes.here(address)
+        if account is None:
+            raise AddressError("Unknown recipient")
+        return await self.deliver(account.id, raw, sender=sender, address=plain(mime.normalise_address(address)))
 
     def usage(self, user: int, kind: str) -> tuple[int, int]:
         """How much of a daily allowance (recipients, forwards) is used, and seconds until counting starts again."""

@@ -26,7 +26,7 @@ class Routes:
     def find(self, text: str) -> Route:
         """Where mail for an address goes; AddressError if nowhere."""
         text = text.strip()
-        here = self._users.recipient(text) if "@" in text.strip("@") else None
+        here = self.here(text)
         if here is not None:
             return here
         local, _, domain = text.rpartition("@")
@@ -39,6 +39,10 @@ class Routes:
             if normal is None:
                 raise
             return normal
+
+    def here(self, text: str) -> Account | None:
+        """The user here whose address it is."""
+        return self._users.recipient(text) if "@" in text.strip("@") else None
 
     def _unfold(self, local: str) -> Address:
         """The mailbox behind the form headers have, see `letters.routable`."""
