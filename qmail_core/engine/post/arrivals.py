@@ -6,7 +6,7 @@ Filing is the promise; forwards and answers come after it, and what goes wrong w
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 
 from qmail_core.codec import mime
 from qmail_core.codec.mime import Parsed
@@ -67,7 +67,7 @@ class Arrivals:
                 user, marked, box, seen=verdict.seen, flagged=verdict.flag, parsed=parsed
             )
         if not looped:
-            await self._forward(account, marked, self.targets(user, verdict))
+            await self._forward(account, marked, _targets(account, verdict))
             if message is not None and not verdict.spam:
                 await self._answer(account, parsed, sender, own)
         return message
@@ -87,15 +87,13 @@ class Arrivals:
 
     # ------------------------------------------------------------------ afterwards
 
-    def targets(self, user: int, verdict: Verdict) -> list[str]:
-        """Whom a user's mail goes on to: everybody's wish first, then that of filters."""
+    async def forward(self, user: int, verdict: Verdict, source: AsyncIterator[bytes]) -> None:
+        """Pass on a message that lies in a user's mailbox already; its source is read only if somebody wants it."""
         account = self._routes.account(user)
-        return list(dict.fromkeys([*([account.forward] if account.forward else []), *verdict.forward]))
-
-    async def forward(self, user: int, raw: bytes, targets: Iterable[str]) -> None:
-        """Pass on a message that lies in a user's mailbox, however it came."""
-        account = self._routes.account(user)
-        await self._forward(account, _marked(raw, account.address), targets)
+        targets = _targets(account, verdict)
+        if targets:
+            raw = b"".join([chunk async for chunk in source])
+            await self._forward(account, _marked(raw, account.address), targets)
 
     async def _forward(self, account: Account, raw: bytes, targets: Iterable[str]) -> None:
         for target in targets:
@@ -128,6 +126,11 @@ class Arrivals:
                 await self.pass_on(account.id, "", *answer)
         except QMailError as error:
             log.warning("no automatic answer of user %d: %s", account.id, error)
+
+
+def _targets(account: Account, verdict: Verdict) -> list[str]:
+    """Whom mail goes on to: all of it, then what filters chose."""
+    return list(dict.fromkeys([*([account.forward] if account.forward else []), *verdict.forward]))
 
 
 def _marked(raw: bytes, address: str) -> bytes:

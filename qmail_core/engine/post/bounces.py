@@ -52,7 +52,7 @@ class Bounces:
                 message_id=f"<{self._ctx.new_oid().hex()}@{domain}>",
                 from_=(Person("Mail Delivery Subsystem", f"mailer-daemon@{domain}"),),
                 # an address of the network or beyond ASCII cannot stand in a header
-                to=(Person("", account),) if account.rpartition("@")[0].isascii() and account[:1] != "@" else (),
+                to=(Person("", account),) if _writable(account) else (),
                 subject="Undelivered mail returned to sender",
                 text=f"Your message was not delivered to:\n\n{lines}\nIts header is attached.\n",
                 in_reply_to=(found,) if (found := mime.scan(header).message_id) else (),
@@ -82,6 +82,10 @@ def status_of(domain: str, failed: Mapping[str, Refusal], now: int) -> bytes:
             ]
         )
     return "\r\n".join(["".join([f"{line}\r\n" for line in block]) for block in blocks]).encode("ascii")
+
+
+def _writable(account: str) -> bool:
+    return "@" in account.strip("@") and account.rpartition("@")[0].isascii()
 
 
 def _typed(who: str) -> str:

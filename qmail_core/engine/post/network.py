@@ -25,7 +25,7 @@ from qmail_core.engine.post.filters import Filters, Searched, Verdict
 from qmail_core.engine.post.submit import Submitter
 from qmail_core.engine.post.worker import Worker
 from qmail_core.errors import NotFound, QMailError
-from qmail_core.model import Draft, Folder, Kind, Message, Recipient
+from qmail_core.model import Draft, Folder, Kind, Message, MessageState, Recipient
 from qmail_core.store.base import Incoming
 from qmail_core.store.mailbox import HOME
 from qmail_core.transport.outside import Refusal
@@ -78,17 +78,12 @@ class NetworkMail:
         while self._due:
             verdict, message = self._due.popleft()
             try:
-                await self._forward(verdict, message)
+                source = self._letters.source(self._boxes.by_email_id(HOME, message.id))
+                await self._arrivals.forward(HOME, verdict, source)
                 if not (verdict.spam or verdict.delete):
                     await self._answer(message)
             except QMailError as error:
                 log.warning("after the arrival of %s: %s", message.id.hex(), error)
-
-    async def _forward(self, verdict: Verdict, message: Message) -> None:
-        targets = self._arrivals.targets(HOME, verdict)
-        if targets:
-            source = self._letters.source(self._boxes.by_email_id(HOME, message.id))
-            await self._arrivals.forward(HOME, b"".join([chunk async for chunk in source]), targets)
 
     async def _answer(self, message: Message) -> None:
         me, sender = self._ctx.address, message.sender
@@ -107,16 +102,23 @@ class NetworkMail:
         """See Wishes; only who submitted a message hears of it by letter, others follow a task or a receipt."""
         try:
             message = self._boxes.by_email_id(HOME, guid)
+            if not (message.outgoing and self._boxes.raw(message.id)):
+                return
+            header = await self._header(message)
         except NotFound:
             return
-        if not (message.outgoing and self._boxes.raw(message.id)):
+        except (QMailError, OSError) as error:  # the send goes on being over
+            log.warning("nobody can be told of %s, which was not delivered: %s", guid.hex(), error)
             return
+        await self._bounces.tell(HOME, {who: Refusal(NETWORK, reason) for who, reason in failed.items()}, header)
+
+    async def _header(self, message: MessageState) -> bytes:
         raw = b""
         async for chunk in self._letters.source(message):
             raw += chunk
             if len(raw) > _HEADER or b"\r\n\r\n" in raw:
                 break
-        await self._bounces.tell(HOME, {who: Refusal(NETWORK, reason) for who, reason in failed.items()}, raw)
+        return raw
 
 
 def _parsed(mail: Incoming) -> Parsed:
