@@ -28,7 +28,7 @@ from tests.server.test_http_events import Stream
 
 T = TypeVar("T")
 
-EXAMPLES = int(os.environ.get("QMAIL_MODEL_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("QMAIL_MODEL_EXAMPLES", "40"))
 STEPS = 40
 WORDS = ("amber", "basalt", "cedar", "dune")
 PATHS = ("A", "A/B", "A/B/C", "AB", "Ä", "Archive/2026", "inbox/sub", "Trash", "x/../y")
