@@ -52,7 +52,8 @@ class Decisions:
             while not wake.is_set() and self.job(job.guid).tell and (left := job.hold_until - self._ctx.clock()) > 0:
                 report(90, f"Upload complete; the Tell is held for {round(left)} s")
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), left)
+                    async with asyncio.timeout(left):
+                        await wake.wait()
         finally:
             del self._holds[job.guid]
         return self._receipts.get(job.guid).tell.status == "not_started"

@@ -159,6 +159,7 @@ class Engine:
         self.queue = self._outgoing
         self.letters = Letters(ctx, self.messages_of, self._receiver)
         self.post = Post(ctx, self.accounts, self.people, self.messages_of, self.letters, self._upload, relay, poster)
+        self._mailbox.wishes = self.post.network
         self._repairer = Repairer(ctx, self._receipts, self._wallet)
         self.objects = Objects(ctx, self._wallet)  # the stories of Object Transfer
         self._background: asyncio.Task[None] | None = None

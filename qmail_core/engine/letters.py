@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from qmail_core.codec import mime
+from qmail_core.codec.address import split_list
 from qmail_core.codec.mime import Parsed, Person
 from qmail_core.engine.accounts.defaults import QUOTA
 from qmail_core.engine.context import INLINE_BYTES, Context
@@ -27,7 +28,9 @@ from qmail_core.store.mailbox import HOME, FiledAttachment, Filing
 
 MAX_MESSAGE = 64 << 20  # bytes
 _CHUNK = 256 * 1024
-OWN = "qmail.invalid"  # of message ids made here
+# stands for the network in mail headers, which need a domain: `.invalid` is nobody's and never will be (RFC 2606)
+NETWORK_DOMAIN = "qmail.invalid"
+_RECIPIENTS = msgspec.json.Decoder(tuple[Recipient, ...])
 
 
 class Letters:
@@ -85,7 +88,7 @@ class Letters:
             return mime.scan(raw)
         return await asyncio.get_running_loop().run_in_executor(None, mime.scan, raw)
 
-    def _filing(self, user: int, raw: bytes, parsed: Parsed, mailbox: MailboxState, now: int) -> Filing:
+    def _filing(self, user: int, raw: bytes, parsed: Parsed, mailbox: MailboxState, received_at: int) -> Filing:
         oid = self._ctx.new_oid()
         author = next(iter(parsed.from_ or parsed.sender), Person("", ""))
         text = parsed.text or "\n".join(map(mime.html_to_text, parsed.html))
@@ -108,8 +111,9 @@ class Letters:
             thread_keys=mime.thread_keys(parsed, user.to_bytes(8, "big")),
             from_name=author.name,
             from_address=author.address,
-            received_at=now,
-            sent_at=parsed.date if parsed.date is not None else now,
+            received_at=received_at,
+            filed_at=self._ctx.now(),
+            sent_at=parsed.date if parsed.date is not None else received_at,
             size=len(raw),
             attachments=tuple(
                 FiledAttachment(p.filename or p.id, _size(p), p.content_type, 0) for p in parsed.attachments
@@ -160,9 +164,25 @@ class Letters:
         """HTML whose inline images point to attachments; `url` makes a link of an attachment's id."""
         return [mime.link_cids(page, cids, url).html for page in pages]
 
+    def headers(self, message: MessageState, content: Content) -> dict[str, Any]:
+        """What a reader is shown of a message's header: people are objects, whatever the message came by."""
+        shown: dict[str, Any] = msgspec.json.decode(content.headers)
+        if isinstance(shown.get("to"), list):
+            return shown
+        people = _RECIPIENTS.decode(message.recipients)
+        named = {kind: [person.text for person in people if person.kind == kind] for kind in Kind}
+        if "to" in shown:  # a draft of the node API, in which nobody need be known yet
+            named = {kind: split_list([shown[kind.value]]) for kind in Kind}
+        listed = {
+            kind.value: [{"address": text, "name": ""} for text in texts]
+            for kind, texts in named.items()
+            if texts or kind == Kind.TO
+        }
+        return listed | {"messageId": self.message_id(message)}
+
     def message_id(self, message: MessageState) -> str:
         """The Message-ID a mail of the network is served with."""
-        return f"<{message.email_id.hex()}@{OWN}>"
+        return f"<{message.email_id.hex()}@{NETWORK_DOMAIN}>"
 
     async def _composed(self, message: MessageState) -> bytes:
         content = self._messages.content(message)
@@ -189,7 +209,7 @@ class Letters:
 
 def routable(text: str) -> str:
     """An address of the network in the form mail headers have; the sign in front is a domain's, so it stands there."""
-    return text if "@" in text.strip("@") else f"{text.strip('@').replace(' ', '.')}@{OWN}"
+    return text if "@" in text.strip("@") else f"{text.strip('@').replace(' ', '.')}@{NETWORK_DOMAIN}"
 
 
 def headers_of(parsed: Parsed) -> dict[str, Any]:

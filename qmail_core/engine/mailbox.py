@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -13,9 +14,25 @@ from qmail_core.engine.mailboxes import remove_files
 from qmail_core.model import Address, Folder, Message, MessagePage, Recipient
 from qmail_core.store.base import Incoming
 
+Filed = Callable[[Message], None]
+
+
+class Wishes(Protocol):
+    """What the user wants done with mail of the network, see `engine.post.network`."""
+
+    def sort(self, mail: Incoming) -> tuple[Incoming, Filed]:
+        """Where a mail goes, and what to call once it lies there."""
+        ...
+
+    async def returned(self, guid: bytes, failed: Mapping[str, str]) -> None:
+        """A mail did not reach somebody, and will not; reasons by the recipient's text."""
+        ...
+
 
 class Mailbox:
     """The folders of one engine."""
+
+    wishes: Wishes  # set once, before anything is received or sent
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
@@ -99,8 +116,8 @@ class Mailbox:
         sent_at: int,
         attachments: Sequence[tuple[str, int]],
     ) -> Message:
-        """File a mail that came over the network in the inbox, unread."""
-        return await self._mail.deliver(
+        """File a mail that came over the network: in the inbox and unread, unless the user's filters say otherwise."""
+        mail, filed = self.wishes.sort(
             Incoming(
                 guid=guid,
                 outgoing=False,
@@ -113,6 +130,12 @@ class Mailbox:
                 received_at=self._ctx.now(),
                 sent_at=sent_at,
                 attachments=tuple(attachments),
-            ),
-            self._ctx.new_oid(),
+            )
         )
+        message = await self._mail.deliver(mail, self._ctx.new_oid())
+        filed(message)
+        return message
+
+    async def returned(self, guid: bytes, failed: Mapping[str, str]) -> None:
+        """Tell the user whom a mail did not reach, if it is one whose sender waits to hear of it."""
+        await self.wishes.returned(guid, failed)

@@ -248,6 +248,8 @@ class Outgoing:
         final = isinstance(error, NodeError) and error.status in _FINAL
         if final or row.attempts > RETRY_TIMES:
             row.status = "failed"
+            # the letter first: told twice after a crash is better than never
+            await self._mailbox.returned(guid, {row.address: error.message})
             await self._ctx.store.sends.finish_tell(guid, position, "failed", error.message, now)
             if locker is not None:
                 # a refusal by name leaves the fee where it is; anything else must be looked into first

@@ -365,6 +365,8 @@ class Sender:
             failures = {(unit_of(t), node): error for t in upload.sizes for node in job.servers}
             failures |= {key: refusal for key, refusal in upload.errors.items() if key not in upload.took}
         await self._wallet.release(lockers.values(), failures)
+        if not isinstance(error, Cancelled):
+            await self._mailbox.returned(job.guid, {who.text: error.message for who in job.recipients})
         receipt.upload.status, receipt.upload.finished_at = "failed", self._ctx.now()
         receipt.upload.error = error.message
         await self._receipts.save(receipt, stage="failed")

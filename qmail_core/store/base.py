@@ -120,6 +120,8 @@ class Incoming(Struct, frozen=True, kw_only=True):
     received_at: int
     sent_at: int
     is_read: bool = False
+    is_starred: bool = False
+    mailbox: int | None = None  # a mailbox of the user's instead of the folder
     inbox_fee: int = 0
     attachments: tuple[tuple[str, int], ...] = ()  # name and size, in order
 

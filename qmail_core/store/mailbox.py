@@ -44,6 +44,7 @@ class Filing(Struct, frozen=True, kw_only=True):
     serial: int = 0
     recipients: bytes = b"[]"
     received_at: int
+    filed_at: int = 0  # when it comes into the mailbox; 0: when it was received
     sent_at: int
     size: int
     seen: bool = False

@@ -138,6 +138,7 @@ def serve(
     smtp_plain: Annotated[bool, typer.Option("--smtp-plain", help="A relay without TLS.")] = False,
     read_receipts: Annotated[bool, typer.Option(help="Tell senders that their mail was opened.")] = True,
     file_quota: Annotated[int, typer.Option("--file-quota", min=0, help="MiB of files a user may keep.")] = 0,
+    lmtp: Annotated[str, typer.Option("--lmtp", metavar="PLACE", help="HOST:PORT or path where mail comes in.")] = "",
     webhooks: Annotated[bool, typer.Option("--webhooks", help="Tell webhooks of new mail.")] = False,
     ready_fd: ReadyFd = 1,
     log_level: LogLevel = "INFO",
@@ -172,6 +173,7 @@ def serve(
             port=port,
             origins=tuple(map(_origin, allow_origin or ())),
             compat_open=compat_open,
+            lmtp=lmtp,
             ready_fd=ready_fd,
         )
         run_engine(options)

@@ -32,6 +32,7 @@ from qmail_server.hosts import Host
 from qmail_server.http.app import build_app
 from qmail_server.http.guard import GuardSettings, hosts_for
 from qmail_server.memory import keep_freed
+from qmail_server.lmtp import LmtpServer
 from qmail_server.purse import Purse, load_purse, save_purse
 
 log = logging.getLogger("qmail.service")
@@ -60,6 +61,7 @@ class ServeOptions(Struct, frozen=True, kw_only=True):
     port: int = 8080
     origins: tuple[str, ...] = ()
     compat_open: bool = False
+    lmtp: str = ""  # where mail is taken in; empty: nowhere
     ready_fd: int = 1
 
 
@@ -210,13 +212,18 @@ async def _serve(options: ServeOptions, data: Path) -> None:
         raise
     async with engine:
         server = wiring.HttpServer(build_app(engine, guard), [options.port])
+        intake = LmtpServer(engine, options.lmtp) if options.lmtp else None
         try:
             await server.start()
+            if intake is not None:
+                await intake.start()
             facts = {"api": f"http://127.0.0.1:{options.port}", "address": engine.address_text}
             announce(options.ready_fd, facts if options.compat_open else facts | {"token_file": str(data / "token")})
             await stop.wait()
         finally:
             engine.drain()
+            if intake is not None:
+                await intake.stop()
             await server.stop()
 
 

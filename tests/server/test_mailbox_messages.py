@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+import pytest
 from qmail_server.http.app import build_app
 
 from qmail_core.model import Folder, Source
@@ -127,6 +128,37 @@ def test_flags_expiry_and_moves() -> None:
         many = await api.put(f"{inbox(api)}/1:*", {"seen": True, "moveTo": api.box("Trash")})
         assert many["updated"] == 2
         assert (await api.get(f"/mailboxes/{api.box('INBOX')}"))["total"] == 0
+
+    over(story)
+
+
+def test_an_expiry_given_with_a_move_is_kept() -> None:
+    async def story(api: Client) -> None:
+        await fill(api, "one")
+        moment = "2099-01-02T03:04:05.000Z"
+        moved = await api.put(f"{inbox(api)}/1", {"moveTo": api.box("Trash"), "expires": moment})
+        assert (await api.get(f"/mailboxes/{api.box('Trash')}/messages/{moved['id']}"))["expires"] == moment
+
+    over(story)
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-14:00", 253402300799999, "0001-01-01T00:00:00+14:00"])
+def test_the_ends_of_time_can_be_shown(moment: str | int) -> None:
+    async def story(api: Client) -> None:
+        await fill(api, "one")
+        await api.put(f"{inbox(api)}/1", {"expires": moment})
+        assert (await api.get(f"{inbox(api)}/1"))["expires"][:4] in ("9999", "1970")
+        await api.put(f"{inbox(api)}/1", {"expires": 253402300800000}, 400)
+        await api.get(f"/search?query=one&datestart={quote(str(moment))}")
+
+    over(story)
+
+
+def test_a_retention_beyond_all_time_is_for_ever() -> None:
+    async def story(api: Client) -> None:
+        await api.put(f"/mailboxes/{api.box('INBOX')}", {"retention": (1 << 53) - 1})
+        await fill(api, "one")
+        assert (await api.get(f"{inbox(api)}/1"))["expires"] == "9999-12-31T23:59:59.000Z"
 
     over(story)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import AsyncIterator
 from email.message import EmailMessage
 from typing import Any
 
 import pytest
+from qmail_server.http.mailbox import source
 
 from qmail_core.model import Source
 from tests.server.mailbox_client import Client, over
@@ -132,6 +134,38 @@ def test_nonsense_is_stored_and_served_as_it_is(raw: bytes) -> None:
         await api.ask("GET", path)
 
     over(story)
+
+
+def test_a_large_message_comes_as_json_too() -> None:
+    async def story(api: Client) -> None:
+        inbox = f"/mailboxes/{api.box('INBOX')}/messages"
+        raw = b"Subject: large\r\n\r\n" + b"x" * 76 * 100_000
+        stored = await api.post(inbox, {"raw": base64.b64encode(raw).decode()})
+        assert stored["message"]["size"] == len(raw)
+        assert (await api.http.get(f"/users/{api.user}{inbox}/1/message.eml")).content == raw
+
+    over(story)
+
+
+@pytest.mark.parametrize("kind", ["message/rfc822", "application/json"])
+def test_a_message_beyond_the_limit_is_refused_before_it_is_read(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "MAX_MESSAGE", 1000)
+    monkeypatch.setattr(source, "MAX_BODY", 1400)
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        while read < 1_000_000:
+            read += 100
+            yield b"x" * 100
+
+    async def story(api: Client) -> None:
+        path = f"/users/{api.user}/mailboxes/{api.box('INBOX')}/messages"
+        answer = await api.ask("POST", path, 413, content=endless(), headers={"content-type": kind})
+        assert "too large" in answer["error"]
+
+    over(story)
+    assert read < 2000
 
 
 def test_messages_as_json_and_what_is_refused() -> None:

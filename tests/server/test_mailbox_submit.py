@@ -8,6 +8,7 @@ import email
 import email.policy
 from typing import Any
 
+from tests.engine.test_network_mail import report
 from tests.server.mailbox_client import Client, over
 from tests.server.smtp_sink import Sink
 from tests.server.test_mailbox_users import new
@@ -220,6 +221,9 @@ def test_what_is_refused_comes_back_and_what_waits_is_tried_again() -> None:
         text = (await api.ask("GET", path))["text"]
         assert "gone@far.example: no such user" in text
         assert "busy" not in text
+        _, row = report((await api.http.get(f"{path}/message.eml")).content)
+        assert row["final-recipient"] == "rfc822; gone@far.example"
+        assert (row["status"], row["diagnostic-code"]) == ("5.0.0", "smtp; 550 no such user")
         waits = []
         for _ in range(9):
             (item,) = api.engine._ctx.store.post.queued(api.engine.mailboxes.user(bytes.fromhex(cy)))
@@ -229,7 +233,9 @@ def test_what_is_refused_comes_back_and_what_waits_is_tried_again() -> None:
             await outbox.once()
         assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
         assert api.engine._ctx.store.post.queued(api.engine.mailboxes.user(bytes.fromhex(cy))) == []
-        assert len(await inbox(api, cy)) == 2
+        last, _ = await inbox(api, cy)
+        raw = (await api.http.get(f"/users/{cy}/mailboxes/{last['mailbox']}/messages/{last['id']}/message.eml")).content
+        assert report(raw)[1]["status"] == "4.4.7"  # tried for as long as mail is
         assert len(sink.mails) == 1
 
     with_relay(story, clock=lambda: now[0])

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from qmail_server import service
+from qmail_server import service, wiring
 from qmail_server.cli import app
 from qmail_server.hosts import load_hosts
 from qmail_server.service import RaidaOptions, ServeOptions
@@ -170,7 +170,7 @@ def test_nodes_that_start_empty_are_warned_of(
 
     for node in there:
         (hosts.parent / f"{node:02}").mkdir()
-    monkeypatch.setattr(service.wiring, "Network", Unstarted)
+    monkeypatch.setattr(wiring, "Network", Unstarted)
     monkeypatch.setattr(logging.getLogger("qmail"), "propagate", True)
     options = RaidaOptions(data=hosts.parent, hosts=load_hosts(hosts), nodes=tuple(range(5)))
     with pytest.raises(ConfigError, match="enough"):

@@ -8,6 +8,7 @@ import itertools
 import os
 import random
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -342,6 +343,60 @@ async def test_files_no_row_names_are_swept_at_the_next_start(tmp_path: Path) ->
     orphan.write_bytes(b"left behind")
     async with opened(tmp_path) as store:
         assert files(tmp_path) == [Path(str(store.mailboxes.raw(kept.id)[0]))]
+
+
+@in_loop
+async def test_who_stops_waiting_for_a_message_takes_no_file_away(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        held = threading.Event()
+        blocked = asyncio.ensure_future(store.mailboxes._db.write(lambda _: held.wait(5)))
+        raw = os.urandom(BLOB_LIMIT + 1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store.mailboxes, "_prepare", prepared_at_once(store))
+            waiting = asyncio.ensure_future(store.mailboxes.file(HOME, filing(inbox(store).id, pieces=(raw,))))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        held.set()
+        await blocked
+        again = await store.mailboxes.file(HOME, filing(inbox(store).id, pieces=(raw,)))
+        assert list(map(str, files(tmp_path))) == store.mailboxes.raw(again.id)
+
+
+def prepared_at_once(store: SqliteStore) -> Callable[[Filing], Coroutine[Any, Any, list[Any]]]:
+    """Pieces written without giving way, so that what comes next is known."""
+
+    async def prepare(filing: Filing) -> list[Any]:
+        return store.mailboxes._pieces.prepare(filing.pieces)
+
+    return prepare
+
+
+@in_loop
+async def test_a_number_means_one_message_for_ever() -> None:
+    async with opened() as store:
+        first = await store.mailboxes.file(HOME, filing(inbox(store).id))
+        await store.mailboxes.remove(HOME, [first.id], 5)
+        second = await store.mailboxes.file(HOME, filing(inbox(store).id))
+        # whoever looked the first one up before it went must not meet the second one now
+        assert await store.mailboxes.flag(HOME, [first.id], 5, seen=True) == []
+        await store.mailboxes.remove(HOME, [first.id], 5)
+        assert store.mailboxes.message(HOME, second.oid) == second
+        box = await store.mailboxes.add_mailbox(HOME, "Extra", oid(), 1)
+        await store.mailboxes.drop_mailbox(HOME, box.oid, 5)
+        await store.mailboxes.add_mailbox(HOME, "Another", oid(), 1)
+        with pytest.raises(NotFound):
+            await store.mailboxes.file(HOME, filing(box.id))
+
+
+@in_loop
+async def test_an_old_message_is_news_and_stays_as_long_as_others() -> None:
+    async with opened() as store:
+        box = await store.mailboxes.add_mailbox(HOME, "Brief", oid(), 1, retention=60_000)
+        old = await store.mailboxes.file(HOME, filing(box.id, received_at=1000, filed_at=900_000))
+        assert (old.received_at, old.expires) == (1000, 900_060)
+        await store.mailboxes.trim_journal(890_000)
+        assert store.mailboxes.journal(HOME, 0, 10)[-1].message == old.oid
 
 
 @in_loop

@@ -3,7 +3,7 @@
 from qmail_core.codec.mime.charset import decode_text
 from qmail_core.codec.mime.compose import Attachment, Compose, compose
 from qmail_core.codec.mime.html import html_to_text, intro, link_cids, text_to_html
-from qmail_core.codec.mime.mailbox import Person, normalise_address, parse_addresses
+from qmail_core.codec.mime.mailbox import Person, domain_to_ascii, normalise_address, parse_addresses
 from qmail_core.codec.mime.scan import Parsed, Part, scan
 from qmail_core.codec.mime.thread import normal_subject, thread_keys
 from qmail_core.codec.mime.transfer import Decoder, decode_part, decoder
@@ -22,6 +22,7 @@ __all__ = [
     "decode_part",
     "decode_text",
     "decoder",
+    "domain_to_ascii",
     "html_to_text",
     "intro",
     "link_cids",

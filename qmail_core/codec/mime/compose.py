@@ -1,7 +1,7 @@
 """Structured input -> RFC 5322 bytes: seven bits, CR LF, short lines; the same input gives the same bytes.
 
-mixed( alternative( text, related( html, inline parts ) ), attachments ), each level only where it is needed. Bcc is
-never written. Boundaries come from the caller's seed.
+mixed( alternative( text, related( html, inline parts ) ), attachments ), each level only where it is needed; a report
+has its parts in the order given. Bcc is never written. Boundaries come from the caller's seed.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _SEVEN_BIT = re.compile(rb"(?:[\t -~]{0,998}\r\n)*+[\t -~]{0,998}")
 _OURS = re.compile(
     "content-.*|bcc|cc|date|from|in-reply-to|message-id|mime-version|references|reply-to|sender|subject|to", re.I
 )
+_READABLE = ("message/rfc822", "message/delivery-status", "text/rfc822-headers")  # not encoded where it can be helped
 BASE64_LINE = 57  # bytes that make the 76 characters of a line
 
 
@@ -58,6 +59,7 @@ class Compose(Struct, frozen=True, kw_only=True):
     in_reply_to: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()  # further fields, unstructured
+    report: str = ""  # such as delivery-status: the attachments are the parts of a report of this type (RFC 6522)
 
 
 def compose(draft: Compose) -> bytes:
@@ -129,6 +131,8 @@ def _structure(draft: Compose) -> _Leaf | _Branch:
     if draft.html and draft.text:
         page = _Branch("alternative", (_text("plain", draft.text), page))
     files = [_file(file, "attachment") for file in draft.attachments if not (file.cid and draft.html)]
+    if draft.report:
+        return _Branch("report", (page, *files), (("report-type", draft.report),))
     return _Branch("mixed", (page, *files)) if files else page
 
 
@@ -150,7 +154,7 @@ def _file(file: Attachment, disposition: str) -> _Leaf:
     kind = file.content_type.lower()
     if not _TYPE.fullmatch(kind) or kind.startswith("multipart/"):
         raise UsageError("An attachment has a content type that is not of the form type/subtype")
-    verbatim = kind == "message/rfc822" and _SEVEN_BIT.fullmatch(file.data) is not None
+    verbatim = kind in _READABLE and _SEVEN_BIT.fullmatch(file.data) is not None
     if kind == "message/rfc822" and not verbatim:
         kind = "message/global"  # the only one that may be encoded (RFC 6532 3.7)
     name = [("filename", file_name(file.name))] if file_name(clean(file.name)) else []

@@ -53,6 +53,9 @@ class Faults:
         elif value > MAX_NUMBER:
             self.add(name, "must be a safe number")
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._found
+
     def username(self, value: str) -> str:
         """A username in its one form."""
         name = value.strip().lower()

@@ -124,10 +124,11 @@ class Users:
         faults = Faults()
         username = faults.username(new.username)
         faults.text("password", new.password, least=1, most=MAX_PASSWORD)
-        address = new.address or f"{username}@{self._desk.ctx.config.domain}"
         names = (*_NUMBERS, "name", "language", "forward", "target_url", "meta")
         fields = _check(faults, {name: getattr(new, name) for name in names})
-        address = faults.address("address", address)
+        address = new.address
+        if address or "username" not in faults:
+            address = faults.address("address", address or f"{username}@{self._desk.ctx.config.domain}")
         origin.check(faults)
         faults.settle()
         new_oid = self._desk.ctx.new_oid

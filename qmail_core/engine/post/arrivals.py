@@ -6,7 +6,7 @@ Filing is the promise; forwards and answers come after it, and what goes wrong w
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 
 from qmail_core.codec import mime
 from qmail_core.codec.mime import Parsed
@@ -14,7 +14,7 @@ from qmail_core.engine.accounts.defaults import FORWARDS
 from qmail_core.engine.context import Context
 from qmail_core.engine.letters import Letters
 from qmail_core.engine.post.autoreply import Autoreplies, plain
-from qmail_core.engine.post.filters import Filters, Verdict
+from qmail_core.engine.post.filters import Filters, Searched, Verdict
 from qmail_core.engine.post.outbox import Outbox
 from qmail_core.engine.post.routes import Routes
 from qmail_core.errors import NotFound, QMailError
@@ -55,25 +55,25 @@ class Arrivals:
         """
         account = self._routes.account(user)
         own = self._routes.own(account)
-        address = address or account.address
-        marked = b"Delivered-To: %s\r\n%s" % (_line(address), raw) if raw else raw
+        marked = _marked(raw, address or account.address)
         parsed = await self._letters.read(marked)
         looped = _been_here(parsed, own)
-        verdict = self._filters.judge(user, parsed, len(raw))
+        verdict = self._filters.judge(user, Searched(parsed, len(raw)))
         verdict.spam = verdict.spam or dict(parsed.headers).get("x-rspamd-spam", "").strip().lower() in _SPAM
         message = None
         if not verdict.delete:
-            box = self._box(user, verdict)
+            box = self.box(user, verdict)
             message = await self._letters.deliver(
                 user, marked, box, seen=verdict.seen, flagged=verdict.flag, parsed=parsed
             )
         if not looped:
-            await self._forward(account, marked, [*([account.forward] if account.forward else []), *verdict.forward])
+            await self._forward(account, marked, _targets(account, verdict))
             if message is not None and not verdict.spam:
                 await self._answer(account, parsed, sender, own)
         return message
 
-    def _box(self, user: int, verdict: Verdict) -> MailboxState:
+    def box(self, user: int, verdict: Verdict) -> MailboxState:
+        """Where filters want a message."""
         if verdict.mailbox is not None:
             try:
                 return self._boxes.mailbox(user, verdict.mailbox)
@@ -87,8 +87,16 @@ class Arrivals:
 
     # ------------------------------------------------------------------ afterwards
 
+    async def forward(self, user: int, verdict: Verdict, source: AsyncIterator[bytes]) -> None:
+        """Pass on a message that lies in a user's mailbox already; its source is read only if somebody wants it."""
+        account = self._routes.account(user)
+        targets = _targets(account, verdict)
+        if targets:
+            raw = b"".join([chunk async for chunk in source])
+            await self._forward(account, _marked(raw, account.address), targets)
+
     async def _forward(self, account: Account, raw: bytes, targets: Iterable[str]) -> None:
-        for target in dict.fromkeys(targets):
+        for target in targets:
             try:
                 if not await self._ctx.store.post.take(
                     account.id, "forwards", 1, account.forwards or FORWARDS, self._ctx.now(), DAY
@@ -118,6 +126,16 @@ class Arrivals:
                 await self.pass_on(account.id, "", *answer)
         except QMailError as error:
             log.warning("no automatic answer of user %d: %s", account.id, error)
+
+
+def _targets(account: Account, verdict: Verdict) -> list[str]:
+    """Whom mail goes on to: all of it, then what filters chose."""
+    return list(dict.fromkeys([*([account.forward] if account.forward else []), *verdict.forward]))
+
+
+def _marked(raw: bytes, address: str) -> bytes:
+    """A message with the line on top that says for whom it was delivered."""
+    return b"Delivered-To: %s\r\n%s" % (_line(address), raw) if raw else raw
 
 
 def _line(text: str) -> bytes:

@@ -15,6 +15,7 @@ _MACHINES = re.compile(
     r"|.*-(?:request|owner|bounces?)|root|daemon)(?:[+=].*)?@.*"
 )
 _LISTS = ("list-id", "list-unsubscribe", "list-post", "list-help", "x-auto-response-suppress", "x-loop")
+_AUTO = "Auto:"
 _BULK = ("bulk", "list", "junk")
 
 
@@ -45,16 +46,35 @@ class Autoreplies:
         sender  of the envelope, empty if there is none
         own     addresses of the user
         """
-        item = self._store.autoreply(user)
-        now = self._ctx.now()
-        if item is None or not item.status or now < (item.start or 0) or (item.end is not None and now >= item.end):
+        item = self._now(user)
+        if item is None:
             return None
         to = mime.normalise_address(sender)
         if not to or to in own or not is_personal(parsed, to, own):
             return None
-        if not await self._store.may_answer(user, to, now, SILENCE):
+        if not await self._store.may_answer(user, to, self._ctx.now(), SILENCE):
             return None
         return to, self._letter(item, parsed, to, Person(item.name or writer.name, writer.address))
+
+    async def answer_plain(self, user: int, to: str, subject: str) -> tuple[str, str] | None:
+        """Subject and text for somebody whose mail has neither envelope nor header; None: nothing is said."""
+        item = self._now(user)
+        # nothing but the subject tells of a mail that is an answer itself
+        if item is None or subject.startswith(_AUTO):
+            return None
+        if not await self._store.may_answer(user, to, self._ctx.now(), SILENCE):
+            return None
+        return self._subject(item, subject), item.text or mime.html_to_text(item.html)
+
+    def _now(self, user: int) -> Autoreply | None:
+        """The answer that is on at this moment."""
+        item, now = self._store.autoreply(user), self._ctx.now()
+        if item is None or not item.status or now < (item.start or 0) or (item.end is not None and now >= item.end):
+            return None
+        return item
+
+    def _subject(self, item: Autoreply, subject: str) -> str:
+        return item.subject or f"{_AUTO} Re: {mime.normal_subject(subject)}".strip()
 
     def _letter(self, item: Autoreply, parsed: Parsed, to: str, writer: Person) -> bytes:
         known = (parsed.message_id,) if parsed.message_id else ()
@@ -65,7 +85,7 @@ class Autoreplies:
                 message_id=f"<{self._ctx.new_oid().hex()}@{self._ctx.config.domain}>",
                 from_=(writer,),
                 to=(Person("", to),),
-                subject=item.subject or f"Auto: Re: {mime.normal_subject(parsed.subject)}".strip(),
+                subject=self._subject(item, parsed.subject),
                 text=item.text,
                 html=item.html,
                 in_reply_to=known,

@@ -85,10 +85,9 @@ class Filters:
         if not await self._store.remove_filter(user, oid):
             raise FilterNotFound(UNKNOWN)
 
-    def judge(self, user: int, parsed: Parsed, size: int) -> Verdict:
+    def judge(self, user: int, mail: Searched) -> Verdict:
         """What is to be done with a message."""
         verdict = Verdict()
-        mail = Searched(parsed, size)
         for item in self._store.filters(user):
             if item.disabled or not mail.matches(item.query):
                 continue
@@ -106,7 +105,7 @@ class Filters:
 class Searched:
     """A message as queries look at it; texts are folded once for all filters."""
 
-    def __init__(self, parsed: Parsed, size: int) -> None:
+    def __init__(self, parsed: Parsed, size: int, *, attached: bool = False) -> None:
         text = parsed.text or "\n".join(map(mime.html_to_text, parsed.html))
         self._texts = {
             "from": _people(parsed.from_ or parsed.sender),
@@ -114,7 +113,7 @@ class Searched:
             "subject": _fold(parsed.subject),
             "text": _fold(text),
         }
-        self._attached = bool(parsed.attachments)
+        self._attached = attached or bool(parsed.attachments)
         self._size = size
 
     def matches(self, query: dict[str, Any]) -> bool:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from qmail_core.codec import mime
-from qmail_core.codec.mime import Compose, Person
 from qmail_core.engine.context import Context
-from qmail_core.engine.letters import Letters
+from qmail_core.engine.post.bounces import Bounces
 from qmail_core.engine.post.worker import Worker
-from qmail_core.errors import NotFound, QMailError, TransportError, UsageError
-from qmail_core.model import Folder
+from qmail_core.errors import TransportError, UsageError
 from qmail_core.store.post import Queued
 from qmail_core.transport.outside import MailRelay, Refusal
 
@@ -24,10 +21,10 @@ _FIRST, _LAST = 60, 3600  # seconds until the second attempt, and at most betwee
 class Outbox:
     """Mail on its way to the relay; without one there is nowhere to go."""
 
-    def __init__(self, ctx: Context, letters: Letters, relay: MailRelay | None) -> None:
+    def __init__(self, ctx: Context, bounces: Bounces, relay: MailRelay | None) -> None:
         self._ctx = ctx
         self._store = ctx.store.post
-        self._letters = letters
+        self._bounces = bounces
         self._relay = relay
         self.worker = Worker("qmail-relay", self._turn)
 
@@ -80,36 +77,6 @@ class Outbox:
                  len(failed))  # fmt: skip
         # the letter first: told twice after a crash is better than never
         if failed and item.sender:
-            await self.bounce(item.user, {who: refusal.text for who, refusal in failed.items()}, item.raw)
+            await self._bounces.tell(item.user, failed, item.raw)
         wait = min(_LAST, _FIRST << min(item.attempts, 10))
         await self._store.postpone(item.oid, left, self._ctx.now() + wait)
-
-    async def bounce(self, user: int, failed: Mapping[str, str], raw: bytes) -> None:
-        """Tell a user whom a message did not reach, and why."""
-        try:
-            inbox = self._ctx.store.mailboxes.mailbox_for(user, Folder.INBOX)
-            await self._letters.deliver(user, self._letter(user, failed, raw), inbox)
-        except NotFound:
-            return  # the user has gone meanwhile
-        except QMailError as error:
-            log.warning("nobody can be told of mail that was not delivered: %s", error)
-
-    def _letter(self, user: int, failed: Mapping[str, str], raw: bytes) -> bytes:
-        domain = self._ctx.config.domain
-        lines = "".join([f"  {who}: {reason}\n" for who, reason in failed.items()])
-        header = raw.replace(b"\r\n", b"\n").partition(b"\n\n")[0] + b"\n"
-        account = next((row.address for row in self._ctx.store.accounts.addresses(user) if row.main), "")
-        return mime.compose(
-            Compose(
-                seed=self._ctx.entropy(32),
-                date=self._ctx.now(),
-                message_id=f"<{self._ctx.new_oid().hex()}@{domain}>",
-                from_=(Person("Mail Delivery Subsystem", f"mailer-daemon@{domain}"),),
-                to=(Person("", account),) if "@" in account.strip("@") else (),
-                subject="Undelivered mail returned to sender",
-                text=f"Your message was not delivered to:\n\n{lines}\nIts header is attached.\n",
-                in_reply_to=(found,) if (found := mime.scan(header).message_id) else (),
-                attachments=(mime.Attachment("header.txt", header, "text/rfc822-headers"),),
-                headers=(("Auto-Submitted", "auto-replied"), ("X-Failed-Recipients", ", ".join(failed))),
-            )
-        )

@@ -6,7 +6,7 @@ from qmail_core.codec.mime import Person
 from qmail_core.engine.accounts.rules import normal_address
 from qmail_core.engine.accounts.users import Users
 from qmail_core.engine.context import Context
-from qmail_core.engine.letters import OWN, routable
+from qmail_core.engine.letters import NETWORK_DOMAIN, routable
 from qmail_core.engine.people import People
 from qmail_core.errors import AddressError
 from qmail_core.model import Address
@@ -26,11 +26,11 @@ class Routes:
     def find(self, text: str) -> Route:
         """Where mail for an address goes; AddressError if nowhere."""
         text = text.strip()
-        here = self._users.recipient(text) if "@" in text.strip("@") else None
+        here = self.here(text)
         if here is not None:
             return here
         local, _, domain = text.rpartition("@")
-        if domain.lower() == OWN:
+        if domain.lower() == NETWORK_DOMAIN:
             return self._unfold(local)
         try:
             return self._people.resolve(text)
@@ -39,6 +39,10 @@ class Routes:
             if normal is None:
                 raise
             return normal
+
+    def here(self, text: str) -> Account | None:
+        """The user here whose address it is."""
+        return self._users.recipient(text) if "@" in text.strip("@") else None
 
     def _unfold(self, local: str) -> Address:
         """The mailbox behind the form headers have, see `letters.routable`."""
@@ -63,5 +67,5 @@ class Routes:
         own = self.own(account)
         known = normal_address(wanted)
         ordinary = [address for address in own if normal_address(address) is not None]
-        chosen = known if known in own else next(iter([*ordinary, *own]), f"{account.username}@{OWN}")
+        chosen = known if known in own else next(iter([*ordinary, *own]), f"{account.username}@{NETWORK_DOMAIN}")
         return Person(name or account.name, routable(chosen or ""))

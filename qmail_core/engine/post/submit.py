@@ -18,12 +18,14 @@ from qmail_core.engine.letters import Letters, routable
 from qmail_core.engine.messages import Messages
 from qmail_core.engine.post.arrivals import DAY, Arrivals
 from qmail_core.engine.post.autoreply import plain
+from qmail_core.engine.post.bounces import Bounces
 from qmail_core.engine.post.outbox import Outbox
 from qmail_core.engine.post.routes import Routes
-from qmail_core.errors import AddressError, InputInvalid, QMailError, SendingLimit
+from qmail_core.errors import AddressError, InputInvalid, QMailError, QuotaError, SendingLimit
 from qmail_core.model import Draft, Folder, Kind, MailboxState, MessageState, Recipient, Source, Started
 from qmail_core.store.accounts import Account
 from qmail_core.store.mailbox import HOME
+from qmail_core.transport.outside import Refusal
 
 log = logging.getLogger("qmail.submit")
 _REFERENCES = 20  # ids of earlier messages that are named
@@ -98,6 +100,7 @@ class Submitter:
         routes: Routes,
         arrivals: Arrivals,
         outbox: Outbox,
+        bounces: Bounces,
         upload: Upload,
     ) -> None:
         self._ctx = ctx
@@ -106,6 +109,7 @@ class Submitter:
         self._routes = routes
         self._arrivals = arrivals
         self._outbox = outbox
+        self._bounces = bounces
         self._upload = upload  # accepts a mail of the engine's own user for the network
 
     async def submit(self, user: int, wanted: Submission) -> Submitted:
@@ -134,6 +138,11 @@ class Submitter:
             name = "forwarded" if wanted.reference.action == "forward" else "answered"
             await self._messages.flag(user, [referred], **{name: True})
         return Submitted(message=message, mailbox=box.oid, queue_id=queue_id)
+
+    async def send_plain(self, draft: Draft) -> None:
+        """Send a mail of the engine's own user over the network, counted like any other; SendingLimit."""
+        await self._count(self._routes.account(HOME), len(draft.recipients))
+        await self._upload(draft)
 
     def _box(self, user: int, wanted: Submission) -> MailboxState:
         boxes = self._ctx.store.mailboxes
@@ -200,12 +209,23 @@ class Submitter:
             if action == "replyAll":
                 known = {*self._routes.own(account), *(mime.normalise_address(person.address) for person in to)}
                 others = (*_people(headers, "to"), *_people(headers, "cc"))
-                changes["cc"] = tuple(one for one in others if mime.normalise_address(one.address) not in known)
+                changes["cc"] = tuple(
+                    one
+                    for one in others
+                    if mime.normalise_address(one.address) not in known and not self._is_self(account, one.address)
+                )
         return msgspec.structs.replace(wanted, **changes)
 
+    def _is_self(self, account: Account, text: str) -> bool:
+        """Whether an address is this user's by another name."""
+        try:
+            route = self._routes.find(text)
+        except AddressError:
+            return False
+        return account.id == HOME and route == self._ctx.address
+
     def _headers(self, message: MessageState) -> dict[str, object]:
-        headers: dict[str, object] = msgspec.json.decode(self._messages.content(message).headers)
-        return headers
+        return self._letters.headers(message, self._messages.content(message))
 
     async def _compose(self, account: Account, wanted: Submission, referred: MessageState | None) -> Compose:
         oid = self._ctx.new_oid()
@@ -236,7 +256,7 @@ class Submitter:
         if referred is None:
             return (), ()
         headers = self._headers(referred)
-        # a mail of the network has no header; this is the id it is served with
+        # a message need not have one; this is the id it would be served with
         own = str(headers.get("messageId") or self._letters.message_id(referred))
         known = headers.get("references")
         earlier = [str(one) for one in known] if isinstance(known, list) else []
@@ -277,9 +297,9 @@ class Submitter:
             try:
                 await self._arrivals.deliver(other, raw, sender=sender, address=address)
             except QMailError as error:
-                failed[address] = error.message
+                failed[address] = Refusal(552 if isinstance(error, QuotaError) else 554, error.message)
         if failed:
-            await self._outbox.bounce(user, failed, raw)
+            await self._bounces.tell(user, failed, raw)
         return queue_id
 
 

@@ -51,5 +51,7 @@ class Worker:
                 log.warning("%s: %s", self._name, error)
             except Exception:
                 log.exception("%s failed", self._name)
+            # not wait_for, which forgets that it was cancelled when it is woken in the same moment
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), _TICK)
+                async with asyncio.timeout(_TICK):
+                    await self._woken.wait()

@@ -9,11 +9,12 @@ from qmail_core.errors import Conflict, NotFound, QuotaError
 from qmail_core.model import MailboxState, MessageState
 from qmail_core.store.mail.journal import record
 from qmail_core.store.mail.pieces import Prepared, name_pieces
-from qmail_core.store.mail.rows import MESSAGE, find_mailbox, find_message, marks, message_of
+from qmail_core.store.mail.rows import MESSAGE, find_mailbox, find_message, marks, message_of, next_number
 from qmail_core.store.mailbox import PREVIEW, Filing
 
 FLAGS = ("seen", "flagged", "deleted", "draft", "answered", "forwarded")
 _HIDDEN = ("\\Trash", "\\Junk")
+_END = 253402300799  # the last second of the year 9999
 
 
 def scope_of(user: int, special_use: str | None = None) -> str:
@@ -44,7 +45,9 @@ def insert(
         if used + filing.size > (own or quota):
             raise QuotaError(f"{filing.size} bytes do not fit: {used} of {own or quota} are used")
     uid, modseq = next_uid(db, mailbox.id)
+    message, now = next_number(db, "message"), filing.filed_at or filing.received_at
     row = {
+        "id": message,
         "oid": filing.oid,
         "email_id": filing.email_id,
         "user": user,
@@ -70,18 +73,16 @@ def insert(
         "draft": filing.draft,
         "attachments": len(filing.attachments),
         "inbox_fee": filing.inbox_fee,
-        "expires": _expiry(mailbox, filing.received_at),
+        "expires": _expiry(mailbox, now),
     }
     try:
-        inserted = db.execute(f"INSERT INTO message ({', '.join(row)}) VALUES ({marks(row)})", tuple(row.values()))
+        db.execute(f"INSERT INTO message ({', '.join(row)}) VALUES ({marks(row)})", tuple(row.values()))
     except sqlite3.IntegrityError as error:
         raise Conflict("a message with this id exists") from error
-    message = inserted.lastrowid
-    assert message is not None
     _insert_content(db, scope_of(user, mailbox.special_use), message, filing)
     unused = name_pieces(db, message, prepared)
     record(
-        db, filing.received_at, user, "EXISTS", mailbox.oid, filing.oid, uid, modseq,
+        db, now, user, "EXISTS", mailbox.oid, filing.oid, uid, modseq,
         unseen=not filing.seen, email_id=filing.email_id.hex(),
     )  # fmt: skip
     return find_message(db, "id=?", message), unused
@@ -124,7 +125,7 @@ def _next_modseq(db: sqlite3.Connection, mailbox: int) -> int:
 
 
 def _expiry(mailbox: MailboxState, now: int) -> int | None:
-    return now + mailbox.retention // 1000 if mailbox.retention else None
+    return min(now + mailbox.retention // 1000, _END) if mailbox.retention else None
 
 
 def _thread(db: sqlite3.Connection, user: int, filing: Filing) -> bytes:
@@ -137,7 +138,7 @@ def _thread(db: sqlite3.Connection, user: int, filing: Filing) -> bytes:
     thread: bytes = found[0] if found else filing.oid
     db.executemany(
         "INSERT INTO thread VALUES (?1,?2,?3,?4) ON CONFLICT DO UPDATE SET used_at=?4",
-        [(user, key, thread, filing.received_at) for key in keys],
+        [(user, key, thread, filing.filed_at or filing.received_at) for key in keys],
     )
     return thread
 
@@ -221,14 +222,15 @@ def remove(db: sqlite3.Connection, user: int, ids: Iterable[int], now: int) -> l
 
 
 def replace_content(db: sqlite3.Connection, user: int, message: int, filing: Filing) -> MessageState:
-    """Give a draft new content; it keeps its number and gets a new modseq."""
+    """Give a draft new content; it keeps its number, gets a new modseq and loses its raw form."""
     was = find_message(db, "id=? AND user=?", message, user)
     if not was.draft:
         raise NotFound("This message is not a draft")
     modseq = _next_modseq(db, was.mailbox)
     content = filing.content
-    db.execute("DELETE FROM content WHERE message=?", (message,))
-    db.execute("DELETE FROM attachment WHERE message=?", (message,))
+    mailbox = find_mailbox(db, "id=?", was.mailbox)
+    for table in ("content", "attachment", "piece"):
+        db.execute(f"DELETE FROM {table} WHERE message=?", (message,))
     db.execute(
         "UPDATE message SET subject=?, preview=?, recipients=?, received_at=?, size=?, attachments=?, modseq=?"
         " WHERE id=?",
@@ -243,6 +245,6 @@ def replace_content(db: sqlite3.Connection, user: int, message: int, filing: Fil
             message,
         ),
     )
-    _insert_content(db, scope_of(user), message, filing)
-    record(db, filing.received_at, user, "FETCH", _mailbox_oids(db, user)[was.mailbox], was.oid, was.uid, modseq)
+    _insert_content(db, scope_of(user, mailbox.special_use), message, filing)
+    record(db, filing.received_at, user, "FETCH", mailbox.oid, was.oid, was.uid, modseq)
     return find_message(db, "id=?", message)

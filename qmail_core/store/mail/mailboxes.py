@@ -11,7 +11,7 @@ from qmail_core.model import Folder, MailboxState
 from qmail_core.store.database import Database
 from qmail_core.store.mail import filing
 from qmail_core.store.mail.journal import record
-from qmail_core.store.mail.rows import MAILBOX, find_mailbox, mailbox_of, marks
+from qmail_core.store.mail.rows import MAILBOX, find_mailbox, mailbox_of, marks, next_number
 
 T = TypeVar("T")
 INBOX = "INBOX"
@@ -135,11 +135,13 @@ def insert_mailbox(
         folder = Folder.INBOX
     if retention is None:
         (retention,) = db.execute("SELECT retention FROM user WHERE id=?", (user,)).fetchone()
+    number = next_number(db, "mailbox")
     try:
-        number = db.execute(
-            "INSERT INTO mailbox (oid, user, path, special_use, folder, uidvalidity, retention) VALUES (?,?,?,?,?,?,?)",
-            (oid, user, path, special_use, folder, now, retention),
-        ).lastrowid
+        db.execute(
+            "INSERT INTO mailbox (id, oid, user, path, special_use, folder, uidvalidity, retention)"
+            " VALUES (?,?,?,?,?,?,?,?)",
+            (number, oid, user, path, special_use, folder, now, retention),
+        )
     except sqlite3.IntegrityError as error:
         raise Conflict("A mailbox with this path exists") from error
     record(db, now, user, "CREATE", oid, path=path)

@@ -41,6 +41,9 @@ class MessagePart:
 
         try:
             return await self._change(change)
+        except asyncio.CancelledError:
+            unused = ()  # the writer may yet name them; files it does not are removed at the next start
+            raise
         finally:
             self._pieces.discard(unused)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -247,9 +248,7 @@ class NodePart(MailboxPart, MessagePart):
     async def save_draft(self, draft: DraftCopy, oid: bytes, now: int) -> Message:
         def change(db: sqlite3.Connection) -> Message:
             filing = _draft(draft, home_of(db, HOME, Folder.DRAFTS).id, oid, now)
-            row = db.execute(
-                f"SELECT id FROM message WHERE user={HOME} AND email_id=? AND draft", (draft.id,)
-            ).fetchone()
+            row = db.execute(f"SELECT id FROM message WHERE user={HOME} AND email_id=?", (draft.id,)).fetchone()
             if row is None:
                 changes.insert(db, HOME, filing, (), None)
             else:
@@ -262,12 +261,13 @@ class NodePart(MailboxPart, MessagePart):
         with self._db.read() as db:
             row = db.execute(
                 "SELECT c.subject, c.text, c.headers FROM message m JOIN content c ON c.message=m.id"
-                f" WHERE m.user={HOME} AND m.draft AND m.email_id=?",
+                " JOIN mailbox b ON b.id=m.mailbox"
+                f" WHERE m.user={HOME} AND (m.draft OR b.folder={int(Folder.DRAFTS)}) AND m.email_id=?",
                 (email_id,),
             ).fetchone()
         if row is None:
             raise NotFound("Draft not found")
-        return DraftCopy(id=email_id, subject=row[0], body=row[1], **msgspec.json.decode(row[2]))
+        return DraftCopy(id=email_id, subject=row[0], body=row[1], **_typed(msgspec.json.decode(row[2])))
 
     # ------------------------------------------------------------------ attachments
     def attachments(self, email_id: bytes) -> list[StoredAttachment]:
@@ -314,6 +314,15 @@ def _draft(draft: DraftCopy, mailbox: int, oid: bytes, now: int) -> Filing:
     )
 
 
+def _typed(headers: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a draft; those of one that came through the mailbox API are lists of people."""
+    found = {name: headers.get(name, "") for name in ("to", "cc", "bcc", "subsubject")}
+    return {
+        name: value if isinstance(value, str) else ", ".join(person["address"] for person in value)
+        for name, value in found.items()
+    }
+
+
 def _filing(db: sqlite3.Connection, message: Incoming, oid: bytes) -> Filing:
     """A mail of the network as something to file; the second copy of a mail sent to oneself gets an id of its own."""
     email_id = message.guid
@@ -322,7 +331,7 @@ def _filing(db: sqlite3.Connection, message: Incoming, oid: bytes) -> Filing:
     people = ", ".join(recipient.text for recipient in _RECIPIENTS.decode(message.recipients))
     content = Content(subject=message.subject, sender=message.sender_text, recipients=people, text=message.body)
     return Filing(
-        mailbox=home_of(db, HOME, message.folder).id,
+        mailbox=home_of(db, HOME, message.folder).id if message.mailbox is None else message.mailbox,
         oid=oid,
         email_id=email_id,
         content=content,
@@ -336,6 +345,7 @@ def _filing(db: sqlite3.Connection, message: Incoming, oid: bytes) -> Filing:
         sent_at=message.sent_at,
         size=len(message.body.encode()) + sum(size for _, size in message.attachments),
         seen=message.is_read,
+        flagged=message.is_starred,
         inbox_fee=message.inbox_fee,
         attachments=tuple(FiledAttachment(name, size) for name, size in message.attachments),
     )

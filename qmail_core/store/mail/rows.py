@@ -47,6 +47,13 @@ def find_mailbox(db: sqlite3.Connection, where: str, *args: object) -> MailboxSt
     return mailbox_of(row)
 
 
+def next_number(db: sqlite3.Connection, kind: str) -> int:
+    """The number of the next row of a table, which none has ever had."""
+    taken = f"max(last, (SELECT coalesce(max(id), 0) FROM {kind}))"
+    row = db.execute(f"UPDATE number SET last={taken}+1 WHERE kind=? RETURNING last", (kind,)).fetchone()
+    return int(row[0])
+
+
 def marks(values: Iterable[object]) -> str:
     """As many SQL parameters as there are values."""
     return ",".join("?" * len(list(values)))

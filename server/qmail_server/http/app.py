@@ -21,9 +21,9 @@ from qmail_server import logs
 from qmail_server.http import pages
 from qmail_server.http import params as parameters
 from qmail_server.http.describe import Facts, Surface, text
-from qmail_server.http.errors import NODE, TRANSFER
+from qmail_server.http.errors import MAILBOX, NODE, TRANSFER
 from qmail_server.http.events import TICKET_LIFE, EventStream, MailEvents, Streams, TicketAnswer, Tickets
-from qmail_server.http.guard import Guard, GuardSettings
+from qmail_server.http.guard import OWN_TOKENS, Guard, GuardSettings
 from qmail_server.http.mailbox import described as mailbox_described
 from qmail_server.http.mailbox import routes as mailbox
 from qmail_server.http.params import ClientGone
@@ -278,8 +278,12 @@ class Dispatch:
         try:
             await self._router(scope, receive, send)
         except HTTPException as error:
-            detail = {404: "Unknown route", 405: "Method not allowed"}.get(error.status_code, error.detail)
-            dialect = TRANSFER if transfer.OWN_TOKEN.fullmatch(scope["path"]) else NODE
+            path: str = scope["path"]
+            words = {404: "Unknown route", 405: "Method not allowed"}
+            dialect = TRANSFER if transfer.OWN_TOKEN.fullmatch(path) else NODE
+            if path.startswith(OWN_TOKENS):
+                dialect, words[404] = MAILBOX, f"{path} does not exist"
+            detail = words.get(error.status_code, error.detail)
             await failure(HTTPException(error.status_code, detail, error.headers), dialect)(scope, receive, send)
         except QMailError as error:
             await failure(error)(scope, receive, send)

@@ -24,7 +24,8 @@ from qmail_server.http.events import Tickets
 from qmail_server.http.respond import failure
 
 TRUSTED = "qmail.trusted"  # in a request's scope: "token" if it showed the server's own, "open" if none is asked for
-OWN_TOKENS = ("/users", "/user", "/authenticate", "/addresses")  # surfaces whose users have tokens of their own
+# of a surface whose users have tokens of their own
+OWN_TOKENS = ("/users", "/user", "/authenticate", "/addresses", "/webhooks")
 
 _WANTED = frozenset(
     (

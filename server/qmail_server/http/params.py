@@ -11,7 +11,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Callable
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -181,7 +181,7 @@ async def _read_body(params: Params, scope: Scope, receive: Receive, sink: Sink 
     header = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
     kind = header.partition(b";")[0].strip().lower()
     if kind == b"multipart/form-data":
-        await _read_multipart(params, header, receive, sink)
+        await read_multipart(params, header, receive, sink)
         return
     body = await whole(receive)
     if not body:
@@ -217,7 +217,18 @@ async def whole(receive: Receive, most: int = MAX_FORM) -> bytes:
     return b"".join(parts)
 
 
-async def _read_multipart(params: Params, header: bytes, receive: Receive, sink: Sink | None) -> None:
+class Fields(Protocol):
+    """Where the parts of a multipart body go."""
+
+    files: list[Source]
+
+    def add(self, name: str, value: str) -> None:
+        """One part that is text."""
+        ...
+
+
+async def read_multipart(params: Fields, header: bytes, receive: Receive, sink: Sink | None) -> None:
+    """Read a multipart body; UsageError, ClientGone. Without a sink it has no files."""
     boundary = parse_options_header(header)[1].get(b"boundary")
     if not boundary:
         raise UsageError("Invalid multipart body: no boundary")
@@ -258,7 +269,7 @@ def _commit(file: BinaryIO) -> None:
 class _Multipart:
     """Callbacks of the parser: texts go to the parameters, files to the sink."""
 
-    def __init__(self, params: Params, sink: Sink | None) -> None:
+    def __init__(self, params: Fields, sink: Sink | None) -> None:
         self._params = params
         self._sink = sink
         self._kept = 0  # bytes of text parts so far

@@ -25,6 +25,7 @@ _EVERYWHERE = ("sess", "ip", "accessToken")  # understood on every call
 
 Check = Callable[[str, Any], Any]  # (name, given value) -> value; ValueError with the sentence behind the name
 CheckT = TypeVar("CheckT", bound=Check)
+_END = 253402300799  # the last second of the year 9999
 
 
 def shaped(**schema: Any) -> Callable[[CheckT], CheckT]:
@@ -227,12 +228,13 @@ def when(name: str, value: Any) -> int | bool:
     if value is False or (isinstance(value, str) and value.strip().lower() in ("false", "no", "off")):
         return False
     if isinstance(value, int | float) or (isinstance(value, str) and value.strip().lstrip("-").isdigit()):
-        return int(number()(name, value)) // 1000
+        return int(number(most=_END * 1000 + 999)(name, value)) // 1000
     try:
         found = datetime.datetime.fromisoformat(_string(value).strip().replace("Z", "+00:00"))
     except ValueError:
         raise ValueError("must be a valid date") from None
-    return int(found.replace(tzinfo=found.tzinfo or datetime.UTC).timestamp())
+    # 0 would be no date at all
+    return min(max(int(found.replace(tzinfo=found.tzinfo or datetime.UTC).timestamp()), 1), _END)
 
 
 def structured(kind: type) -> Check:

@@ -7,16 +7,18 @@ from typing import Any
 
 import msgspec
 
+from qmail_core.model import Source
 from qmail_server.http.errors import Failed
 from qmail_server.http.guard import TRUSTED
 from qmail_server.http.mailbox.fields import Field, read
 from qmail_server.http.mailbox.who import me
-from qmail_server.http.params import MAX_FORM, pairs_of, whole
+from qmail_server.http.params import MAX_FORM, MAX_PARAMETERS, pairs_of, read_multipart, whole
 from qmail_server.http.paths import Endpoint
 from qmail_server.http.respond import Call
 
 _NOBODYS = {"type": "http", "method": "GET", "query_string": b"", "headers": [(b"content-type", b"application/json")]}
 NOBODY = Call(None, _NOBODYS | {TRUSTED: "token"}, None, "", None)  # type: ignore[arg-type]  # nothing of it is reached
+MAX_BODY = 90 << 20  # bytes of JSON with a message in it: base64 takes a third more than the largest one has
 _BODIES = ("POST", "PUT", "DELETE")
 
 
@@ -63,6 +65,10 @@ def _pairs(raw: bytes) -> dict[str, Any]:
 
 async def _body(call: Call, most: int) -> dict[str, Any]:
     kind = content_type(call)
+    if kind == "multipart/form-data":
+        form = _Form()
+        await read_multipart(form, header(call, "content-type").encode("latin-1"), call.receive, None)
+        return form.found
     raw = await whole(call.receive, most)
     if not raw.strip():
         return {}
@@ -76,6 +82,20 @@ async def _body(call: Call, most: int) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise Failed(400, "Invalid JSON: an object is expected", code="InvalidContent")
     return document
+
+
+class _Form:
+    """Takes the fields of a multipart form; unlike elsewhere, names have case here."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {}
+        self.files: list[Source] = []  # there are none: nobody opens them
+
+    def add(self, name: str, value: str) -> None:
+        """One field; the last one of a name counts."""
+        if len(self.found) >= MAX_PARAMETERS:
+            raise Failed(413, "Too many request parameters", code="InputValidationError")
+        self.found[name] = value
 
 
 def content_type(call: Call) -> str:

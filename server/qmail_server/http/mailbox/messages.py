@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from qmail_core.errors import NotFound
 from qmail_core.model import MailboxState, MessagePages, MessageState, PartState, Query
 from qmail_server.http.errors import Failed
@@ -131,16 +129,17 @@ async def change_message(call: Call) -> dict[str, Any]:
     stories = call.engine.messages_of
     if flags:
         await stories.flag(user, chosen, **flags)
-    if found["expires"] is not None:
-        await stories.expire_at(user, chosen, found["expires"] or None)
+    moved = chosen if target is None else await stories.move(user, chosen, target)
+    if found["expires"] is not None:  # after the move, which sets it as the mailbox has it
+        await stories.expire_at(user, moved, found["expires"] or None)
     if target is None:
         return {"success": True, "updated": len(chosen)}
-    moved = await stories.move(user, chosen, target)
-    pairs = [[was.uid, now.uid] for was, now in zip(chosen, moved, strict=False)]
-    answer = {"success": True, "mailbox": target.oid.hex(), "id": pairs, "updated": len(moved)}
-    if len(moved) == 1:
-        answer["id"] = name_of(moved[0])
-    return answer
+    if not moved:  # deleted by somebody else meanwhile
+        raise Failed(404, "Could not move message, check if message exists", code="MessageNotFound")
+    before = {message.id: message.uid for message in chosen}
+    pairs = [[before[message.id], message.uid] for message in moved]
+    single = name_of(moved[0]) if len(moved) == 1 else pairs
+    return {"success": True, "mailbox": target.oid.hex(), "id": single, "updated": len(moved)}
 
 
 def _target(call: Call, user: int, found: dict[str, Any]) -> MailboxState | None:
@@ -262,7 +261,7 @@ def row(message: MessageState, box: MailboxState) -> dict[str, Any]:
 def detail(call: Call, box: MailboxState, message: MessageState, found: dict[str, Any]) -> dict[str, Any]:
     """A message as a whole."""
     content = call.engine.messages_of.content(message)
-    headers: dict[str, Any] = msgspec.json.decode(content.headers)
+    headers = call.engine.letters.headers(message, content)
     base = f"attachment:{name_of(message)}/"
     if found["replaceCidLinks"]:
         base = f"/users/{found['user'].hex()}/mailboxes/{box.oid.hex()}/messages/{name_of(message)}/attachments/"

@@ -9,12 +9,13 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from qmail_core.engine.letters import MAX_MESSAGE
 from qmail_server.http.errors import Failed
 from qmail_server.http.mailbox import fields as f
-from qmail_server.http.mailbox.given import content_type, given, query_of
+from qmail_server.http.mailbox.given import MAX_BODY, content_type, given, query_of
 from qmail_server.http.mailbox.messages import MESSAGE, name_of, one
 from qmail_server.http.mailbox.who import user_of
-from qmail_server.http.params import chunks
+from qmail_server.http.params import whole
 from qmail_server.http.respond import Call, disposition
 
 _SAFE = [
@@ -64,7 +65,7 @@ async def get_attachment(call: Call) -> ASGIApp:
 async def add_message(call: Call) -> dict[str, Any]:
     """Store a message: the raw bytes as body, or as `raw` (base64) in JSON."""
     if content_type(call) in ("message/rfc822", "application/octet-stream", "text/plain", ""):
-        raw = b"".join([chunk async for chunk in chunks(call.receive)])
+        raw = await whole(call.receive, MAX_MESSAGE)
         fields = (f.USER, f.MAILBOX, *(f.Field(name, f.flag, default=False) for name in _FLAGS))
         found = f.read(query_of(call) | call.path, fields, strict=False)
     else:
@@ -75,7 +76,7 @@ async def add_message(call: Call) -> dict[str, Any]:
             *(f.Field(name, f.flag, default=False) for name in _FLAGS),
             f.Field("date", f.when),
         )
-        found = await given(call, *fields)
+        found = await given(call, *fields, most=MAX_BODY)
         raw = _decoded(found["raw"])
     user = user_of(call, found["user"])
     box = call.engine.mailboxes.get(user, found["mailbox"])

@@ -9,12 +9,11 @@ from typing import Any
 
 from qmail_core.engine.post import Attached, Person, Reference, Submission
 from qmail_server.http.mailbox import fields as f
-from qmail_server.http.mailbox.given import given
+from qmail_server.http.mailbox.given import MAX_BODY, given
 from qmail_server.http.mailbox.messages import name_of, uid_of
 from qmail_server.http.mailbox.who import user_of
 from qmail_server.http.respond import Call
 
-MAX_BODY = 90 << 20  # bytes of JSON; attachments take a third more than they have
 _MOST_PEOPLE = 1000
 _MOST_FILES = 200
 _TEXT = f.text(1 << 24, trim=False)

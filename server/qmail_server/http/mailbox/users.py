@@ -30,7 +30,7 @@ _SETTINGS = (
 async def list_users(call: Call) -> dict[str, Any]:
     """Users by id; with `query`, those whose username contains it."""
     for_all(call)
-    found = await given(call, f.Field("query", f.text(100)), f.LIMIT, f.PAGE, *f.CURSORS)
+    found = await given(call, f.Field("query", f.text(100, lower=True)), f.LIMIT, f.PAGE, *f.CURSORS)
     asked = Asked(found)
     page = call.engine.accounts.users.page(
         asked.limit,
