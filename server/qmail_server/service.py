@@ -31,8 +31,8 @@ from qmail_server import wiring
 from qmail_server.hosts import Host
 from qmail_server.http.app import build_app
 from qmail_server.http.guard import GuardSettings, hosts_for
-from qmail_server.memory import keep_freed
 from qmail_server.lmtp import LmtpServer
+from qmail_server.memory import keep_freed
 from qmail_server.purse import Purse, load_purse, save_purse
 
 log = logging.getLogger("qmail.service")
