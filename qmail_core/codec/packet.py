@@ -106,22 +106,25 @@ def _keystream_blocks(body_size: int) -> int:
     return -(-(body_size - len(c.TRAILER)) // 16)
 
 
-def judged(reply: Reply, judge: Callable[[Reply], T]) -> T:
-    """What `judge` makes of an answer; one whose payload makes no sense is read with the other keystream as well.
+def judged(reply: Reply, judge: Callable[[Reply], T], *, goes_on: bool = False) -> tuple[T, bool]:
+    """What `judge` makes of an answer, and whether the node's keystream went on; read the other way if it must be.
 
     judge    raises RemoteProtocolError for a payload it cannot read
-    raises   what `judge` raises, about the usual reading if neither makes sense
+    goes_on  the node is known to go on: read its answer that way first
+    raises   what `judge` raises, about the first reading if neither makes sense
     """
+    other = reply.reread() if goes_on else None
+    first = other or reply
     try:
-        return judge(reply)
-    except RemoteProtocolError as first:
-        other = reply.reread()
-        if other is None:
+        return judge(first), other is not None
+    except RemoteProtocolError as error:
+        second = reply.reread() if other is None else reply
+        if second is None:
             raise
         try:
-            return judge(other)
+            return judge(second), other is None
         except RemoteProtocolError:
-            raise first from None
+            raise error from None
 
 
 def pack(batch: Batch, entropy: bytes) -> list[Sent]:

@@ -7,7 +7,7 @@ the run's deadline; one timer serves the whole run. A failure of one node is dat
 Every transmission is packed with fresh randomness. The only repetition is one new attempt when a kept connection
 turns out to be closed before anything came back, because then the node has most likely not seen the request at all.
 A node that has been silent for a while is failed without being asked where others are enough (`health`), and no more
-is under way than the gate allows (`gate`).
+is under way than the gate allows (`gate`). What answers of a node mean may hang on who it is (`introductions`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from qmail_core.codec import consts as c
 from qmail_core.codec import packet
@@ -24,6 +25,7 @@ from qmail_core.transport.base import Cancel, Transport
 from qmail_core.transport.gate import SMALL, Gate, Limits
 from qmail_core.transport.health import Health
 from qmail_core.transport.hedge import Budget
+from qmail_core.transport.introductions import Introductions
 
 log = logging.getLogger("qmail.fanout")
 
@@ -75,6 +77,9 @@ class _Exchange:
                 outcome = self._opened(answer)
             except RemoteProtocolError as error:
                 outcome = error
+            else:
+                if self._must_wait(outcome):
+                    return
         self._leave()
         run.settle(node, outcome, self)
 
@@ -85,9 +90,20 @@ class _Exchange:
         except RemoteProtocolError as error:
             log.debug("node %d: datagram ignored: %s", self.sent.node, error)
             return False
-        self._leave()
-        self.run.settle(self.sent.node, reply, self)
+        if not self._must_wait(reply):
+            self._leave()
+            self.run.settle(self.sent.node, reply, self)
         return True
+
+    def _must_wait(self, reply: Reply) -> bool:
+        """Whether an answer cannot be read before its node has said who it is."""
+        known = self.run.fanout.introductions
+        return bool(known.unmet) and known.meet(reply, self.sent.key, partial(self._read_on, reply))
+
+    def _read_on(self, reply: Reply) -> None:
+        if self.run.exchanges.get(self.sent.node) is self:  # else the run is over
+            self._leave()
+            self.run.settle(self.sent.node, reply, self)
 
     def _opened(self, answer: memoryview) -> Reply:
         """The answer, if it can be trusted as far as its node can prove it."""
@@ -185,7 +201,7 @@ class Run:
         """Take an exchange's outcome over."""
         if isinstance(outcome, Reply):
             try:
-                self.good[node] = packet.judged(outcome, self._judge)
+                self.good[node] = self._judged(node, outcome)
             except QMailError as error:
                 self.fanout.health.alive(node)
                 self._fail(node, error)
@@ -200,6 +216,14 @@ class Run:
         if self._held:
             self._reconsider()
         self._check()
+
+    def _judged(self, node: int, reply: Reply) -> object:
+        if reply.sent is None:
+            return self._judge(reply)
+        known = self.fanout.introductions
+        found, goes_on = packet.judged(reply, self._judge, goes_on=node in known.going_on)
+        known.read(node, goes_on=goes_on)
+        return found
 
     def _fail(self, node: int, error: QMailError) -> None:
         self.failed[node] = error
@@ -310,11 +334,19 @@ class Run:
 class Fanout:
     """Starts runs over one transport.
 
-    entropy  cryptographically strong random bytes; called once per batch
-    limits   what may be under way at the same time; without, what suits the place of the nodes
+    entropy    cryptographically strong random bytes; called once per batch
+    limits     what may be under way at the same time; without, what suits the place of the nodes
+    introduce  ask each node once who it is (`introductions`)
     """
 
-    def __init__(self, transport: Transport, entropy: Callable[[int], bytes], *, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        entropy: Callable[[int], bytes],
+        *,
+        limits: Limits | None = None,
+        introduce: bool = False,
+    ) -> None:
         nodes = transport.nodes()
         self.transport = transport
         self.entropy = entropy
@@ -325,6 +357,7 @@ class Fanout:
             limits = Limits.local() if near else Limits()
         self.gate = Gate(nodes, limits)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.introductions = Introductions(transport, entropy, ask=introduce)
         self.proving: set[int] = set()  # nodes that proved an answer once, and must from then on
 
     @property

@@ -75,6 +75,12 @@ class UdpTransport:
     def location(self, node: int) -> tuple[str, int]:
         return self._stream.location(node)
 
+    def learn(self, node: int, depth: int) -> None:
+        """What a node says of its connections is for the stream."""
+        learn = getattr(self._stream, "learn", None)
+        if learn is not None:
+            learn(node, depth)
+
     def send(self, node: int, frame: Buffer, enc: int, done: Done) -> Cancel:
         view = memoryview(frame)
         if len(view) > self._largest or (view[4], view[5]) not in REPEATABLE:

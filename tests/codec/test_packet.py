@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import zlib
 
@@ -450,18 +451,20 @@ def test_a_judge_sees_the_other_reading_only_if_the_first_makes_no_sense() -> No
         return "read"
 
     sent = pack(c.ENC_COIN, b"body")
-    for go_on in (False, True):
+    for go_on, known in itertools.product((False, True), repeat=2):
         seen.clear()
         frame = packet.build_reply(opened(sent), 250, b"sense", 0, b"", go_on=go_on)
-        assert packet.judged(read(sent, frame), judge) == "read"
-        assert len(seen) == 1 + go_on
+        assert packet.judged(read(sent, frame), judge, goes_on=known) == ("read", go_on)
+        assert len(seen) == 1 + (go_on != known)
     seen.clear()
     with pytest.raises(RemoteProtocolError, match="nonsense 1"):
         packet.judged(read(sent, packet.build_reply(opened(sent), 250, b"noise", 0, b"")), judge)
-    for enc in (c.ENC_NONE, c.ENC_COIN256):
+    for enc, known in itertools.product((c.ENC_NONE, c.ENC_COIN256), (False, True)):
         sent = pack(enc, b"body")
         with pytest.raises(RemoteProtocolError):
-            packet.judged(read(sent, packet.build_reply(opened(sent), 250, b"noise", 0, bytes(16))), judge)
+            packet.judged(
+                read(sent, packet.build_reply(opened(sent), 250, b"noise", 0, bytes(16))), judge, goes_on=known
+            )
 
 
 def test_type_4_outside_group_6_has_no_challenge() -> None:

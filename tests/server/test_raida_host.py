@@ -173,7 +173,7 @@ def test_many_requests_one_after_another() -> None:
     async def story(kit: Kit) -> None:
         line = await kit.connect()
         for _ in range(20):
-            assert bytes((await line.ask(version(peer=kit.sender))).payload) == b"20261121"
+            assert bytes((await line.ask(version(peer=kit.sender))).payload) == b"Q261121F"
         assert (await (await kit.connect(0)).ask(version(0))).status == 250
 
     run(story)
@@ -227,6 +227,23 @@ def test_pipelined_requests_are_answered_in_order() -> None:
         replies = [await line.answer(sent) for sent in batch]
         assert [reply.status for reply in replies] == [250] * len(batch)
         assert len(mail.parse_page(replies[-2].payload)) == 11 * 3000
+
+    run(story)
+
+
+def test_pipelined_requests_may_be_split_anywhere() -> None:
+    async def story(kit: Kit) -> None:
+        line = await kit.connect()
+        size = len(bytes(version(peer=kit.sender).frame))
+        for cut in range(1, 4 * size, 13):
+            asked = [version(peer=kit.sender), version(), download(kit.reader), version(peer=kit.reader)]
+            together = b"".join(bytes(sent.frame) for sent in asked)
+            line.writer.write(together[:cut])
+            await settle(lambda: line.writer.transport.get_write_buffer_size() == 0)
+            await asyncio.sleep(0)
+            line.writer.write(together[cut:])
+            statuses = [(await line.answer(sent)).status for sent in asked]
+            assert statuses == [c.STATUS_SUCCESS, c.STATUS_SUCCESS, c.STATUS_FILE_NOT_EXIST, c.STATUS_SUCCESS]
 
     run(story)
 
@@ -621,7 +638,7 @@ def test_datagrams_and_connections_share_port_and_state() -> None:
     async def story(kit: Kit) -> None:
         async with Post.to(kit) as post:
             line = await kit.connect()
-            assert bytes((await post.ask(version(peer=kit.reader))).payload) == b"20261121"
+            assert bytes((await post.ask(version(peer=kit.reader))).payload) == b"Q261121F"
             rest = mail.build_upload(GUID, bytes(16), 1, 2, 4) + b"kept"
             stored = request(1, 6, c.CMD_UPLOAD, kit.sender.identity + rest, key=kit.sender.key)
             line.send(sent := version())
