@@ -20,7 +20,9 @@ def test_a_version_says_how_deep_requests_may_lie(depth: int) -> None:
     assert status.parse_version(version) == depth
 
 
-@pytest.mark.parametrize("version", [b"20250323", b"20Q61121", b"Q26112xF", b"Q261121f", b"Q261121G", b"q261121F", b" v1.2.3 "])
+@pytest.mark.parametrize(
+    "version", [b"20250323", b"20Q61121", b"Q26112xF", b"Q261121f", b"Q261121G", b"q261121F", b" v1.2.3 "]
+)
 def test_versions_of_others_say_nothing(version: bytes) -> None:
     assert status.parse_version(version) == 0
 

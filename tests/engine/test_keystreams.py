@@ -1,4 +1,4 @@
-"""Whatever an engine does, it does with nodes of either keystream (QMail wire A.6), and with both kinds in one network."""
+"""What an engine does, it does with nodes of either keystream (QMail wire A.6), and with both in one network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from qmail_core import Address, Cluster, Source
 from qmail_core.codec import consts as c
-from qmail_core.model import ListEntry, ListKind, Profile, Striping
+from qmail_core.model import ListKind, Profile, Striping
 from tests.engine import check_books, content, couple, play, read
 from tests.engine.test_change import check_coins
 from tests.engine.test_heal import lose

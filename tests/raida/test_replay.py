@@ -127,7 +127,9 @@ def test_the_memory_can_be_turned_off_and_ends_with_the_window() -> None:
 @pytest.mark.parametrize("at", range(40, 48))
 @pytest.mark.parametrize("enc", [4, 5])
 @pytest.mark.parametrize(("group", "command"), [(c.GROUP_STATUS, c.CMD_VERSION), (c.GROUP_MAIL, c.CMD_PEEK)])
-def test_the_bytes_of_a_nonce_that_do_not_encrypt_make_no_new_frame(at: int, enc: int, group: int, command: int) -> None:
+def test_the_bytes_of_a_nonce_that_do_not_encrypt_make_no_new_frame(
+    at: int, enc: int, group: int, command: int
+) -> None:
     world = World()
     node, peer = world.cluster.nodes[1], world.peer(world.ones[1])
     body = peer.identity + bytes(4) if group == c.GROUP_MAIL else b""

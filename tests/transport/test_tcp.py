@@ -377,7 +377,9 @@ class Behind(World):
                 await writer.drain()
 
 
-def behind(story: Callable[[Behind, Fanout, TcpTransport], Coroutine[Any, Any, None]], enc: int = c.ENC_COIN256) -> None:
+def behind(
+    story: Callable[[Behind, Fanout, TcpTransport], Coroutine[Any, Any, None]], enc: int = c.ENC_COIN256
+) -> None:
     """A story against such a node, which the client has got to know."""
     world = Behind(enc)
 
