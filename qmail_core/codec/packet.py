@@ -158,6 +158,20 @@ def pack(batch: Batch, entropy: bytes) -> list[Sent]:
     return list(map(Sent, batch.nodes, frames, batch.keys, draws))
 
 
+def repack(sent: Sent, entropy: Callable[[int], bytes]) -> Sent:
+    """The same request in a fresh frame, made of the old one, so that nobody must keep what that was made of."""
+    frame, enc = memoryview(sent.frame), sent.key.enc
+    header = read_header(frame)
+    tail = c.TRAILER if enc in c.SHORT_HEADERS else bytes(c.HMAC_SIZE) + c.TRAILER
+    body = bytearray(frame[header.size : -len(tail)])
+    if enc:
+        iv = header.nonce[:IV_SIZE].ljust(IV_SIZE, b"\0")
+        _framing.aes_ctr(sent.key.secret, iv, body, body)
+    skip = c.CHALLENGE_SIZE if enc in c.SHORT_HEADERS or header.group == c.GROUP_MAIL else 0
+    batch = Batch(header.group, header.command, [sent.node], [sent.key], [b""], [memoryview(body)[skip:]], header.page)
+    return pack(batch, entropy(batch.entropy_size()))[0]
+
+
 def _pack_pairs(batch: Batch, entropy: bytes) -> list[Sent]:
     """`pack` for type 5: few and far between, so a patch over type 4 will do. Source A.3.3."""
     half = c.SELECTOR_SIZE

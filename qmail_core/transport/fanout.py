@@ -40,12 +40,10 @@ def expect_success(reply: Reply) -> object:
 class _Exchange:
     """One request of a run, from the gate to its answer. Called by the transport with the outcome."""
 
-    __slots__ = ("again", "batch", "begun", "cancel", "position", "run", "sent", "timed", "weight")
+    __slots__ = ("again", "begun", "cancel", "run", "sent", "timed", "weight")
 
-    def __init__(self, run: Run, batch: Batch, position: int, sent: Sent, weight: int, timed: bool) -> None:
+    def __init__(self, run: Run, sent: Sent, weight: int, timed: bool) -> None:
         self.run = run
-        self.batch = batch
-        self.position = position
         self.sent = sent
         self.weight = weight  # bytes of question and answer
         self.timed = timed  # its latency says something
@@ -118,9 +116,8 @@ class _Exchange:
         self.run.fanout.gate.leave(self.sent.node, self.weight)
 
     def _repeat(self) -> None:
-        fanout, fresh = self.run.fanout, self.batch.only([self.position])
         self.again = False
-        self.sent = packet.pack(fresh, fanout.entropy(fresh.entropy_size()))[0]
+        self.sent = packet.repack(self.sent, self.run.fanout.entropy)
         self.start()
 
 
@@ -168,10 +165,10 @@ class Run:
         fanout, now = self.fanout, self.loop.time()
         enter, send, enc = fanout.gate.enter, fanout.transport.send, batch.enc
         timed = batch.command != c.CMD_PING or batch.group != c.GROUP_MAIL  # a ping takes as long as it is told to
-        for position, sent in enumerate(packet.pack(batch, fanout.entropy(batch.entropy_size()))):
+        for sent in packet.pack(batch, fanout.entropy(batch.entropy_size())):
             node, frame = sent.node, sent.frame
             weight = len(memoryview(frame)) + answer_size
-            exchange = _Exchange(self, batch, position, sent, weight, timed)
+            exchange = _Exchange(self, sent, weight, timed)
             if self._need is not None and not fanout.health.allows(node, now):
                 self._held[node] = exchange
                 self.failed[node] = NodeTimeout(f"node {node}: not asked, it has been silent")

@@ -518,3 +518,21 @@ def test_secrets_stay_out_of_messages() -> None:
         read(sent, frame)
     assert AN.hex() not in str(error.value)
     assert AN.hex() not in repr(sent.key)
+
+
+@pytest.mark.parametrize("enc", [c.ENC_NONE, c.ENC_COIN, c.ENC_LOCKER, c.ENC_COIN256, c.ENC_COINS256])
+@pytest.mark.parametrize(
+    ("group", "command"),
+    [(c.GROUP_LOCKER, c.CMD_LOCKER_PEEK), (c.GROUP_MAIL, c.CMD_PEEK), (c.GROUP_MAIL, c.CMD_UPLOAD_PAGE)],
+)
+@pytest.mark.parametrize("size", [0, 1, 300])
+def test_a_frame_is_made_of_an_old_one(enc: int, group: int, command: int, size: int) -> None:
+    body = entropy(size)
+    sent = pack(enc, body, group=group, command=command)
+    again = packet.repack(sent, entropy)
+    assert bytes(again.frame) != bytes(sent.frame)
+    assert (again.node, again.key) == (sent.node, sent.key)
+    one, two = opened(sent), opened(again)
+    assert bytes(two.payload) == bytes(one.payload) == body
+    assert (two.header.command, two.header.page) == (one.header.command, one.header.page)
+    assert two.header.nonce != one.header.nonce or enc == c.ENC_NONE
