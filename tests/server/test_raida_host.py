@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import socket
 import struct
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -802,6 +803,119 @@ def test_a_host_thread_keeps_what_it_answered(tmp_path: Path) -> None:
     thread.stop()
     for node in nodes:
         node.state.close()
+
+
+class Slow:
+    """A commit that waits until it is let go, or fails then."""
+
+    def __init__(self, commit: Callable[[], None]) -> None:
+        self.begun, self.go_on, self.calls = threading.Event(), threading.Event(), 0
+        self.error: Exception | None = None
+        self._commit = commit
+
+    def __call__(self) -> None:
+        self.calls += 1
+        self.begun.set()
+        assert self.go_on.wait(10)
+        if self.error is not None:
+            raise self.error
+        self._commit()
+
+
+def on_disk(folder: Path, story: Callable[[Kit, Slow], Awaitable[None]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A story of two nodes on disk, of which node 1 has a slow medium."""
+
+    async def whole() -> None:
+        nodes = nodes_on_disk(folder)
+        cluster = Cluster(nodes)
+        world = World(policy=FREE)
+        for coin in world.ones:
+            for index, node in enumerate(nodes):
+                node.state.set_ans([(mail.build_selector(coin.address), coin.an(index))])
+        cluster.commit()
+        host = RaidaHost(nodes)
+        await host.start()
+        kit = Kit(world, host)
+        slow = Slow(nodes[1].state.commit)
+        monkeypatch.setattr(nodes[1].state, "commit", slow)
+        try:
+            await story(kit, slow)
+        finally:
+            slow.go_on.set()
+            for line in kit.lines:
+                await line.close()
+            await host.stop()
+            for node in nodes:
+                node.state.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(whole())
+
+
+def test_a_slow_disk_holds_up_its_own_node_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(kit: Kit, slow: Slow) -> None:
+        lines, other = [await kit.connect(1) for _ in range(4)], await kit.connect(0)
+        first = upload(kit.sender, b"1")
+        lines[0].send(first)
+        await settle(slow.begun.is_set)
+        later = [upload(kit.sender, b"2", page=1), upload(kit.sender, b"3", page=2), version(peer=kit.reader)]
+        for line, sent in zip(lines[1:], later, strict=True):
+            line.send(sent)
+        # node 0 knows its coins under other numbers than the kit's peers of node 1 have: a clear request will do
+        assert (await other.ask(version(0))).status == 250
+        assert slow.calls == 1
+        slow.go_on.set()
+        assert [(await line.answer(sent)).status for line, sent in zip(lines, [first, *later], strict=True)] == [
+            250
+        ] * 4
+        assert slow.calls == 2  # what came meanwhile was one turn
+        assert bytes(mail.parse_page((await lines[0].ask(download(kit.reader, 2))).payload)) == b"3"
+
+    on_disk(tmp_path, story, monkeypatch)
+
+
+def test_a_disk_that_fails_late_answers_194_and_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(kit: Kit, slow: Slow) -> None:
+        line, other = await kit.connect(1), await kit.connect(1)
+        sent, told = upload(kit.sender, b"1"), tell(kit.sender, kit.reader)
+        line.send(sent)
+        await settle(slow.begun.is_set)
+        slow.error = StoreUnavailable("no space left")
+        other.send(told)
+        slow.go_on.set()
+        assert [(await line.answer(sent)).status, (await other.answer(told)).status] == [c.STATUS_FILESYSTEM] * 2
+        slow.error = None
+        assert (await line.ask(download(kit.reader))).status == c.STATUS_FILE_NOT_EXIST
+        assert (await line.ask(upload(kit.sender, b"1"))).status == 250
+
+    on_disk(tmp_path, story, monkeypatch)
+
+
+@pytest.mark.parametrize("what", ["stop", "rest", "leave"])
+def test_nobody_touches_a_node_while_it_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    async def story(kit: Kit, slow: Slow) -> None:
+        line, state = await kit.connect(1), kit.host.nodes[1].state
+        sent = upload(kit.sender, b"1")
+        line.send(sent)
+        await settle(slow.begun.is_set)
+        if what == "leave":  # whoever asked is gone: it is kept all the same
+            line.reset()
+            slow.go_on.set()
+            await settle(lambda: not kit.host._commits)
+        else:
+            waiting = asyncio.ensure_future(
+                kit.host.stop() if what == "stop" else kit.host.at_rest(lambda: state.dirty())
+            )
+            await asyncio.sleep(0.01)
+            assert not waiting.done()
+            slow.go_on.set()
+            assert not await waiting
+        assert state.page(GUID, 10, 0) == b"1"
+        assert not state.dirty()
+
+    on_disk(tmp_path, story, monkeypatch)
 
 
 def test_a_host_thread_reports_why_it_cannot_start() -> None:
