@@ -58,7 +58,7 @@ class Batch(Struct):
         return len(self.nodes) * (ENTROPY_LONG if self.enc >= c.ENC_COIN256 else ENTROPY_SHORT)
 
 
-class Sent(Struct, frozen=True):
+class Sent(Struct, frozen=True, gc=False):
     """A request on its way: the frame, and what is needed to trust its answer."""
 
     node: int
@@ -70,7 +70,7 @@ class Sent(Struct, frozen=True):
         return f"Sent(to node {self.node}, type {self.key.enc})"
 
 
-class Reply(Struct, frozen=True):
+class Reply(Struct, frozen=True, gc=False):
     """A trusted answer."""
 
     node: int

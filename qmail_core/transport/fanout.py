@@ -61,6 +61,7 @@ class _Exchange:
         """Let go of it."""
         if self.cancel is not None:
             self.cancel()
+            self.cancel = None
             self.run.fanout.gate.leave(self.sent.node, self.weight)
 
     def __call__(self, answer: memoryview | TransportError) -> None:
@@ -112,6 +113,7 @@ class _Exchange:
         return reply
 
     def _leave(self) -> None:
+        self.cancel = None  # it leads back here: what is a circle waits for the collector
         del self.run.exchanges[self.sent.node]
         self.run.fanout.gate.leave(self.sent.node, self.weight)
 
