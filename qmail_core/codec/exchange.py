@@ -50,6 +50,11 @@ def first_request(data: memoryview, have: int) -> bytearray | None:
     return _framing.first_frame(data, have, c.MAX_BODY)
 
 
+def first_answer(data: bytearray, have: int, enc: int) -> bytearray | None:
+    """A copy of the first answer in a receive buffer, if all of it is there; else `reply_size` tells how long it is."""
+    return _framing.first_answer(data, have, enc)
+
+
 def reply_size(head: memoryview, enc: int) -> int | None:
     """Size of an answer frame, header included.
 

@@ -17,6 +17,8 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+from msgspec import Struct
+
 from qmail_core.codec import consts as c
 from qmail_core.codec import packet
 from qmail_core.codec.packet import Batch, Reply, Sent
@@ -37,19 +39,16 @@ def expect_success(reply: Reply) -> object:
     return reply if reply.status == c.STATUS_SUCCESS else reply.expect()
 
 
-class _Exchange:
+class _Exchange(Struct, eq=False):
     """One request of a run, from the gate to its answer. Called by the transport with the outcome."""
 
-    __slots__ = ("again", "begun", "cancel", "run", "sent", "timed", "weight")
-
-    def __init__(self, run: Run, sent: Sent, weight: int, timed: bool) -> None:
-        self.run = run
-        self.sent = sent
-        self.weight = weight  # bytes of question and answer
-        self.timed = timed  # its latency says something
-        self.again = True  # it may be repeated once
-        self.begun = -1.0  # negative while it waits at the gate
-        self.cancel: Cancel | None = None
+    run: Run
+    sent: Sent
+    weight: int  # bytes of question and answer
+    timed: bool  # its latency says something
+    again: bool = True  # it may be repeated once
+    begun: float = -1.0  # negative while it waits at the gate
+    cancel: Cancel | None = None
 
     def start(self) -> None:
         """Its place at the gate is taken: send."""
@@ -77,7 +76,7 @@ class _Exchange:
             except RemoteProtocolError as error:
                 outcome = error
             else:
-                if self._must_wait(outcome):
+                if run.fanout.introductions.unmet and self._must_wait(outcome):
                     return
         self._leave()
         run.settle(node, outcome, self)
@@ -89,15 +88,14 @@ class _Exchange:
         except RemoteProtocolError as error:
             log.debug("node %d: datagram ignored: %s", self.sent.node, error)
             return False
-        if not self._must_wait(reply):
+        if not (self.run.fanout.introductions.unmet and self._must_wait(reply)):
             self._leave()
             self.run.settle(self.sent.node, reply, self)
         return True
 
     def _must_wait(self, reply: Reply) -> bool:
         """Whether an answer cannot be read before its node has said who it is."""
-        known = self.run.fanout.introductions
-        return bool(known.unmet) and known.meet(reply, self.sent.key, partial(self._read_on, reply))
+        return self.run.fanout.introductions.meet(reply, self.sent.key, partial(self._read_on, reply))
 
     def _read_on(self, reply: Reply) -> None:
         if self.run.exchanges.get(self.sent.node) is self:  # else the run is over
@@ -220,8 +218,10 @@ class Run:
         if reply.sent is None:
             return self._judge(reply)
         known = self.fanout.introductions
-        found, goes_on = packet.judged(reply, self._judge, goes_on=node in known.going_on)
-        known.read(node, goes_on=goes_on)
+        expected = node in known.going_on
+        found, goes_on = packet.judged(reply, self._judge, goes_on=expected)
+        if goes_on != expected:
+            known.read(node, goes_on=goes_on)
         return found
 
     def _fail(self, node: int, error: QMailError) -> None:

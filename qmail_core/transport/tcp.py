@@ -16,7 +16,6 @@ echo bytes of its request. Whatever may take its time (polls, bodies) has a conn
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from functools import partial
@@ -44,6 +43,11 @@ def _dropped(answer: memoryview | TransportError) -> None:
 class _Connection(asyncio.BufferedProtocol):
     """One connection; `done` is set while an exchange is under way, `_behind` holds those that wait for their turn."""
 
+    __slots__ = (
+        "_behind", "_connecting", "_enc", "_first", "_frame", "_have", "_loop", "_view", "_whole",
+        "begun", "done", "dropped", "pool", "shared", "transport", "used",
+    )  # fmt: skip
+
     def __init__(self, pool: _Pool, loop: asyncio.AbstractEventLoop) -> None:
         self.pool = pool
         self.transport: asyncio.Transport | None = None
@@ -61,7 +65,6 @@ class _Connection(asyncio.BufferedProtocol):
         self._whole: bytearray | None = None
         self._view = memoryview(self._first)
         self._have = 0
-        self._size: int | None = None
 
     # ------------------------------------------------------------------ the owner's side
     def connect(self, frame: Buffer, enc: int, done: Done) -> Cancel:
@@ -157,10 +160,7 @@ class _Connection(asyncio.BufferedProtocol):
     # ------------------------------------------------------------------ asyncio
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by shape only
-        sock: socket.socket | None = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.pool.connected(self)
+        self.pool.connected(self)  # both loops have set TCP_NODELAY
         if self.done is None:
             self.transport.abort()
             return
@@ -173,39 +173,46 @@ class _Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._have += nbytes
+        if self._whole is not None:
+            if self._have == len(self._whole):
+                answer, self._view, self._whole = self._view, memoryview(self._first), None
+                self._have = 0
+                self._take(answer)
+            return
         while self._have:
             if self.done is None:
                 self.abort()  # nothing was asked, so nothing may come
                 return
-            if self._size is None:
-                self._size = exchange.reply_size(self._view[: self._have], self._enc)
-                if self._size is None:
-                    return
-                if self._size > _FIRST_BUFFER:
-                    self._whole = bytearray(self._size)
-                    whole = memoryview(self._whole)
-                    whole[: self._have] = self._view[: self._have]
-                    self._view = whole
-            if self._have < self._size:
+            whole = exchange.first_answer(self._first, self._have, self._enc)
+            if whole is None:
+                self._wait_for_more()
                 return
-            self._complete(self.done, self._size)
+            self._have -= len(whole)
+            if self._have:
+                self._first[: self._have] = self._first[len(whole) : len(whole) + self._have]
+            self._take(memoryview(whole))
 
-    def _complete(self, done: Done, size: int) -> None:
-        more = self._have - size
-        if self._whole is None:
-            answer = memoryview(self._first[:size])
-            if more:
-                self._first[:more] = self._first[size : self._have]
-        else:
-            answer, self._view, self._whole = self._view, memoryview(self._first), None
+    def _wait_for_more(self) -> None:
+        """Make room for an answer that is larger than the buffer."""
+        size = exchange.reply_size(self._view[: self._have], self._enc)
+        if size is not None and size > _FIRST_BUFFER:
+            self._whole = bytearray(size)
+            whole = memoryview(self._whole)
+            whole[: self._have] = self._view[: self._have]
+            self._view = whole
+
+    def _take(self, answer: memoryview) -> None:
+        """Hand over the answer that was due."""
+        done = self.done
+        if done is None:  # it was given up meanwhile
+            return
         if self.shared and not exchange.is_answer(answer, self._frame):
             self.give_up(ConnectError(f"node {self.pool.node.index} answered out of order"))
             return
-        self._have, self._size = more, None
         self.used += 1
         if self._behind:
             self._frame, self._enc, self.done = self._behind.popleft()
-        elif more:
+        elif self._have:
             self.abort()
             done(ConnectError(f"node {self.pool.node.index} sent more than its answer"))
             return
@@ -264,6 +271,8 @@ class _Pool:
 
     def _crowded(self) -> bool:
         """Whether a connection is under way that may soon be done; looks again when it no longer counts."""
+        if not self.all:
+            return False
         latest = max((peer.begun for peer in self.all if peer.done is not None), default=None)
         if latest is None:
             return False

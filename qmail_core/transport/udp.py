@@ -100,7 +100,10 @@ class UdpTransport:
         self._waiting[key] = _Waiting(node, key, enc, done, now + self._timeout, offer)
         if self._timer is None:
             self._timer = loop.call_later(self._timeout, self._expire)
-        return partial(self._waiting.pop, key, None)
+        return partial(self._forget, key)
+
+    def _forget(self, key: tuple[int, bytes]) -> None:
+        self._waiting.pop(key, None)
 
     def _opened(self) -> tuple[asyncio.AbstractEventLoop, socket.socket]:
         if self._socket is None or self._loop is None:

@@ -127,3 +127,16 @@ def test_what_takes_its_time_is_not_brief() -> None:
     for command in (c.CMD_PING, c.CMD_OLD_PING, c.CMD_DOWNLOAD, c.CMD_OLD_DOWNLOAD, c.CMD_OBJECT_GET_RANGE):
         assert not exchange.is_brief(frame(c.GROUP_MAIL, command))
     assert not exchange.is_brief(frame(c.GROUP_HEALING, c.CMD_FIX))
+
+
+@given(st.binary(max_size=120), st.sampled_from([c.ENC_NONE, c.ENC_COIN, c.ENC_LOCKER, c.ENC_COIN256, c.ENC_COINS256]))
+def test_the_first_answer_is_as_long_as_it_says(data: bytes, enc: int) -> None:
+    for sample in (data, data[:9] + b"\0\0" + data[11:]):
+        size = exchange.reply_size(memoryview(sample), enc)
+        whole = exchange.first_answer(bytearray(sample), len(sample), enc)
+        if size is None or size > len(sample):
+            assert whole is None
+        else:
+            assert whole == sample[:size]
+    with pytest.raises(ValueError, match="cannot be in a buffer"):
+        exchange.first_answer(bytearray(data), len(data) + 1, enc)
