@@ -1,7 +1,7 @@
 """A whole mail through 25 nodes on loopback TCP.
 
 What is measured: medians over MAILS mails of 64 KiB, each uploaded, told, peeked for and downloaded, nodes and both
-engines in this process. Everything durable is on disk with fsync, as in production. Large attachments: bench_bulk.py.
+engines in this process. Everything durable is on disk with fsync, as in production. Large attachments: bulk.py.
 """
 
 from __future__ import annotations

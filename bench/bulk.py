@@ -12,10 +12,11 @@ The peer is the limit of this machine in the same run, for the upload the larger
   passes of the encoder (a record carries its path to a root over all of the object), a frame of type 4 (AES-256 and
   HMAC), through a socket, HMAC and AES at the node, a write into the page cache.
 
-Whether the machine was busy with something else shows in the time of all cores, which hardly depends on that.
-
 For the download, whose stripes come from the page cache: writing the file with one fdatasync, or a frame at the node,
 the socket, HMAC and AES at the client, checking and decoding, and a write into the page cache.
+
+The time of all cores is what was used of the processor in all, and hardly changes when the machine is busy with
+something else; the rates do.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ from qmail_core.config import striping_for
 from qmail_core.model import Source
 
 NODES = 25
-SIZE = 256  # MiB
 SAMPLE = 32 << 20  # bytes whose steps are timed
 PORT_BASE = 28080  # below the ports the system hands out
 MIB = 1 << 20
+SIZE = 256 * MIB
 
 
 class Peak:
@@ -246,6 +247,6 @@ async def measure(size: int) -> list[Row]:
 
 
 def rows(size: int = SIZE) -> Iterator[Row]:
-    """All rows of this bench; `size` in MiB."""
+    """All rows of the large attachment; `size` in bytes."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        yield from runner.run(measure(size * MIB))
+        yield from runner.run(measure(size))
