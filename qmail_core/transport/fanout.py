@@ -76,7 +76,7 @@ class _Exchange(Struct, eq=False):
             except RemoteProtocolError as error:
                 outcome = error
             else:
-                if run.fanout.introductions.unmet and self._must_wait(outcome):
+                if node in run.fanout.introductions.unmet and self._must_wait(outcome):
                     return
         self._leave()
         run.settle(node, outcome, self)
@@ -88,9 +88,10 @@ class _Exchange(Struct, eq=False):
         except RemoteProtocolError as error:
             log.debug("node %d: datagram ignored: %s", self.sent.node, error)
             return False
-        if not (self.run.fanout.introductions.unmet and self._must_wait(reply)):
+        run, node = self.run, self.sent.node
+        if not (node in run.fanout.introductions.unmet and self._must_wait(reply)):
             self._leave()
-            self.run.settle(self.sent.node, reply, self)
+            run.settle(node, reply, self)
         return True
 
     def _must_wait(self, reply: Reply) -> bool:

@@ -40,12 +40,12 @@ class Introductions:
         self._asking: dict[int, list[Go]] = {}
 
     def meet(self, reply: Reply, key: Key, go: Go) -> bool:
-        """Put the question, with the first answer of a node at hand; False if that answer may be read at once.
+        """Put the question, with an answer of an unmet node at hand; False if that answer may be read at once.
 
         go  called when what the node says is known, or that it says nothing; only if the answer must wait for that
         """
         node, depends = reply.node, reply.sent is not None
-        if node not in self.unmet or not (depends or self._learn is not None):
+        if not depends and self._learn is None:
             return False
         if node not in self._asking:
             self._asking[node] = []
