@@ -57,7 +57,7 @@ def main() -> int:
     parser.add_argument("name", nargs="?", choices=[*names(), "report"])
     parser.add_argument("results", nargs="*", help="for report: files of JSON; without any, all benches are run")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--size", type=int, metavar="MIB", help="transfer: MiB of its file")
+    parser.add_argument("--size", type=int, metavar="MIB", help="transfer, fanout: MiB of the large file")
     parser.add_argument("--list", action="store_true", help="name the benches")
     args = parser.parse_args()
     if args.list or args.name is None:

@@ -5,7 +5,8 @@ against fanout_client.c on the same core, which sends one ready frame and looks 
 process on the other core (fanout_peer.c). All sides take turns in the same run; a value is the median fanout, a ratio
 the median of the ratios of neighbouring batches: how many times longer ours takes than C, how many times less than
 asyncio streams with gather. Then fanouts whose servers are late, hang or are slow now and then, by a transport
-with faults in front of the same servers: medians and p99 against the same fanout without faults.
+with faults in front of the same servers: medians and p99 against the same fanout without faults. Last a large
+attachment up and down (bulk.py); `--size` says how many MiB it has.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 import uvloop
 from typing_extensions import Buffer
 
+from bench import bulk
 from bench.measure import Row, row, want
 from qmail_core import Cluster, Engine, Source
 from qmail_core.codec import consts as c
@@ -347,9 +349,10 @@ def servers() -> Iterator[Peer]:
             peer.close()
 
 
-def rows() -> Iterator[Row]:
-    """All rows of this bench."""
+def rows(size: int = bulk.SIZE) -> Iterator[Row]:
+    """All rows of this bench; `size` is that of the large attachment, in bytes."""
     with servers() as peer:
         yield from exchanges(peer)
         yield from datagrams(peer)
     yield from faults()
+    yield from bulk.rows(size)

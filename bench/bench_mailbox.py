@@ -20,8 +20,7 @@ from qmail_server.http.app import App, build_app
 from qmail_server.http.guard import GuardSettings, hosts_for
 
 from bench.api_site import TOKEN, Opened, fill
-from bench.bench_mail import resident
-from bench.measure import Row, row, want
+from bench.measure import Row, resident, row, want
 from qmail_core.engine.engine import Engine
 from qmail_core.store.mailbox import HOME
 

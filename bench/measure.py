@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 BATCHES = 9
@@ -68,3 +69,9 @@ def want(line: Row, goal: str) -> Row:
     found = line["ratio"] if unit == "x" else line["value"]
     assert unit in ("x", line["unit"])
     return line | {"goal": goal, "holds": found >= float(bound) if sign == ">=" else found <= float(bound)}
+
+
+def resident() -> float:
+    """Resident memory of this process in MiB."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024

@@ -1343,3 +1343,33 @@ def first_frame(data, Py_ssize_t have, Py_ssize_t limit):
         return PyByteArray_FromStringAndSize(<char *>p, header + body)
     finally:
         let_go(&held)
+
+
+def first_answer(data, Py_ssize_t have, int enc):
+    """Copy the first answer out of received bytes, if it is whole.
+
+    data     the buffer they were received into
+    have     how many of them there are
+    enc      encryption type of the request it answers
+    returns  the answer, or None: it is not whole
+    raises   ValueError if `have` is more than data holds
+    source   QMail wire A.5; the rule is codec.exchange.reply_size
+    """
+    cdef Held held = Held(NULL, 1, 0)
+    cdef const uint8_t *p
+    cdef Py_ssize_t size, whole
+    cdef Py_ssize_t header = 32
+    try:
+        hold(&held, data, &p, &size)
+        if have > size:
+            raise ValueError(f"{have} bytes cannot be in a buffer of {size}")
+        if have < header:
+            return None
+        if enc > 2 and p[16] == enc:
+            header = 48
+        whole = header + (p[9] << 16 | p[10] << 8 | p[11])
+        if whole > have or have < header:
+            return None
+        return PyByteArray_FromStringAndSize(<char *>p, whole)
+    finally:
+        let_go(&held)

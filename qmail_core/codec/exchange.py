@@ -1,4 +1,4 @@
-"""The length rule of one exchange: how many bytes a frame has, from its first bytes. Client and node share it.
+"""The rules of one connection: how long a frame is, what it answers, what may wait behind it. Client and node share it.
 
 A RAIDA connection carries whole frames with no framing of its own, so both ends must know a frame's size from its
 header. Every function returns the size once it is known, None while more header bytes are needed, or raises
@@ -7,11 +7,21 @@ RemoteProtocolError when the announced size is not acceptable. QMail wire A.1, A
 
 from __future__ import annotations
 
+from typing_extensions import Buffer
+
 from qmail_core import _framing
 from qmail_core.codec import consts as c
 from qmail_core.codec import packet
 from qmail_core.errors import RemoteProtocolError
 
+BRIEF = 4096  # bytes of a request that others may wait behind; a node keeps as many of what comes behind one in hand
+_TAKES_TIME = frozenset(  # it is held, or asks other nodes first, or brings a body
+    {
+        (c.GROUP_HEALING, c.CMD_FIX),
+        *((c.GROUP_MAIL, command) for command in (c.CMD_PING, c.CMD_OLD_PING)),
+        *((c.GROUP_MAIL, command) for command in (c.CMD_DOWNLOAD, c.CMD_OLD_DOWNLOAD, c.CMD_OBJECT_GET_RANGE)),
+    }
+)
 FIRST_READ = 17  # byte 16 of a request tells how long its header is
 
 
@@ -40,6 +50,11 @@ def first_request(data: memoryview, have: int) -> bytearray | None:
     return _framing.first_frame(data, have, c.MAX_BODY)
 
 
+def first_answer(data: bytearray, have: int, enc: int) -> bytearray | None:
+    """A copy of the first answer in a receive buffer, if all of it is there; else `reply_size` tells how long it is."""
+    return _framing.first_answer(data, have, enc)
+
+
 def reply_size(head: memoryview, enc: int) -> int | None:
     """Size of an answer frame, header included.
 
@@ -54,3 +69,17 @@ def reply_size(head: memoryview, enc: int) -> int | None:
     if len(head) < header_size:
         return None
     return header_size + int.from_bytes(head[9:12], "big")
+
+
+def is_brief(frame: Buffer) -> bool:
+    """Whether a request is small and answered at once with little, so that others may be sent behind it."""
+    view = memoryview(frame)
+    return len(view) <= BRIEF and (view[4], view[5]) not in _TAKES_TIME
+
+
+def is_answer(answer: memoryview, frame: Buffer) -> bool:
+    """Whether an answer carries the echo bytes of a request, or none, as refusals of a header do. Source A.5, A.5.2."""
+    view = memoryview(frame)
+    asked = view[46:48] if view[16] not in c.SHORT_HEADERS else view[30:32]
+    said = answer[46:48] if len(answer) >= c.HEADER256_SIZE and answer[16] == view[16] >= c.ENC_COIN256 else answer[6:8]
+    return said == asked or not any(answer[6:32])

@@ -58,7 +58,7 @@ class Batch(Struct):
         return len(self.nodes) * (ENTROPY_LONG if self.enc >= c.ENC_COIN256 else ENTROPY_SHORT)
 
 
-class Sent(Struct, frozen=True):
+class Sent(Struct, frozen=True, gc=False):
     """A request on its way: the frame, and what is needed to trust its answer."""
 
     node: int
@@ -70,7 +70,7 @@ class Sent(Struct, frozen=True):
         return f"Sent(to node {self.node}, type {self.key.enc})"
 
 
-class Reply(Struct, frozen=True):
+class Reply(Struct, frozen=True, gc=False):
     """A trusted answer."""
 
     node: int
@@ -106,22 +106,25 @@ def _keystream_blocks(body_size: int) -> int:
     return -(-(body_size - len(c.TRAILER)) // 16)
 
 
-def judged(reply: Reply, judge: Callable[[Reply], T]) -> T:
-    """What `judge` makes of an answer; one whose payload makes no sense is read with the other keystream as well.
+def judged(reply: Reply, judge: Callable[[Reply], T], *, goes_on: bool = False) -> tuple[T, bool]:
+    """What `judge` makes of an answer, and whether the node's keystream went on; read the other way if it must be.
 
     judge    raises RemoteProtocolError for a payload it cannot read
-    raises   what `judge` raises, about the usual reading if neither makes sense
+    goes_on  the node is known to go on: read its answer that way first
+    raises   what `judge` raises, about the first reading if neither makes sense
     """
+    other = reply.reread() if goes_on else None
+    first = other or reply
     try:
-        return judge(reply)
-    except RemoteProtocolError as first:
-        other = reply.reread()
-        if other is None:
+        return judge(first), other is not None
+    except RemoteProtocolError as error:
+        second = reply.reread() if other is None else reply
+        if second is None:
             raise
         try:
-            return judge(other)
+            return judge(second), other is None
         except RemoteProtocolError:
-            raise first from None
+            raise error from None
 
 
 def pack(batch: Batch, entropy: bytes) -> list[Sent]:
@@ -153,6 +156,20 @@ def pack(batch: Batch, entropy: bytes) -> list[Sent]:
     step = ENTROPY_LONG if enc == c.ENC_COIN256 else ENTROPY_SHORT
     draws = [entropy[at : at + step] for at in range(0, len(entropy), step)]
     return list(map(Sent, batch.nodes, frames, batch.keys, draws))
+
+
+def repack(sent: Sent, entropy: Callable[[int], bytes]) -> Sent:
+    """The same request in a fresh frame, made of the old one, so that nobody must keep what that was made of."""
+    frame, enc = memoryview(sent.frame), sent.key.enc
+    header = read_header(frame)
+    tail = c.TRAILER if enc in c.SHORT_HEADERS else bytes(c.HMAC_SIZE) + c.TRAILER
+    body = bytearray(frame[header.size : -len(tail)])
+    if enc:
+        iv = header.nonce[:IV_SIZE].ljust(IV_SIZE, b"\0")
+        _framing.aes_ctr(sent.key.secret, iv, body, body)
+    skip = c.CHALLENGE_SIZE if enc in c.SHORT_HEADERS or header.group == c.GROUP_MAIL else 0
+    batch = Batch(header.group, header.command, [sent.node], [sent.key], [b""], [memoryview(body)[skip:]], header.page)
+    return pack(batch, entropy(batch.entropy_size()))[0]
 
 
 def _pack_pairs(batch: Batch, entropy: bytes) -> list[Sent]:

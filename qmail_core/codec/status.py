@@ -1,4 +1,4 @@
-"""Bodies of group 0 that have one: count and statistics. QMail wire B.1.
+"""Bodies of group 0 that have one: version, count and statistics. QMail wire B.1.
 
 Rule: `build_` and `parse_` are exact inverses, but `parse_count` also takes the answer of deployed nodes, which loses
 its last byte.
@@ -15,8 +15,33 @@ from qmail_core.codec import consts as c
 from qmail_core.errors import RemoteProtocolError
 
 ADMIN_KEY_SIZE = 16
+VERSION_SIZE = 8
+MARK = ord("Q")  # a version of this project begins with it; all others are digits
 
 _ROW = struct.Struct(">bI")
+_DEPTHS = [b"%X" % depth for depth in range(16)]
+
+
+def build_version(date: str, depth: int) -> bytes:
+    """Answer of command 1: the mark, a date of six digits, and how many requests a connection may have under way.
+
+    depth   0 to 15; 0 for a node that may close a connection behind its answer
+    source  B.1 says eight ASCII bytes; what they say of connections is the choice of docs/protocol.md
+    """
+    return b"Q%b%X" % (date.encode("ascii"), depth)
+
+
+def parse_version(payload: Buffer) -> int:
+    """How many requests may be under way on one connection, from a node's version: 0 where it does not say.
+
+    raises   RemoteProtocolError for anything but eight printable ASCII bytes
+    """
+    version = bytes(payload)
+    if len(version) != VERSION_SIZE or not version.isascii() or not version.decode("ascii").isprintable():
+        raise RemoteProtocolError("the version is not eight ASCII bytes")
+    if version[0] != MARK or not version[1:7].isdigit() or version[7:] not in _DEPTHS:
+        return 0
+    return int(version[7:], 16)
 
 
 def build_count(coins: Mapping[int, int]) -> bytes:

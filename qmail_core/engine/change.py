@@ -22,7 +22,7 @@ from qmail_core.codec.cipher import locker_key
 from qmail_core.codec.healing import Held
 from qmail_core.codec.packet import Reply
 from qmail_core.engine.context import Context
-from qmail_core.errors import NodeError, NotFound, QMailError, UsageError
+from qmail_core.errors import NodeError, NotFound, QMailError, RemoteProtocolError, UsageError
 from qmail_core.model import AN_SIZE, Address, Coin, Powned
 from qmail_core.store.base import Work, WorkKind
 
@@ -260,7 +260,9 @@ class Changer:
 
         def judge(reply: Reply) -> frozenset[int]:
             found, serials = change.parse_serials(reply.expect().payload)
-            return frozenset(serials) if found == denomination else frozenset()
+            if found != denomination:
+                raise RemoteProtocolError(f"node {reply.node}: serial numbers of denomination {found}")
+            return frozenset(serials)
 
         return await self._ctx.poll(c.GROUP_CHANGE, c.CMD_AVAILABLE, dict.fromkeys(nodes, body), judge)
 

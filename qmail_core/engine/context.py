@@ -44,7 +44,7 @@ class Context:
         self.clock = clock
         self.entropy = entropy
         self.transport = transport
-        self.fanout = Fanout(transport, entropy)
+        self.fanout = Fanout(transport, entropy, introduce=True)
         self.nodes = transport.nodes()
         self.new_oid = ObjectIds(clock, entropy)
         self._keys: dict[int, Key] = {}

@@ -253,12 +253,13 @@ class _Hedge:
         self.size = size  # bytes of one answer
         self.stood_in_for: set[int] = set()
         self._health = fanout.health
+        self._typical = fanout.health.typical_p95(bulk=True, default=_HEDGE)  # who stands in is seldom known well
         self._run = run
         self._refused = False  # the budget is spent: only the last resort is left
         self._paid = 0
 
     def _patience(self, node: int) -> float:
-        return _HEDGE if self._refused else min(_HEDGE, self._health.p95(node, bulk=True, default=_HEDGE))
+        return _HEDGE if self._refused else min(_HEDGE, self._health.p95(node, bulk=True, default=self._typical))
 
     def wait(self) -> float | None:
         """Seconds until `look` may find somebody."""

@@ -242,7 +242,7 @@ class Outgoing:
             row.status, row.last_error = "sent", ""
             await self._ctx.store.sends.finish_tell(guid, position, "sent", "", now)
             if locker is not None:
-                await self._wallet.consume([locker])
+                await self._wallet.look_into(locker, row.beacon_raida)
             return
         row.last_error = error.message
         final = isinstance(error, NodeError) and error.status in _FINAL

@@ -45,7 +45,11 @@ def _tells(reply: Reply) -> list[tuple[Tell, bytes]]:
     """The judge of polls; a poll that a node ended itself (245) is an empty answer."""
     if reply.status == c.STATUS_POLL_TIMEOUT:
         return []
-    return mail.parse_tells(reply.expect().payload)
+    payload = reply.expect().payload
+    found = mail.parse_tells(payload)
+    if not found and payload and payload[0]:
+        raise RemoteProtocolError(f"node {reply.node}: tells nobody can read")
+    return found
 
 
 def _notification(kept: ReceivedTell) -> Notification:

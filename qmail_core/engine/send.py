@@ -457,9 +457,8 @@ class Sender:
                 while len(following) < _AHEAD and page + len(following) < writer.pages:
                     ahead = page + len(following)
                     following.append(loop.run_in_executor(None, writer.row, ahead, item.read))
-                row = await following.popleft()
-                batch = upload.batch_row(item, page, writer.pages, row, nodes)
-                run = self._send(upload, batch)
+                # nothing keeps the row: it lives on in its frames
+                run = self._send(upload, upload.batch_row(item, page, writer.pages, await following.popleft(), nodes))
                 under_way.append(run)
                 if len(under_way) >= _FLIGHT:
                     await self._level(upload, under_way[-_FLIGHT])

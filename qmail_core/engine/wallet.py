@@ -292,6 +292,15 @@ class Wallet:
         changes = {locker.code: LockerState.CONSUMED for locker in lockers}
         await self._store.settle(changes, self._ctx.now())
 
+    async def look_into(self, locker: Locker, node: int) -> None:
+        """Record that a node took a locker, if it did: who is on a white list pays nothing.
+
+        Where it lies there still, others that were shown it are asked as well, in `recover`.
+        """
+        gone = await self._holds(locker, node) is False
+        state = LockerState.CONSUMED if gone else LockerState.LIMBO
+        await self._store.settle({locker.code: state}, self._ctx.now())
+
     async def recover(self) -> None:
         """Ask the network what became of lockers whose fate is unknown; run at start and from time to time."""
         # under the lock, so that what is being funded right now is not taken for lost
@@ -323,9 +332,10 @@ class Wallet:
         if locker.guid is None:
             if sum(held) >= self._ctx.quorum:
                 await self._store.settle({locker.code: LockerState.AVAILABLE}, self._ctx.now())
+        elif not all(held):
+            await self._store.settle({locker.code: LockerState.CONSUMED}, self._ctx.now())
         elif len(held) == len(nodes):
-            state = LockerState.AVAILABLE if all(held) else LockerState.CONSUMED
-            await self._store.settle({locker.code: state}, self._ctx.now())
+            await self._store.settle({locker.code: LockerState.AVAILABLE}, self._ctx.now())
 
     def _takers(self, locker: Locker) -> list[int]:
         """Nodes that may have taken a locker, or must all be asked about one that was never reserved."""

@@ -53,7 +53,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     datagram_limit: int = 1024  # bytes of an answer over UDP
     replay_window: float = 600.0  # seconds a frame is remembered, so that it is not acted on twice; 0 turns that off
     replay_room: int = 32_768  # frames remembered at most
-    version: bytes = b"20261121"  # eight ASCII digits, QMail wire B.1
+    version: bytes = b"Q261121F"  # eight ASCII bytes, QMail wire B.1; codec.status.build_version
 
 
 class Context(Struct):

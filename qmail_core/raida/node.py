@@ -282,7 +282,8 @@ class Node:
                 return True
             said = bytes((header.group, header.command)) + request.challenge + request.payload
             return self._recent.first(said[:2], said, now)
-        return self._recent.first(header.selector, header.nonce + request.challenge, now)
+        # only what decrypts: whoever changes the rest of a long nonce still sends the same frame
+        return self._recent.first(header.selector, header.nonce[: packet.IV_SIZE] + request.challenge, now)
 
     def _unavailable(self, header: Header, error: StoreUnavailable) -> Refused:
         log.error("node %d: command %d: %s", self.index, header.command, error)

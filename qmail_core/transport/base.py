@@ -22,6 +22,9 @@ class Transport(Protocol):
 
     A `done` may have a method `offer(frame) -> bool` for transports that anybody can send to: it takes a frame only if
     that is the answer, and says whether it did; when it did, the exchange is over and `done` is not called.
+
+    A transport may have a method `learn(node, depth)`: it is told of nodes that keep a connection, and how many
+    requests may be under way on one of theirs.
     """
 
     def send(self, node: int, frame: Buffer, enc: int, done: Done) -> Cancel:

@@ -7,7 +7,7 @@ the run's deadline; one timer serves the whole run. A failure of one node is dat
 Every transmission is packed with fresh randomness. The only repetition is one new attempt when a kept connection
 turns out to be closed before anything came back, because then the node has most likely not seen the request at all.
 A node that has been silent for a while is failed without being asked where others are enough (`health`), and no more
-is under way than the gate allows (`gate`).
+is under way than the gate allows (`gate`). What answers of a node mean may hang on who it is (`introductions`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
+
+from msgspec import Struct
 
 from qmail_core.codec import consts as c
 from qmail_core.codec import packet
@@ -24,6 +27,7 @@ from qmail_core.transport.base import Cancel, Transport
 from qmail_core.transport.gate import SMALL, Gate, Limits
 from qmail_core.transport.health import Health
 from qmail_core.transport.hedge import Budget
+from qmail_core.transport.introductions import Introductions
 
 log = logging.getLogger("qmail.fanout")
 
@@ -35,21 +39,16 @@ def expect_success(reply: Reply) -> object:
     return reply if reply.status == c.STATUS_SUCCESS else reply.expect()
 
 
-class _Exchange:
+class _Exchange(Struct, eq=False):
     """One request of a run, from the gate to its answer. Called by the transport with the outcome."""
 
-    __slots__ = ("again", "batch", "begun", "cancel", "position", "run", "sent", "timed", "weight")
-
-    def __init__(self, run: Run, batch: Batch, position: int, sent: Sent, weight: int, timed: bool) -> None:
-        self.run = run
-        self.batch = batch
-        self.position = position
-        self.sent = sent
-        self.weight = weight  # bytes of question and answer
-        self.timed = timed  # its latency says something
-        self.again = True  # it may be repeated once
-        self.begun = -1.0  # negative while it waits at the gate
-        self.cancel: Cancel | None = None
+    run: Run
+    sent: Sent
+    weight: int  # bytes of question and answer
+    timed: bool  # its latency says something
+    again: bool = True  # it may be repeated once
+    begun: float = -1.0  # negative while it waits at the gate
+    cancel: Cancel | None = None
 
     def start(self) -> None:
         """Its place at the gate is taken: send."""
@@ -61,6 +60,7 @@ class _Exchange:
         """Let go of it."""
         if self.cancel is not None:
             self.cancel()
+            self.cancel = None
             self.run.fanout.gate.leave(self.sent.node, self.weight)
 
     def __call__(self, answer: memoryview | TransportError) -> None:
@@ -75,6 +75,9 @@ class _Exchange:
                 outcome = self._opened(answer)
             except RemoteProtocolError as error:
                 outcome = error
+            else:
+                if node in run.fanout.introductions.unmet and self._must_wait(outcome):
+                    return
         self._leave()
         run.settle(node, outcome, self)
 
@@ -85,9 +88,20 @@ class _Exchange:
         except RemoteProtocolError as error:
             log.debug("node %d: datagram ignored: %s", self.sent.node, error)
             return False
-        self._leave()
-        self.run.settle(self.sent.node, reply, self)
+        run, node = self.run, self.sent.node
+        if not (node in run.fanout.introductions.unmet and self._must_wait(reply)):
+            self._leave()
+            run.settle(node, reply, self)
         return True
+
+    def _must_wait(self, reply: Reply) -> bool:
+        """Whether an answer cannot be read before its node has said who it is."""
+        return self.run.fanout.introductions.meet(reply, self.sent.key, partial(self._read_on, reply))
+
+    def _read_on(self, reply: Reply) -> None:
+        if self.run.exchanges.get(self.sent.node) is self:  # else the run is over
+            self._leave()
+            self.run.settle(self.sent.node, reply, self)
 
     def _opened(self, answer: memoryview) -> Reply:
         """The answer, if it can be trusted as far as its node can prove it."""
@@ -98,13 +112,13 @@ class _Exchange:
         return reply
 
     def _leave(self) -> None:
+        self.cancel = None  # it leads back here: what is a circle waits for the collector
         del self.run.exchanges[self.sent.node]
         self.run.fanout.gate.leave(self.sent.node, self.weight)
 
     def _repeat(self) -> None:
-        fanout, fresh = self.run.fanout, self.batch.only([self.position])
         self.again = False
-        self.sent = packet.pack(fresh, fanout.entropy(fresh.entropy_size()))[0]
+        self.sent = packet.repack(self.sent, self.run.fanout.entropy)
         self.start()
 
 
@@ -152,10 +166,10 @@ class Run:
         fanout, now = self.fanout, self.loop.time()
         enter, send, enc = fanout.gate.enter, fanout.transport.send, batch.enc
         timed = batch.command != c.CMD_PING or batch.group != c.GROUP_MAIL  # a ping takes as long as it is told to
-        for position, sent in enumerate(packet.pack(batch, fanout.entropy(batch.entropy_size()))):
+        for sent in packet.pack(batch, fanout.entropy(batch.entropy_size())):
             node, frame = sent.node, sent.frame
             weight = len(memoryview(frame)) + answer_size
-            exchange = _Exchange(self, batch, position, sent, weight, timed)
+            exchange = _Exchange(self, sent, weight, timed)
             if self._need is not None and not fanout.health.allows(node, now):
                 self._held[node] = exchange
                 self.failed[node] = NodeTimeout(f"node {node}: not asked, it has been silent")
@@ -185,7 +199,7 @@ class Run:
         """Take an exchange's outcome over."""
         if isinstance(outcome, Reply):
             try:
-                self.good[node] = packet.judged(outcome, self._judge)
+                self.good[node] = self._judged(node, outcome)
             except QMailError as error:
                 self.fanout.health.alive(node)
                 self._fail(node, error)
@@ -200,6 +214,16 @@ class Run:
         if self._held:
             self._reconsider()
         self._check()
+
+    def _judged(self, node: int, reply: Reply) -> object:
+        if reply.sent is None:
+            return self._judge(reply)
+        known = self.fanout.introductions
+        expected = node in known.going_on
+        found, goes_on = packet.judged(reply, self._judge, goes_on=expected)
+        if goes_on != expected:
+            known.read(node, goes_on=goes_on)
+        return found
 
     def _fail(self, node: int, error: QMailError) -> None:
         self.failed[node] = error
@@ -310,11 +334,19 @@ class Run:
 class Fanout:
     """Starts runs over one transport.
 
-    entropy  cryptographically strong random bytes; called once per batch
-    limits   what may be under way at the same time; without, what suits the place of the nodes
+    entropy    cryptographically strong random bytes; called once per batch
+    limits     what may be under way at the same time; without, what suits the place of the nodes
+    introduce  ask each node once who it is (`introductions`)
     """
 
-    def __init__(self, transport: Transport, entropy: Callable[[int], bytes], *, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        entropy: Callable[[int], bytes],
+        *,
+        limits: Limits | None = None,
+        introduce: bool = False,
+    ) -> None:
         nodes = transport.nodes()
         self.transport = transport
         self.entropy = entropy
@@ -325,6 +357,7 @@ class Fanout:
             limits = Limits.local() if near else Limits()
         self.gate = Gate(nodes, limits)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.introductions = Introductions(transport, entropy, ask=introduce)
         self.proving: set[int] = set()  # nodes that proved an answer once, and must from then on
 
     @property

@@ -156,6 +156,15 @@ class Health:
         sketch = (self._bulk if bulk else self._small)[node]
         return sketch.quantile(0.95) if sketch.total >= 8 else default
 
+    def typical_p95(self, *, bulk: bool = False, default: float = 0.25) -> float:
+        """What to expect of a node that little is known of: the upper quartile of the others' p95.
+
+        `default` until more than half of the nodes are known.
+        """
+        sketches = self._bulk if bulk else self._small
+        known = sorted(sketch.quantile(0.95) for sketch in sketches if sketch.total >= 8)
+        return known[3 * len(known) // 4] if 2 * len(known) > len(sketches) else default
+
     def order(self, nodes: Iterable[int], *, bulk: bool = False) -> list[int]:
         """Nodes, the most promising first: those that did not fail of late, then the faster ones."""
         return sorted(nodes, key=lambda node: (min(self.failures[node], 3), self.median(node, bulk=bulk), node))

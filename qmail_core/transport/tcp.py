@@ -1,4 +1,4 @@
-"""TCP exchanges: one request at a time per connection, connections kept and pooled where the node keeps them.
+"""TCP exchanges: connections kept and pooled where the node keeps them, several requests on one where it says so.
 
 asyncio.BufferedProtocol without streams: an answer is received straight into a buffer of its announced size. The
 module does not care which event loop runs it; start-up chooses uvloop.
@@ -7,14 +7,18 @@ Whether a node keeps its connections is learned from what it does: a second answ
 right behind an answer says no, as deployed servers do. A node that closes, or is not known yet, gets one connection
 at a time, because such a server takes connections one by one and a burst of them waits for the next event; only a
 connection that has been silent for a while (a long poll) no longer stands in the way.
+
+Nodes of this project say that they keep their connections, and how many requests one may have under way (`learn`).
+Small requests that a node answers at once are then sent behind each other; answers come in their order, each with the
+echo bytes of its request. Whatever may take its time (polls, bodies) has a connection to itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, cast
 
 from typing_extensions import Buffer
@@ -28,11 +32,21 @@ CONNECT_TIMEOUT = 5.0  # seconds; a lost SYN is sent again after one
 _FIRST_BUFFER = 4096  # most answers fit, so header and body come with one read
 _MAX_IDLE = 8  # kept connections per node
 _RIGHT_BEHIND = 1.0  # seconds from a request in which a close counts as one behind its answer
+_DEEPEST = 8  # requests on one connection, whatever the node says: one that stalls holds up those behind it
 _PATIENCE = 0.25  # seconds after which a silent connection does not hold up the next one
 
 
+def _dropped(answer: memoryview | TransportError) -> None:
+    """Who waits for an answer that nobody waits for."""
+
+
 class _Connection(asyncio.BufferedProtocol):
-    """One connection; `done` is set while an exchange is under way, `_frame` until it could be sent."""
+    """One connection; `done` is set while an exchange is under way, `_behind` holds those that wait for their turn."""
+
+    __slots__ = (
+        "_behind", "_connecting", "_enc", "_first", "_frame", "_have", "_loop", "_view", "_whole",
+        "begun", "done", "dropped", "pool", "shared", "transport", "used",
+    )  # fmt: skip
 
     def __init__(self, pool: _Pool, loop: asyncio.AbstractEventLoop) -> None:
         self.pool = pool
@@ -41,18 +55,19 @@ class _Connection(asyncio.BufferedProtocol):
         self.used = 0  # exchanges completed
         self.begun = 0.0  # when its last exchange began
         self.dropped = False  # by this side
+        self.shared = False  # everything on it is small and answered at once
         self._loop = loop
         self._connecting: Coroutine[Any, Any, object] | None = None
-        self._frame: Buffer | None = None
+        self._frame: Buffer = b""
         self._enc = 0
+        self._behind: deque[tuple[Buffer, int, Done]] = deque()
         self._first = bytearray(_FIRST_BUFFER)
         self._whole: bytearray | None = None
         self._view = memoryview(self._first)
         self._have = 0
-        self._size: int | None = None
 
     # ------------------------------------------------------------------ the owner's side
-    def connect(self, frame: Buffer, enc: int, done: Done) -> None:
+    def connect(self, frame: Buffer, enc: int, done: Done) -> Cancel:
         """Connect and send one request; the answer, or why there is none, goes to `done`.
 
         The loop's coroutine is driven by its own futures: one task less for each connection.
@@ -62,16 +77,46 @@ class _Connection(asyncio.BufferedProtocol):
         node = self.pool.node
         self._connecting = self._loop.create_connection(lambda: self, node.host, node.port)
         self._step(None)
+        return partial(self.withdraw, done)
 
-    def exchange(self, frame: Buffer, enc: int, done: Done) -> None:
-        """Send one request over a kept connection."""
-        assert self.transport is not None
-        self.done, self._enc = done, enc
-        self.transport.write(cast(bytearray, frame))  # any buffer will do
+    def exchange(self, frame: Buffer, enc: int, done: Done) -> Cancel:
+        """Send one request over a kept connection, or behind others."""
+        self.begun = self._loop.time()
+        if self.done is None:
+            self.done, self._enc, self._frame = done, enc, frame
+        else:
+            self._behind.append((frame, enc, done))
+        if self.transport is not None:
+            self.transport.write(cast(bytearray, frame))  # any buffer will do
+        return partial(self.withdraw, done)
+
+    @property
+    def under_way(self) -> int:
+        """How many answers are outstanding."""
+        return (self.done is not None) + len(self._behind)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether a small request may go behind those under way; not behind one that was given up: it may be stuck."""
+        return self.shared and self.done is not None and self.done is not _dropped
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something may still be sent, at least once the connection stands."""
+        return self.transport is not None and not self.transport.is_closing()
+
+    def withdraw(self, done: Done) -> None:
+        """Nobody waits for this answer any more: it is dropped when it comes, or the connection if no other is due."""
+        if self.done is done:
+            self.done = _dropped
+        self._behind = deque((frame, enc, _dropped if one is done else one) for frame, enc, one in self._behind)
+        if self.done is _dropped and all(one is _dropped for _, _, one in self._behind):
+            self.abort()
 
     def abort(self) -> None:
         """Give the connection up; nobody is told."""
-        self.done = self._frame = None
+        self.done, self._frame = None, b""
+        self._behind.clear()
         self.dropped = True
         if self.transport is not None:
             self.transport.abort()
@@ -81,11 +126,14 @@ class _Connection(asyncio.BufferedProtocol):
             self.pool.forget(self)
 
     def give_up(self, error: TransportError) -> None:
-        """Abort, and say why to whoever waits for the answer."""
-        done = self.done
+        """Abort, and say why to whoever waits for an answer."""
+        waiting = self._all_waiting()
         self.abort()
-        if done is not None:
+        for done in waiting:
             done(error)
+
+    def _all_waiting(self) -> list[Done]:
+        return [] if self.done is None else [self.done, *(done for _, _, done in self._behind)]
 
     def _step(self, future: asyncio.Future[Any] | None) -> None:
         if self._connecting is None:
@@ -112,14 +160,12 @@ class _Connection(asyncio.BufferedProtocol):
     # ------------------------------------------------------------------ asyncio
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by shape only
-        sock: socket.socket | None = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.pool.connected(self)
-        frame, self._frame = self._frame, None
-        if frame is None:
+        self.pool.connected(self)  # both loops have set TCP_NODELAY
+        if self.done is None:
             self.transport.abort()
-        else:
+            return
+        self.transport.write(memoryview(self._frame))
+        for frame, _, _ in self._behind:
             self.transport.write(memoryview(frame))
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -127,44 +173,63 @@ class _Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._have += nbytes
-        if self.done is None:
-            self.abort()  # nothing was asked, so nothing may come
+        if self._whole is not None:
+            if self._have == len(self._whole):
+                answer, self._view, self._whole = self._view, memoryview(self._first), None
+                self._have = 0
+                self._take(answer)
             return
-        if self._size is None:
-            self._size = exchange.reply_size(self._view[: self._have], self._enc)
-            if self._size is None:
+        while self._have:
+            if self.done is None:
+                self.abort()  # nothing was asked, so nothing may come
                 return
-            if self._size > _FIRST_BUFFER:
-                self._whole = bytearray(self._size)
-                whole = memoryview(self._whole)
-                whole[: self._have] = self._view[: self._have]
-                self._view = whole
-        if self._have >= self._size:
-            self._complete(self.done, self._size)
+            whole = exchange.first_answer(self._first, self._have, self._enc)
+            if whole is None:
+                self._wait_for_more()
+                return
+            self._have -= len(whole)
+            if self._have:
+                self._first[: self._have] = self._first[len(whole) : len(whole) + self._have]
+            self._take(memoryview(whole))
 
-    def _complete(self, done: Done, size: int) -> None:
-        more = self._have > size
-        if self._whole is None:
-            answer = memoryview(self._first[:size])
-        else:
-            answer, self._view, self._whole = self._view, memoryview(self._first), None
-        self.done, self._have, self._size = None, 0, None
+    def _wait_for_more(self) -> None:
+        """Make room for an answer that is larger than the buffer."""
+        size = exchange.reply_size(self._view[: self._have], self._enc)
+        if size is not None and size > _FIRST_BUFFER:
+            self._whole = bytearray(size)
+            whole = memoryview(self._whole)
+            whole[: self._have] = self._view[: self._have]
+            self._view = whole
+
+    def _take(self, answer: memoryview) -> None:
+        """Hand over the answer that was due."""
+        done = self.done
+        if done is None:  # it was given up meanwhile
+            return
+        if self.shared and not exchange.is_answer(answer, self._frame):
+            self.give_up(ConnectError(f"node {self.pool.node.index} answered out of order"))
+            return
         self.used += 1
-        if more:
+        if self._behind:
+            self._frame, self._enc, self.done = self._behind.popleft()
+        elif self._have:
             self.abort()
             done(ConnectError(f"node {self.pool.node.index} sent more than its answer"))
             return
-        self.pool.release(self)
+        else:
+            self.done, self._frame = None, b""
+            self.pool.release(self)
         done(answer)
 
     def eof_received(self) -> bool:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        done, self.done = self.done, None
-        self.transport = None
+        waiting = self._all_waiting()
+        self.done = self.transport = None
+        self._behind.clear()
         self.pool.closed(self)
-        if done is not None:
+        for done in waiting:
             error = ConnectError(f"node {self.pool.node.index}: connection lost before the answer")
             error.stale = self.used > 0 and self._have == 0
             done(error)
@@ -176,6 +241,7 @@ class _Pool:
     def __init__(self, node: NodeId, owner: TcpTransport) -> None:
         self.node = node
         self.keeps: bool | None = None  # None: not seen yet
+        self.depth = 1  # requests on one connection
         self.all: set[_Connection] = set()
         self._owner = owner
         self._idle: list[_Connection] = []
@@ -183,21 +249,30 @@ class _Pool:
         self._timer: asyncio.TimerHandle | None = None
 
     def send(self, frame: Buffer, enc: int, done: Done) -> Cancel:
-        """Use an idle connection, the most recently used first, or a new one, or wait for the one under way."""
+        """Use an idle connection, the most recently used first, or go behind others, or use a new one, or wait."""
+        shared = self.depth > 1 and exchange.is_brief(frame)
         while self._idle:
             connection = self._idle.pop()
-            if connection.transport is not None and not connection.transport.is_closing():
-                connection.begun = self._owner.loop.time()
-                connection.exchange(frame, enc, done)
-                return connection.abort
+            if connection.is_open:
+                connection.shared = shared
+                return connection.exchange(frame, enc, done)
+        if shared and (busy := self._least_busy()) is not None:
+            return busy.exchange(frame, enc, done)
         if not self.keeps and self._crowded():
             waiting = (frame, enc, done)
             self._queue.append(waiting)
             return lambda: self._cancel(waiting)
-        return self._open(frame, enc, done).abort
+        return self._open(frame, enc, done, shared=shared)
+
+    def _least_busy(self) -> _Connection | None:
+        """A connection that takes one more request behind those it has."""
+        shared = [peer for peer in self.all if peer.is_shared and peer.under_way < self.depth]
+        return min(shared, key=lambda peer: peer.under_way, default=None)
 
     def _crowded(self) -> bool:
         """Whether a connection is under way that may soon be done; looks again when it no longer counts."""
+        if not self.all:
+            return False
         latest = max((peer.begun for peer in self.all if peer.done is not None), default=None)
         if latest is None:
             return False
@@ -219,30 +294,28 @@ class _Pool:
         if waiting in self._queue:
             self._queue.remove(waiting)
             return
-        for connection in self.all:
-            if connection.done is waiting[2]:
-                connection.abort()
-                return
+        for connection in list(self.all):
+            connection.withdraw(waiting[2])
 
-    def _open(self, frame: Buffer, enc: int, done: Done) -> _Connection:
+    def _open(self, frame: Buffer, enc: int, done: Done, *, shared: bool = False) -> Cancel:
         connection = _Connection(self, self._owner.loop)
+        connection.shared = shared
         self.all.add(connection)
         self._owner.watch(connection)
-        connection.connect(frame, enc, done)
-        return connection
+        return connection.connect(frame, enc, done)
 
     def connected(self, connection: _Connection) -> None:
         """A connection stands."""
         self._owner.unwatch(connection)
 
     def release(self, connection: _Connection) -> None:
-        """The exchange of a connection is complete: keep it, unless it is one too many or of no use."""
+        """The exchanges of a connection are complete: keep it, unless it is one too many or of no use."""
         if connection.used > 1:
             self.keeps = True
         if self.keeps is False or len(self._idle) >= _MAX_IDLE:
             connection.abort()
         elif self._queue:
-            connection.begun = self._owner.loop.time()
+            connection.shared = False
             connection.exchange(*self._queue.popleft())
         else:
             self._idle.append(connection)
@@ -301,6 +374,11 @@ class TcpTransport:
     def keeps(self, node: int) -> bool | None:
         """Whether a node keeps its connections; None while that is unknown."""
         return self._pools[node].keeps
+
+    def learn(self, node: int, depth: int) -> None:
+        """A node keeps its connections, and takes so many requests on each before it has answered the first."""
+        self._pools[node].keeps = True
+        self._pools[node].depth = min(depth, _DEEPEST)
 
     def send(self, node: int, frame: Buffer, enc: int, done: Done) -> Cancel:
         return self._pools[node].send(frame, enc, done)

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from msgspec import Struct
 from typing_extensions import Buffer
 
 from qmail_core.codec import consts as c
 from qmail_core.codec import exchange
-from qmail_core.errors import ConnectError, RemoteProtocolError
+from qmail_core.errors import ConnectError
 from qmail_core.model import NodeId
 from qmail_core.transport.base import Cancel, Done, Transport
 
@@ -42,10 +43,11 @@ class _Waiting(Struct, eq=False):
     """A datagram without an answer so far."""
 
     node: int
-    key: tuple[str, int, bytes]  # host, port, echo bytes
+    key: tuple[int, bytes]  # node, echo bytes
     enc: int
     done: Done
     deadline: float
+    offer: Callable[[memoryview], bool] | None
 
 
 class UdpTransport:
@@ -59,13 +61,13 @@ class UdpTransport:
         self, nodes: Sequence[NodeId], stream: Transport, *, timeout: float = TIMEOUT, largest: int = LARGEST
     ) -> None:
         self._places = [(node.host, node.port) for node in nodes]
+        self._node_at = {place: node for node, place in enumerate(self._places)}
         self._stream = stream
         self._timeout = timeout
         self._largest = largest
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._by_key: dict[tuple[str, int, bytes], list[_Waiting]] = {}
-        self._order: dict[_Waiting, None] = {}  # all wait equally long, so it is in order of their deadlines
+        self._waiting: dict[tuple[int, bytes], _Waiting] = {}  # all equally long, so in order of their deadlines
         self._avoid = [0.0] * len(nodes)  # until when a node is asked over the stream
         self._timer: asyncio.TimerHandle | None = None
 
@@ -75,25 +77,33 @@ class UdpTransport:
     def location(self, node: int) -> tuple[str, int]:
         return self._stream.location(node)
 
+    def learn(self, node: int, depth: int) -> None:
+        """What a node says of its connections is for the stream."""
+        learn = getattr(self._stream, "learn", None)
+        if learn is not None:
+            learn(node, depth)
+
     def send(self, node: int, frame: Buffer, enc: int, done: Done) -> Cancel:
         view = memoryview(frame)
         if len(view) > self._largest or (view[4], view[5]) not in REPEATABLE:
             return self._stream.send(node, frame, enc, done)
         loop, sock = self._opened()
         now = loop.time()
-        if now < self._avoid[node]:
+        key = (node, bytes(view[46:48] if enc >= c.ENC_COIN256 else view[30:32]))
+        if now < self._avoid[node] or key in self._waiting:
             return self._stream.send(node, frame, enc, done)
         try:
             sock.sendto(view, self._places[node])
         except OSError:  # no room in the socket's buffer, or no way there: nothing has left
             return self._stream.send(node, frame, enc, done)
-        size = c.HEADER_SIZE if enc < c.ENC_COIN256 else c.HEADER256_SIZE
-        waiting = _Waiting(node, (*self._places[node], bytes(view[size - 2 : size])), enc, done, now + self._timeout)
-        self._by_key.setdefault(waiting.key, []).append(waiting)
-        self._order[waiting] = None
+        offer = getattr(done, "offer", None)
+        self._waiting[key] = _Waiting(node, key, enc, done, now + self._timeout, offer)
         if self._timer is None:
             self._timer = loop.call_later(self._timeout, self._expire)
-        return lambda: self._forget(waiting)
+        return partial(self._forget, key)
+
+    def _forget(self, key: tuple[int, bytes]) -> None:
+        self._waiting.pop(key, None)
 
     def _opened(self) -> tuple[asyncio.AbstractEventLoop, socket.socket]:
         if self._socket is None or self._loop is None:
@@ -104,50 +114,40 @@ class UdpTransport:
         return self._loop, self._socket
 
     def _drain(self) -> None:
+        sock, nodes = self._socket, self._node_at
         for _ in range(_TURN):
-            if self._socket is None:
+            if sock is None or sock is not self._socket:
                 return
             try:
-                data, place = self._socket.recvfrom(65_536)
+                data, place = sock.recvfrom(65_536)
             except BlockingIOError:
                 return
             except OSError:  # a node's machine said that nobody listens: the time-out deals with it
                 continue
-            if len(data) >= c.HEADER_SIZE:
-                self._take(memoryview(bytearray(data)), place)
+            node = nodes.get(place)
+            if node is not None and len(data) >= c.HEADER_SIZE:
+                self._take(node, data)
 
-    def _take(self, data: memoryview, place: tuple[str, int]) -> None:
-        found = self._by_key.get((*place, bytes(data[6:8]))) or self._by_key.get((*place, bytes(data[46:48])))
-        for waiting in list(found or ()):
-            try:
-                size = exchange.reply_size(data, waiting.enc)
-            except RemoteProtocolError:
-                continue
-            if size is None or size < len(data):
-                continue
-            if size > len(data):
-                self._fail(waiting, "the answer does not fit into a datagram")
-                return
-            offer = getattr(waiting.done, "offer", None)
-            if offer is None:
-                self._forget(waiting)
-                waiting.done(data)
-                return
-            if offer(data):
-                self._forget(waiting)
-                return
-
-    def _forget(self, waiting: _Waiting) -> None:
-        self._order.pop(waiting, None)
-        same = self._by_key.get(waiting.key, [])
-        if waiting in same:
-            same.remove(waiting)
-            if not same:
-                del self._by_key[waiting.key]
+    def _take(self, node: int, data: bytes) -> None:
+        """An answer is looked for by the echo bytes of either header."""
+        waiting = self._waiting.get((node, data[6:8])) or self._waiting.get((node, data[46:48]))
+        if waiting is None:
+            return
+        answer = memoryview(bytearray(data))
+        size = exchange.reply_size(answer, waiting.enc)
+        if size is None or size < len(data):
+            return
+        if size > len(data):
+            self._fail(waiting, "the answer does not fit into a datagram")
+        elif waiting.offer is None:
+            del self._waiting[waiting.key]
+            waiting.done(answer)
+        elif waiting.offer(answer):
+            self._waiting.pop(waiting.key, None)
 
     def _fail(self, waiting: _Waiting, why: str) -> None:
-        self._forget(waiting)
         assert self._loop is not None
+        del self._waiting[waiting.key]
         self._avoid[waiting.node] = self._loop.time() + _AVOID
         error = ConnectError(f"node {waiting.node}: {why}")
         error.stale = True
@@ -157,16 +157,15 @@ class UdpTransport:
         assert self._loop is not None
         self._timer = None
         now = self._loop.time()
-        for waiting in list(self._order):
+        for waiting in list(self._waiting.values()):
             if waiting.deadline > now:
                 self._timer = self._loop.call_at(waiting.deadline, self._expire)
                 return
-            if waiting in self._order:
+            if self._waiting.get(waiting.key) is waiting:
                 self._fail(waiting, "no answer to a datagram in time")
 
     async def close(self) -> None:
-        self._order.clear()
-        self._by_key.clear()
+        self._waiting.clear()
         if self._timer is not None:
             self._timer.cancel()
         if self._socket is not None and self._loop is not None:

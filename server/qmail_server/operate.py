@@ -52,6 +52,9 @@ def raida(
     poll_limit: Annotated[
         float, typer.Option("--poll-limit", min=1, metavar="SECONDS", help="How long a ping is parked.")
     ] = 600.0,
+    legacy_commands: Annotated[
+        bool, typer.Option("--legacy-commands", help="Answer the older mail commands 60 to 64.")
+    ] = False,
     ready_fd: ReadyFd = 1,
     log_level: LogLevel = "INFO",
     log_json: LogJson = False,
@@ -65,7 +68,9 @@ def raida(
         chosen = tuple(dict.fromkeys(node)) if node else tuple(range(len(network)))
         if max(chosen) >= len(network):
             raise typer.BadParameter(f"node {max(chosen)} does not exist in a network of {len(network)}")
-        policy = Policy(storage_fee=storage_fee, inbox_fee=inbox_fee, poll_limit=poll_limit)
+        policy = Policy(
+            storage_fee=storage_fee, inbox_fee=inbox_fee, poll_limit=poll_limit, legacy_commands=legacy_commands
+        )
         run_raida(
             RaidaOptions(data=data, hosts=network, nodes=chosen, listen=host, policy=policy, ready_fd=ready_fd),
         )
@@ -109,6 +114,7 @@ def serve(
     encryption: Annotated[
         int, typer.Option("--encryption", metavar="N", help="4 between our own nodes, 1 for others.")
     ] = 4,
+    udp: Annotated[bool, typer.Option("--udp", help="Send small requests as datagrams first.")] = False,
     storage_fee: Annotated[
         int, typer.Option("--storage-fee", min=0, metavar="N", help="CC per server for each file.")
     ] = 1,
@@ -165,6 +171,7 @@ def serve(
             smtp_login=smtp_login,
             smtp_starttls=not smtp_plain,
             webhooks=webhooks,
+            udp=udp,
         )
         options = ServeOptions(
             config=config,

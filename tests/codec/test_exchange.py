@@ -100,3 +100,43 @@ def test_the_quick_cut_leaves_oversized_frames_to_the_rule() -> None:
     assert exchange.first_request(memoryview(whole), len(whole)) is None
     with pytest.raises(ValueError, match="cannot be"):
         exchange.first_request(memoryview(whole), len(whole) + 1)
+
+
+@pytest.mark.parametrize("enc", [c.ENC_NONE, c.ENC_COIN, c.ENC_COIN256])
+def test_an_answer_is_known_by_its_echo(enc: int) -> None:
+    long = enc == c.ENC_COIN256
+    frame = bytearray(64)
+    frame[16] = enc
+    frame[46:48] = frame[30:32] = b"ok"
+    answer = bytearray(48 if long else 32)
+    answer[16:17] = bytes([enc]) if long else b"\0"
+    answer[slice(46, 48) if long else slice(6, 8)] = b"ok"
+    assert exchange.is_answer(memoryview(answer), frame)
+    answer[slice(46, 48) if long else slice(6, 8)] = b"no"
+    assert not exchange.is_answer(memoryview(answer), frame)
+    assert exchange.is_answer(memoryview(bytes([3, 0, 7, 6, 0, 1]) + bytes(26)), frame)  # a header that was refused
+
+
+def test_what_takes_its_time_is_not_brief() -> None:
+    def frame(group: int, command: int, size: int = 200) -> bytes:
+        return bytes([1, 0, 0, 0, group, command]).ljust(size, b"\0")
+
+    assert exchange.is_brief(frame(c.GROUP_MAIL, c.CMD_PEEK))
+    assert exchange.is_brief(frame(c.GROUP_STATUS, c.CMD_ECHO, exchange.BRIEF))
+    assert not exchange.is_brief(frame(c.GROUP_STATUS, c.CMD_ECHO, exchange.BRIEF + 1))
+    for command in (c.CMD_PING, c.CMD_OLD_PING, c.CMD_DOWNLOAD, c.CMD_OLD_DOWNLOAD, c.CMD_OBJECT_GET_RANGE):
+        assert not exchange.is_brief(frame(c.GROUP_MAIL, command))
+    assert not exchange.is_brief(frame(c.GROUP_HEALING, c.CMD_FIX))
+
+
+@given(st.binary(max_size=120), st.sampled_from([c.ENC_NONE, c.ENC_COIN, c.ENC_LOCKER, c.ENC_COIN256, c.ENC_COINS256]))
+def test_the_first_answer_is_as_long_as_it_says(data: bytes, enc: int) -> None:
+    for sample in (data, data[:9] + b"\0\0" + data[11:]):
+        size = exchange.reply_size(memoryview(sample), enc)
+        whole = exchange.first_answer(bytearray(sample), len(sample), enc)
+        if size is None or size > len(sample):
+            assert whole is None
+        else:
+            assert bytes(whole or b"") == sample[:size]
+    with pytest.raises(ValueError, match="cannot be in a buffer"):
+        exchange.first_answer(bytearray(data), len(data) + 1, enc)

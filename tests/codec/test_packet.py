@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import zlib
 
@@ -450,18 +451,20 @@ def test_a_judge_sees_the_other_reading_only_if_the_first_makes_no_sense() -> No
         return "read"
 
     sent = pack(c.ENC_COIN, b"body")
-    for go_on in (False, True):
+    for go_on, known in itertools.product((False, True), repeat=2):
         seen.clear()
         frame = packet.build_reply(opened(sent), 250, b"sense", 0, b"", go_on=go_on)
-        assert packet.judged(read(sent, frame), judge) == "read"
-        assert len(seen) == 1 + go_on
+        assert packet.judged(read(sent, frame), judge, goes_on=known) == ("read", go_on)
+        assert len(seen) == 1 + (go_on != known)
     seen.clear()
     with pytest.raises(RemoteProtocolError, match="nonsense 1"):
         packet.judged(read(sent, packet.build_reply(opened(sent), 250, b"noise", 0, b"")), judge)
-    for enc in (c.ENC_NONE, c.ENC_COIN256):
+    for enc, known in itertools.product((c.ENC_NONE, c.ENC_COIN256), (False, True)):
         sent = pack(enc, b"body")
         with pytest.raises(RemoteProtocolError):
-            packet.judged(read(sent, packet.build_reply(opened(sent), 250, b"noise", 0, bytes(16))), judge)
+            packet.judged(
+                read(sent, packet.build_reply(opened(sent), 250, b"noise", 0, bytes(16))), judge, goes_on=known
+            )
 
 
 def test_type_4_outside_group_6_has_no_challenge() -> None:
@@ -515,3 +518,21 @@ def test_secrets_stay_out_of_messages() -> None:
         read(sent, frame)
     assert AN.hex() not in str(error.value)
     assert AN.hex() not in repr(sent.key)
+
+
+@pytest.mark.parametrize("enc", [c.ENC_NONE, c.ENC_COIN, c.ENC_LOCKER, c.ENC_COIN256, c.ENC_COINS256])
+@pytest.mark.parametrize(
+    ("group", "command"),
+    [(c.GROUP_LOCKER, c.CMD_LOCKER_PEEK), (c.GROUP_MAIL, c.CMD_PEEK), (c.GROUP_MAIL, c.CMD_UPLOAD_PAGE)],
+)
+@pytest.mark.parametrize("size", [0, 1, 300])
+def test_a_frame_is_made_of_an_old_one(enc: int, group: int, command: int, size: int) -> None:
+    body = entropy(size)
+    sent = pack(enc, body, group=group, command=command)
+    again = packet.repack(sent, entropy)
+    assert bytes(again.frame) != bytes(sent.frame)
+    assert (again.node, again.key) == (sent.node, sent.key)
+    one, two = opened(sent), opened(again)
+    assert bytes(two.payload) == bytes(one.payload) == body
+    assert (two.header.command, two.header.page) == (one.header.command, one.header.page)
+    assert two.header.nonce != one.header.nonce or enc == c.ENC_NONE

@@ -1,4 +1,4 @@
-"""codec.status: counts and statistics."""
+"""codec.status: versions, counts and statistics."""
 
 from __future__ import annotations
 
@@ -11,6 +11,29 @@ from qmail_core.codec import status
 from qmail_core.errors import RemoteProtocolError
 
 COUNTS = st.dictionaries(st.sampled_from(list(c.DENOMINATIONS)), st.integers(0, 2**32 - 1))
+
+
+@pytest.mark.parametrize("depth", range(16))
+def test_a_version_says_how_deep_requests_may_lie(depth: int) -> None:
+    version = status.build_version("261121", depth)
+    assert len(version) == 8
+    assert status.parse_version(version) == depth
+
+
+@pytest.mark.parametrize(
+    "version", [b"20250323", b"20Q61121", b"Q26112xF", b"Q261121f", b"Q261121G", b"q261121F", b" v1.2.3 "]
+)
+def test_versions_of_others_say_nothing(version: bytes) -> None:
+    assert status.parse_version(version) == 0
+
+
+@given(st.binary(max_size=12))
+def test_noise_is_no_version(noise: bytes) -> None:
+    if len(noise) == 8 and all(32 <= byte < 127 for byte in noise):
+        assert status.parse_version(noise) == 0 or noise.startswith(b"Q")
+    else:
+        with pytest.raises(RemoteProtocolError):
+            status.parse_version(noise)
 
 
 @given(COUNTS)

@@ -141,6 +141,39 @@ def test_a_blacklisted_sender_is_refused_for_good() -> None:
     play(story)
 
 
+def test_a_fee_nobody_took_goes_back_to_the_pool() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        await alice.fill_pool()
+        ready = alice.pool_status().inbox_fee_available
+        for node in cluster.raida.nodes:
+            node.state.set_listed(build_selector(bob.address), [(build_selector(alice.address), ListKind.WHITE)])
+            node.state.commit()
+        guid, _ = await started(alice)
+        assert row(alice, guid).status == "sent"
+        await asyncio.sleep(15)
+        assert not [x for x in lockers(alice, guid=guid) if x.kind == LockerKind.INBOX]
+        assert not lockers(alice, state=LockerState.LIMBO)
+        assert alice.pool_status().inbox_fee_available == ready + 1  # meanwhile its place was filled
+        check_books(cluster, alice)
+
+    play(story)
+
+
+def test_a_fee_one_beacon_took_is_spent_though_the_other_was_free() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        state = cluster.raida.nodes[11].state
+        state.set_listed(build_selector(bob.address), [(build_selector(alice.address), ListKind.WHITE)])
+        state.commit()
+        guid, _ = await started(alice)
+        await asyncio.sleep(15)
+        assert fee(alice, guid) == LockerState.CONSUMED
+        check_books(cluster, alice)
+
+    play(story)
+
+
 def test_a_refusal_that_may_pass_is_tried_again() -> None:
     async def story(cluster: Cluster) -> None:
         alice, bob = await couple(cluster)

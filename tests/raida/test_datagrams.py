@@ -24,7 +24,7 @@ def test_small_commands_work_as_over_tcp(enc: int) -> None:
     key = cipher.coin_key(enc, world.ones[0], 1) if enc else NO_KEY
     sent = request(1, 0, c.CMD_VERSION, bytes(8), key=key)
     reply = opened(sent, world.cluster.nodes[1].handle_datagram(frame_of(sent), NOW))
-    assert (reply.status, bytes(reply.payload)) == (250, b"20261121")
+    assert (reply.status, bytes(reply.payload)) == (250, b"Q261121F")
 
 
 def test_commands_that_need_tcp_say_so() -> None:
@@ -85,4 +85,4 @@ def test_both_keystreams_can_be_chosen(keystream: str) -> None:
         reply = opened(sent, world.cluster.nodes[1].handle(frame_of(sent), NOW))
         if keystream == "continue" and coin_type == c.ENC_COIN:
             reply = reply.reread() or reply
-        assert bytes(reply.payload) == b"20261121"
+        assert bytes(reply.payload) == b"Q261121F"

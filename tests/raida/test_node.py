@@ -70,7 +70,7 @@ def test_echo_and_version_under_every_coin_encryption(peer: Peer, enc: int) -> N
     key = cipher.coin_key(enc, peer.coin, 1) if enc else cipher.NO_KEY
     assert peer.ask(0, c.CMD_ECHO, b"extra", key=key).status == c.STATUS_SUCCESS
     version = peer.ask(0, c.CMD_VERSION, key=key)
-    assert (version.status, bytes(version.payload)) == (c.STATUS_SUCCESS, b"20261121")
+    assert (version.status, bytes(version.payload)) == (c.STATUS_SUCCESS, b"Q261121F")
 
 
 def test_a_locker_key_encrypts_while_the_locker_is_filled(peer: Peer) -> None:
@@ -81,7 +81,7 @@ def test_a_locker_key_encrypts_while_the_locker_is_filled(peer: Peer) -> None:
     sent = request(1, 0, c.CMD_VERSION, key=key)
     assert peer.node.handle(frame_of(sent), NOW).reply[2] == c.STATUS_INVALID_ENCRYPTION  # type: ignore[index]
     assert peer.put([world.tens[0]], code("ABC-1234")) == c.STATUS_ALL_PASS
-    assert bytes(peer.ask(0, c.CMD_VERSION, key=key).payload) == b"20261121"
+    assert bytes(peer.ask(0, c.CMD_VERSION, key=key).payload) == b"Q261121F"
 
 
 def test_a_coin_nobody_knows_cannot_encrypt(peer: Peer) -> None:

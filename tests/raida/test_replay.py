@@ -122,3 +122,19 @@ def test_the_memory_can_be_turned_off_and_ends_with_the_window() -> None:
         node.handle(frame_of(sent), NOW)
         node.handle(frame_of(request(1, 0, c.CMD_VERSION, key=key)), NOW + later / 2)
         assert node.handle(frame_of(sent), NOW + later).reply[2] == c.STATUS_SUCCESS  # type: ignore[index]
+
+
+@pytest.mark.parametrize("at", range(40, 48))
+@pytest.mark.parametrize("enc", [4, 5])
+@pytest.mark.parametrize(("group", "command"), [(c.GROUP_STATUS, c.CMD_VERSION), (c.GROUP_MAIL, c.CMD_PEEK)])
+def test_the_bytes_of_a_nonce_that_do_not_encrypt_make_no_new_frame(
+    at: int, enc: int, group: int, command: int
+) -> None:
+    world = World()
+    node, peer = world.cluster.nodes[1], world.peer(world.ones[1])
+    body = peer.identity + bytes(4) if group == c.GROUP_MAIL else b""
+    frame = frame_of(request(1, group, command, body, key=keys(world)[enc]))
+    outcomes = [node.handle(frame[:], NOW)]
+    frame[at] ^= 1  # neither the key stream nor the HMAC depends on it
+    outcomes.append(node.handle(frame, NOW))
+    assert [outcome.reply[2] for outcome in outcomes if outcome.reply] == [c.STATUS_SUCCESS, c.STATUS_INVALID_CRC]

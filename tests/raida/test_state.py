@@ -154,9 +154,10 @@ def test_pages(kit: Kit, first: bytes, second: bytes) -> None:
     assert state.page(GUID, 1, 0) is None
     buffer = bytearray(first)
     state.put_page(GUID, 1, 0, memoryview(buffer), 1.0, None)
-    buffer[:] = bytes(len(buffer))
     assert state.page(GUID, 1, 0) == first
     state.commit()
+    buffer[:] = bytes(len(buffer))
+    assert state.page(GUID, 1, 0) == first
     state.put_page(GUID, 1, 0, second, 2.0, 99.0)
     state.put_page(GUID, 1, 1, LARGE, 2.0, 99.0)
     assert state.page(GUID, 1, 0) == second
@@ -351,7 +352,9 @@ def test_spans(kit: Kit) -> None:
     for offset, data in ((20, b"cc"), (10, b"a"), (22, b"ddd"), (11, b"b"), (40, b""), (30, b"e")):
         buffer = bytearray(data)
         state.write_span(GUID, offset, memoryview(buffer))
-        buffer[:] = bytes(len(buffer))
+        if offset == 11:
+            state.commit()
+            buffer[:] = bytes(len(buffer))
     assert state.spans(GUID, 0, 99) == [(10, 12), (20, 25), (30, 31)]
     assert state.spans(GUID, 11, 22) == [(11, 12), (20, 22)]
     assert state.spans(GUID, 0, 99, 1) == [(10, 12)]
@@ -691,6 +694,7 @@ def test_leftovers_are_swept_at_open(store: NodeStore, tmp_path: Path) -> None:
     store.put_page(GUID, 1, 0, LARGE, 1.0, None)
     store.commit()
     store.put_page(GUID, 1, 0, LARGE + b"new", 1.0, None)  # never committed
+    assert store.page(GUID, 1, 0) == LARGE + b"new"  # to be read it must have been written
     (page_files(tmp_path / "node")[0].parent / "foreign").write_bytes(b"x")
     copy = tmp_path / "copy"
     shutil.copytree(tmp_path / "node", copy)
@@ -807,6 +811,29 @@ def test_a_full_disk_under_a_page_file(store: NodeStore, tmp_path: Path, monkeyp
         store.rollback()
     assert store.page(GUID, 1, 0) == LARGE
     assert len(page_files(tmp_path / "node")) == 1
+
+
+def test_pages_are_written_by_the_commit(store: NodeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it waits anyway, and other nodes do so beside it."""
+    files = tmp_path / "node"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", no_space)
+        for page in range(3):
+            store.put_page(GUID, 1, page, LARGE, 1.0, None)
+            store.mark()
+        assert page_files(files) == []
+        with pytest.raises(StoreUnavailable):
+            store.commit()
+        store.rollback()
+    assert page_files(files) == []
+    assert store.page(GUID, 1, 0) is None
+    store.put_page(GUID, 1, 0, LARGE, 1.0, None)
+    store.put_page(GUID, 1, 1, LARGE + b"1", 1.0, None)
+    assert store.page(GUID, 1, 1) == LARGE + b"1"  # read between: the file is there, and goes on
+    store.put_page(GUID, 1, 2, LARGE + b"2", 1.0, None)
+    store.commit()
+    assert [store.page(GUID, 1, page) for page in range(3)] == [LARGE, LARGE + b"1", LARGE + b"2"]
+    assert len(page_files(files)) == 1
 
 
 def test_a_commit_that_fails_can_be_rolled_back(

@@ -65,6 +65,15 @@ def test_some_nodes_with_a_policy(caught: Caught, hosts: Path) -> None:
     assert (policy.storage_fee, policy.inbox_fee, policy.poll_limit) == (0, 2, 5.0)
 
 
+def test_what_is_off_unless_asked_for(caught: Caught, hosts: Path) -> None:
+    for words, on in ((), False), (("--legacy-commands",), True):
+        assert run("raida", "--data", hosts.parent, *words).exit_code == 0
+        assert caught.options.policy.legacy_commands is on
+    for words, on in ((), False), (("--udp",), True):
+        assert run("serve", "--data", hosts.parent, "--hosts", hosts, *words).exit_code == 0
+        assert caught.options.config.udp is on
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import socket
 import struct
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -173,7 +174,7 @@ def test_many_requests_one_after_another() -> None:
     async def story(kit: Kit) -> None:
         line = await kit.connect()
         for _ in range(20):
-            assert bytes((await line.ask(version(peer=kit.sender))).payload) == b"20261121"
+            assert bytes((await line.ask(version(peer=kit.sender))).payload) == b"Q261121F"
         assert (await (await kit.connect(0)).ask(version(0))).status == 250
 
     run(story)
@@ -227,6 +228,23 @@ def test_pipelined_requests_are_answered_in_order() -> None:
         replies = [await line.answer(sent) for sent in batch]
         assert [reply.status for reply in replies] == [250] * len(batch)
         assert len(mail.parse_page(replies[-2].payload)) == 11 * 3000
+
+    run(story)
+
+
+def test_pipelined_requests_may_be_split_anywhere() -> None:
+    async def story(kit: Kit) -> None:
+        line = await kit.connect()
+        size = len(bytes(version(peer=kit.sender).frame))
+        for cut in range(1, 4 * size, 13):
+            asked = [version(peer=kit.sender), version(), download(kit.reader), version(peer=kit.reader)]
+            together = b"".join(bytes(sent.frame) for sent in asked)
+            line.writer.write(together[:cut])
+            await settle(lambda: line.writer.transport.get_write_buffer_size() == 0)
+            await asyncio.sleep(0)
+            line.writer.write(together[cut:])
+            statuses = [(await line.answer(sent)).status for sent in asked]
+            assert statuses == [c.STATUS_SUCCESS, c.STATUS_SUCCESS, c.STATUS_FILE_NOT_EXIST, c.STATUS_SUCCESS]
 
     run(story)
 
@@ -621,7 +639,7 @@ def test_datagrams_and_connections_share_port_and_state() -> None:
     async def story(kit: Kit) -> None:
         async with Post.to(kit) as post:
             line = await kit.connect()
-            assert bytes((await post.ask(version(peer=kit.reader))).payload) == b"20261121"
+            assert bytes((await post.ask(version(peer=kit.reader))).payload) == b"Q261121F"
             rest = mail.build_upload(GUID, bytes(16), 1, 2, 4) + b"kept"
             stored = request(1, 6, c.CMD_UPLOAD, kit.sender.identity + rest, key=kit.sender.key)
             line.send(sent := version())
@@ -785,6 +803,119 @@ def test_a_host_thread_keeps_what_it_answered(tmp_path: Path) -> None:
     thread.stop()
     for node in nodes:
         node.state.close()
+
+
+class Slow:
+    """A commit that waits until it is let go, or fails then."""
+
+    def __init__(self, commit: Callable[[], None]) -> None:
+        self.begun, self.go_on, self.calls = threading.Event(), threading.Event(), 0
+        self.error: Exception | None = None
+        self._commit = commit
+
+    def __call__(self) -> None:
+        self.calls += 1
+        self.begun.set()
+        assert self.go_on.wait(10)
+        if self.error is not None:
+            raise self.error
+        self._commit()
+
+
+def on_disk(folder: Path, story: Callable[[Kit, Slow], Awaitable[None]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A story of two nodes on disk, of which node 1 has a slow medium."""
+
+    async def whole() -> None:
+        nodes = nodes_on_disk(folder)
+        cluster = Cluster(nodes)
+        world = World(policy=FREE)
+        for coin in world.ones:
+            for index, node in enumerate(nodes):
+                node.state.set_ans([(mail.build_selector(coin.address), coin.an(index))])
+        cluster.commit()
+        host = RaidaHost(nodes)
+        await host.start()
+        kit = Kit(world, host)
+        slow = Slow(nodes[1].state.commit)
+        monkeypatch.setattr(nodes[1].state, "commit", slow)
+        try:
+            await story(kit, slow)
+        finally:
+            slow.go_on.set()
+            for line in kit.lines:
+                await line.close()
+            await host.stop()
+            for node in nodes:
+                node.state.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(whole())
+
+
+def test_a_slow_disk_holds_up_its_own_node_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(kit: Kit, slow: Slow) -> None:
+        lines, other = [await kit.connect(1) for _ in range(4)], await kit.connect(0)
+        first = upload(kit.sender, b"1")
+        lines[0].send(first)
+        await settle(slow.begun.is_set)
+        later = [upload(kit.sender, b"2", page=1), upload(kit.sender, b"3", page=2), version(peer=kit.reader)]
+        for line, sent in zip(lines[1:], later, strict=True):
+            line.send(sent)
+        # node 0 knows its coins under other numbers than the kit's peers of node 1 have: a clear request will do
+        assert (await other.ask(version(0))).status == 250
+        assert slow.calls == 1
+        slow.go_on.set()
+        assert [(await line.answer(sent)).status for line, sent in zip(lines, [first, *later], strict=True)] == [
+            250
+        ] * 4
+        assert slow.calls == 2  # what came meanwhile was one turn
+        assert bytes(mail.parse_page((await lines[0].ask(download(kit.reader, 2))).payload)) == b"3"
+
+    on_disk(tmp_path, story, monkeypatch)
+
+
+def test_a_disk_that_fails_late_answers_194_and_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(kit: Kit, slow: Slow) -> None:
+        line, other = await kit.connect(1), await kit.connect(1)
+        sent, told = upload(kit.sender, b"1"), tell(kit.sender, kit.reader)
+        line.send(sent)
+        await settle(slow.begun.is_set)
+        slow.error = StoreUnavailable("no space left")
+        other.send(told)
+        slow.go_on.set()
+        assert [(await line.answer(sent)).status, (await other.answer(told)).status] == [c.STATUS_FILESYSTEM] * 2
+        slow.error = None
+        assert (await line.ask(download(kit.reader))).status == c.STATUS_FILE_NOT_EXIST
+        assert (await line.ask(upload(kit.sender, b"1"))).status == 250
+
+    on_disk(tmp_path, story, monkeypatch)
+
+
+@pytest.mark.parametrize("what", ["stop", "rest", "leave"])
+def test_nobody_touches_a_node_while_it_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    async def story(kit: Kit, slow: Slow) -> None:
+        line, state = await kit.connect(1), kit.host.nodes[1].state
+        sent = upload(kit.sender, b"1")
+        line.send(sent)
+        await settle(slow.begun.is_set)
+        if what == "leave":  # whoever asked is gone: it is kept all the same
+            line.reset()
+            slow.go_on.set()
+            await settle(lambda: not kit.host._commits)
+        else:
+            waiting = asyncio.ensure_future(
+                kit.host.stop() if what == "stop" else kit.host.at_rest(lambda: state.dirty())
+            )
+            await asyncio.sleep(0.01)
+            assert not waiting.done()
+            slow.go_on.set()
+            assert not await waiting
+        assert state.page(GUID, 10, 0) == b"1"
+        assert not state.dirty()
+
+    on_disk(tmp_path, story, monkeypatch)
 
 
 def test_a_host_thread_reports_why_it_cannot_start() -> None:

@@ -139,3 +139,15 @@ def test_a_hedge_that_cost_nothing_is_given_back() -> None:
     budget.give_back(100)
     assert budget.spent == 0
     assert budget.spend(100)
+
+
+def test_a_node_little_is_known_of_is_taken_to_be_like_the_others() -> None:
+    health = Health(8)
+    for node in range(4):
+        for _ in range(8):
+            health.good(node, 0.01 * (node + 1), bulk=True)
+    assert health.typical_p95(bulk=True, default=7.0) == 7.0  # half of them are too few
+    for _ in range(8):
+        health.good(4, 0.05, bulk=True)
+    assert 0.03 <= health.typical_p95(bulk=True, default=7.0) <= 0.05
+    assert health.typical_p95(default=7.0) == 7.0  # of small answers nothing is known

@@ -82,12 +82,17 @@ Story = Callable[[World, Fanout, TcpTransport], Coroutine[Any, Any, None]]
 
 
 def run(
-    serve: Callable[[World], Serve], story: Story, *, enc: int = c.ENC_COIN256, server_closed: bool = False
+    serve: Callable[[World], Serve],
+    story: Story,
+    *,
+    enc: int = c.ENC_COIN256,
+    server_closed: bool = False,
+    world: World | None = None,
 ) -> World:
     """Run a story against one server; afterwards no task and no connection is left."""
+    world = world or World(enc)
 
     async def main() -> World:
-        world = World(enc)
         handle = serve(world)
 
         async def connected(reader: Reader, writer: Writer) -> None:
@@ -346,6 +351,121 @@ def test_requests_at_the_same_time_have_connections_of_their_own() -> None:
         assert world.connections == 12
 
     run(lambda world: world.whole, story)
+
+
+class Behind(World):
+    """A node that says that it takes requests behind each other; its answers leave together, cut into pieces."""
+
+    most = 0  # requests that were there before the first was answered
+    piece = 1 << 20
+    reverse = False
+
+    async def serve(self, reader: Reader, writer: Writer) -> None:
+        kept = bytearray()
+        while part := await reader.read(65_536):
+            kept += part
+            await asyncio.sleep(0.01)  # more may be on their way
+            frames = []
+            while (size := exchange.request_size(memoryview(bytes(kept)))) is not None and len(kept) >= size:
+                frames.append(kept[:size])
+                del kept[:size]
+            self.most = max(self.most, len(frames))
+            answers = list(map(self.answer, frames))
+            whole = b"".join(reversed(answers) if self.reverse else answers)
+            for at in range(0, len(whole), self.piece):
+                writer.write(whole[at : at + self.piece])
+                await writer.drain()
+
+
+def behind(
+    story: Callable[[Behind, Fanout, TcpTransport], Coroutine[Any, Any, None]], enc: int = c.ENC_COIN256
+) -> None:
+    """A story against such a node, which the client has got to know."""
+    world = Behind(enc)
+
+    async def met(_: World, __: Fanout, transport: TcpTransport) -> None:
+        fanout = Fanout(transport, entropy, introduce=True)
+        assert (await ask(fanout, world.batch())).good
+        while fanout.introductions.unmet:  # noqa: ASYNC110 - nobody waits for an introduction
+            await asyncio.sleep(0.005)
+        world.most = 0
+        await story(world, fanout, transport)
+
+    run(lambda _: world.serve, met, enc=enc, world=world)
+
+
+@pytest.mark.parametrize("enc", [c.ENC_COIN, c.ENC_COIN256])
+@pytest.mark.parametrize("piece", [1, 47, 1 << 20])
+def test_small_requests_go_behind_each_other_where_the_node_says_so(enc: int, piece: int) -> None:
+    async def story(world: Behind, fanout: Fanout, transport: TcpTransport) -> None:
+        world.piece = piece
+        assert transport.keeps(0) is True
+        before = world.connections
+        runs = [fanout.run(world.batch(), timeout=5) for _ in range(20)]
+        for asked in runs:
+            await asked.finish()
+            assert asked.good
+        assert world.most == 8
+        assert world.connections == before + 2
+
+    behind(story, enc)
+
+
+def test_bodies_have_connections_of_their_own() -> None:
+    async def story(world: Behind, fanout: Fanout, transport: TcpTransport) -> None:
+        runs = [fanout.run(world.batch(size), timeout=5) for size in (5000, 0, 5000, 0)]
+        for asked in runs:
+            await asked.finish()
+            assert asked.good
+        assert world.connections == 3
+        assert world.most == 2  # the two that are small
+
+    behind(story)
+
+
+def test_answers_out_of_order_cost_the_connection() -> None:
+    async def story(world: Behind, fanout: Fanout, transport: TcpTransport) -> None:
+        world.reverse = True
+        runs = [fanout.run(world.batch(), timeout=5) for _ in range(4)]
+        for asked in runs:
+            await asked.finish()
+            assert isinstance(asked.failed[0], ConnectError)
+            assert "out of order" in str(asked.failed[0])
+        world.reverse = False
+        assert (await ask(fanout, world.batch())).good
+
+    behind(story)
+
+
+@pytest.mark.parametrize("gone", [{0}, {2}, {0, 1}, {0, 1, 2, 3}])
+def test_who_gives_up_among_others_takes_nothing_from_them(gone: set[int]) -> None:
+    async def story(world: Behind, fanout: Fanout, transport: TcpTransport) -> None:
+        before = world.connections
+        runs = [fanout.run(world.batch(), timeout=5) for _ in range(4)]
+        await asyncio.sleep(0)
+        for at in gone:
+            runs[at].cancel()
+        for at, asked in enumerate(runs):
+            await asked.finish()
+            assert bool(asked.good) == (at not in gone)
+        assert (await ask(fanout, world.batch())).good
+        assert world.connections == before + (len(gone) == 4)
+
+    behind(story)
+
+
+def test_what_lay_behind_a_lost_connection_is_asked_anew() -> None:
+    async def story(world: Behind, fanout: Fanout, transport: TcpTransport) -> None:
+        (line,) = transport._pools[0].all
+        runs = [fanout.run(world.batch(), timeout=5) for _ in range(4)]
+        assert line.transport is not None
+        line.transport.abort()
+        for asked in runs:
+            await asked.finish()
+            assert asked.good
+        assert len(set(world.frames)) == len(world.frames)
+
+    behind(story)
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 5])

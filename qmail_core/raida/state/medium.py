@@ -13,6 +13,11 @@ class Transactions(Protocol):
     `undo` or `rollback` restores a consistent state. Reads MUST see uncommitted changes.
     """
 
+    @property
+    def waits(self) -> bool:
+        """Whether a commit takes as long as a medium does; then it may run in another thread, while nobody else uses
+        the state."""
+
     def mark(self) -> None:
         """Begin one request. MUST be cheap when the request changes nothing."""
 
@@ -38,6 +43,8 @@ class Transactions(Protocol):
 
 class MemoryTables:
     """Tables in dictionaries: rows are immutable values and change through `_put`, which keeps the way back."""
+
+    waits = False
 
     def __init__(self) -> None:
         self._back: list[Callable[[], object]] = []

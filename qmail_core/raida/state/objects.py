@@ -33,7 +33,10 @@ class ObjectState(Protocol):
         """What of [start, end) has arrived: (start, end) in order, cut to it, no two touching; at most `limit`."""
 
     def write_span(self, transfer_id: bytes, offset: int, data: Buffer) -> None:
-        """Keep bytes that have not arrived yet; MUST copy `data`. They are durable after `commit`, or not there."""
+        """Keep bytes that have not arrived yet; they are durable after `commit`, or not there.
+
+        `data` MUST NOT change before it is committed or taken back.
+        """
 
     def read_span(self, transfer_id: bytes, offset: int, size: int) -> bytes:
         """Bytes that have arrived."""

@@ -17,7 +17,8 @@ class StripeState(Protocol):
     def put_page(self, guid: bytes, file_type: int, page: int, data: Buffer, now: float, expires: float | None) -> None:
         """Store one page, replacing an older one; `expires` None is never.
 
-        MUST copy `data`. A reader, before and after a crash, MUST see the old page or the new one, whole.
+        `data` MUST NOT change before it is committed or taken back. A reader, before and after a crash, MUST see the
+        old page or the new one, whole.
         """
 
     def page(self, guid: bytes, file_type: int, page: int, now: float = 0.0) -> bytes | None:

@@ -1,4 +1,7 @@
-"""The medium of one node's memory: a database and files beside it, changed together."""
+"""The medium of one node's memory: a database and files beside it, changed together.
+
+Bytes for files are kept as they came until the commit: it writes and syncs them where it waits anyway, file by file.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+from typing_extensions import Buffer
+
 from qmail_core.errors import StoreUnavailable
 
 VERSION = 6  # counts up when a topic adds tables or changes one
@@ -17,6 +23,7 @@ VERSION = 6  # counts up when a topic adds tables or changes one
 class Medium:
     """Transactions over the database of one folder, and the files that only committed rows make real."""
 
+    waits = True
     schema = ""  # statements that may be repeated; each topic adds its own
     upgrades: tuple[tuple[int, str], ...] = ()  # statements for databases made before a version
 
@@ -27,8 +34,10 @@ class Medium:
         self._point = False  # a savepoint stands where the current request began
         self._fresh: list[Path] = []  # files no committed row names yet
         self._stale: list[Path] = []  # files that lose their row with the next commit
-        self._marked = (0, 0)
-        self._written: set[Path] = set()  # files that committed rows name too, to be brought down at the next commit
+        self._unwritten: dict[Path, list[_Piece]] = {}
+        self._pieces = 0  # handed over since the last commit
+        self._marked = (0, 0, 0)
+        self._written: set[Path] = set()  # to be brought down at the next commit
         self._folders: set[Path] = set()  # to be fsynced before the next commit
         try:
             for path in (folder, self._objects, self._transfers):
@@ -100,7 +109,7 @@ class Medium:
             self._end()
             raise StoreUnavailable(f"database: {error}") from error
         self._point = False
-        self._marked = (len(self._fresh), len(self._stale))
+        self._marked = (len(self._fresh), len(self._stale), self._pieces)
 
     def undo(self) -> None:
         if self._point and self._db.in_transaction:
@@ -111,7 +120,9 @@ class Medium:
                 # half of a request must not become durable with the rest: end the transaction, so that commit fails
                 self._end()
         self._point = False
-        fresh, stale = self._marked
+        fresh, stale, pieces = self._marked
+        kept = {path: [one for one in waiting if one.number < pieces] for path, waiting in self._unwritten.items()}
+        self._unwritten = {path: waiting for path, waiting in kept.items() if waiting}
         unlink(self._fresh[fresh:])
         self._written.difference_update(self._fresh[fresh:])
         del self._fresh[fresh:], self._stale[stale:]
@@ -125,7 +136,9 @@ class Medium:
         if not self._db.in_transaction:
             raise StoreUnavailable("the transaction was lost to an earlier error")
         try:
-            for path in [*self._fresh, *(self._written.difference(self._fresh))]:
+            for path in list(self._unwritten):
+                self._write_out(path, sync=True)
+            for path in self._written:
                 sync_path(path, os.fdatasync)
             for folder in self._folders:
                 sync_path(folder, os.fsync)
@@ -149,14 +162,52 @@ class Medium:
         self._open = self._point = False
         self._fresh.clear()
         self._stale.clear()
+        self._unwritten.clear()
         self._written.clear()
         self._folders.clear()
-        self._marked = (0, 0)
+        self._marked = (0, 0, 0)
+
+    def _write_later(self, path: Path, data: Buffer, start: int, *, fresh: bool) -> None:
+        """Put bytes into a file where no committed row points to, with the next commit."""
+        if fresh:
+            self._fresh.append(path)
+        self._unwritten.setdefault(path, []).append(_Piece(self._pieces, start, memoryview(data).cast("B"), fresh))
+        self._pieces += 1
+
+    def _write_out(self, path: Path, *, sync: bool = False) -> None:
+        """Write what a file waits for: before it is read, or for the commit."""
+        pieces = self._unwritten.pop(path, ())
+        if not pieces:
+            return
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags | os.O_TRUNC if pieces[0].fresh else flags, 0o600)
+        try:
+            for piece in pieces:
+                view, start = piece.data, piece.start
+                while view:
+                    written = os.pwrite(descriptor, view, start)
+                    view, start = view[written:], start + written
+            if sync:
+                os.fdatasync(descriptor)
+                self._written.discard(path)
+            else:
+                self._written.add(path)
+        finally:
+            os.close(descriptor)
 
     def close(self) -> None:
         with contextlib.suppress(sqlite3.ProgrammingError):  # closed before
             self.rollback()
         self._db.close()
+
+
+class _Piece(Struct, frozen=True):
+    """Bytes on their way to a file."""
+
+    number: int  # in the order they came
+    start: int
+    data: memoryview
+    fresh: bool  # the file begins with it
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -112,8 +112,10 @@ CREATE TABLE IF NOT EXISTS stored_objects (
     def read_span(self, transfer_id: bytes, offset: int, size: int) -> bytes:
         if not size:
             return b""
+        path = self._transfer_path(transfer_id)
         try:
-            descriptor = os.open(self._transfer_path(transfer_id), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self._write_out(path)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 data = os.pread(descriptor, size, offset)
             finally:
@@ -147,24 +149,15 @@ CREATE TABLE IF NOT EXISTS stored_objects (
         return self._transfers / name[:2] / name
 
     def _write_at(self, transfer_id: bytes, offset: int, view: memoryview) -> None:
-        """Put bytes where no row points to yet; `commit` brings them down to the medium."""
+        """Hand bytes to the commit, for where no row points to yet."""
         path = self._transfer_path(transfer_id)
         try:
-            fresh = not path.exists()
+            fresh = path not in self._unwritten and not path.exists()
             if fresh:
-                self._fresh.append(path)
                 self._make_folder(path.parent)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                while view:
-                    done = os.pwrite(descriptor, view, offset)
-                    view, offset = view[done:], offset + done
-            finally:
-                os.close(descriptor)
         except OSError as error:
             raise StoreUnavailable(f"transfer file: {error}") from error
-        if not fresh:
-            self._written.add(path)
+        self._write_later(path, view, offset, fresh=fresh)
 
     def _make_folder(self, folder: Path) -> None:
         if not folder.exists():

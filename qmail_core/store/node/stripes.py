@@ -84,7 +84,7 @@ ALTER TABLE pages DROP COLUMN version;
         if not rows:
             return None
         data, file, start, size = rows[0]
-        return bytes(data) if file is None else _read(self._path(guid, file), start, size)
+        return bytes(data) if file is None else self._read(self._path(guid, file), start, size)
 
     def page_count(self) -> int:
         """How many pages are held, for displays."""
@@ -160,28 +160,32 @@ ALTER TABLE pages DROP COLUMN version;
         return file, start
 
     def _write(self, path: Path, data: Buffer, start: int) -> None:
-        """Write one page; `commit` brings it down to the medium, so that several nodes can do so side by side."""
-        if start:
-            self._written.add(path)
-        else:
-            self._fresh.append(path)
+        """Hand one page to the commit, so that several nodes can write side by side."""
         try:
             if not start:
                 if not path.parent.exists():
                     path.parent.mkdir(mode=0o700)
                     self._folders.add(self._objects)
                 self._folders.add(path.parent)
-            flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(path, flags if start else flags | os.O_CREAT | os.O_TRUNC, 0o600)
+        except OSError as error:
+            raise StoreUnavailable(f"page file: {error}") from error
+        self._write_later(path, data, start, fresh=not start)
+
+    def _read(self, path: Path, start: int, size: int | None) -> bytes:
+        try:
+            self._write_out(path)
+            if size is None:
+                return path.read_bytes()
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                view = memoryview(data).cast("B")
-                while view:
-                    written = os.pwrite(descriptor, view, start)
-                    view, start = view[written:], start + written
+                data = os.pread(descriptor, size, start)
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise StoreUnavailable(f"page file: {error}") from error
+        if len(data) != size:
+            raise StoreUnavailable(f"page file: {path.name} is shorter than it was")
+        return data
 
     def _sweep(self) -> None:
         """Remove files that no row names: leftovers of requests that were never committed."""
@@ -194,19 +198,3 @@ ALTER TABLE pages DROP COLUMN version;
             )
             named = {self._path(*row) for row in rows}
             unlink(path for path in folder.iterdir() if path not in named)
-
-
-def _read(path: Path, start: int, size: int | None) -> bytes:
-    try:
-        if size is None:
-            return path.read_bytes()
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            data = os.pread(descriptor, size, start)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise StoreUnavailable(f"page file: {error}") from error
-    if len(data) != size:
-        raise StoreUnavailable(f"page file: {path.name} is shorter than it was")
-    return data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from msgspec import Struct
 
@@ -32,12 +32,19 @@ class Answers(Struct, eq=False):
 class Between:
     """Asks and answers of the nodes of one host.
 
+    busy      those of the seats whose nodes are in use: they are left alone
     schedule  called when answers wait for the next turn
     clock     Unix seconds
     """
 
-    def __init__(self, seats: Sequence[Seat], schedule: Callable[[], None], clock: Callable[[], float]) -> None:
-        self._seats, self._schedule, self._clock = seats, schedule, clock
+    def __init__(
+        self,
+        seats: Sequence[Seat],
+        busy: Container[Seat],
+        schedule: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._seats, self._busy, self._schedule, self._clock = seats, busy, schedule, clock
         self._peers: Peers | None = None
         self._ready: list[Answers] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -72,8 +79,14 @@ class Between:
 
     def settle(self, now: float) -> list[tuple[Seat, Peer | None, Outcome]]:
         """Hand nodes the answers they asked for. That the peer has left changes nothing."""
-        ready, self._ready = self._ready, []
+        ready = [one for one in self._ready if one.seat not in self._busy]
+        self._ready = [one for one in self._ready if one.seat in self._busy]
         return [(one.seat, one.peer, one.seat.node.answered(one.ask, one.replies, now)) for one in ready]
+
+    @property
+    def is_due(self) -> bool:
+        """Whether answers wait for a turn."""
+        return bool(self._ready)
 
     def run_errands(self, seat: Seat, now: float) -> None:
         """Put the questions a node has for itself."""
@@ -89,5 +102,6 @@ class Between:
     def _look_around(self) -> None:
         now = self._clock()
         for seat in self._seats:
-            self.run_errands(seat, now)
+            if seat not in self._busy:  # they look themselves when they have committed
+                self.run_errands(seat, now)
         self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look_around)

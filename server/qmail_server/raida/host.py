@@ -1,7 +1,8 @@
 """TCP and UDP around RAIDA nodes: one port of each per node, any number of requests one after another on a connection.
 
 Rules: a node is never called from two places at once, and never waits; frames that became whole in one turn of the
-loop are handled together, each changed node commits once, and only then their answers leave. A parked ping is a
+loop are handled together, each changed node commits once, and only then their answers leave. Where a commit waits for a
+disk it does so in a thread of its own; what comes for that node meanwhile is its next turn. A parked ping is a
 connection with a deadline, not a task. What is past its time is removed between turns, a little at a time.
 """
 
@@ -15,9 +16,9 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from typing import TypeVar, cast
 
 from qmail_core.codec import consts as c
 from qmail_core.errors import StoreUnavailable
@@ -27,6 +28,8 @@ from qmail_server.raida.clock import Deadlines
 from qmail_server.raida.peers import Connection, Datagrams, Mode, Peer, Seat
 
 log = logging.getLogger("qmail.raida")
+
+T = TypeVar("T")
 
 SCRATCH = 1 << 16  # one buffer for all connections: what was read is taken out before the next one reads
 FRAME_TIMEOUT = 30.0  # seconds without a byte inside a frame
@@ -79,7 +82,10 @@ class RaidaHost:
         self._frames: list[tuple[Peer, bytearray]] = []  # whole, for the next turn
         self._woken: dict[Connection, None] = {}  # parked, to be looked at in the next turn, each once
         self._network = network
-        self._between = Between(self._seats, self._schedule, clock)
+        self._busy: set[Seat] = set()  # their commits are under way; nobody else may touch these nodes
+        self._commits: set[asyncio.Future[bool]] = set()
+        self._resting = 0  # whoever wants no turn to begin
+        self._between = Between(self._seats, self._busy, self._schedule, clock)
         self._turn_due = False
         self._moving = False  # bytes of an unfinished frame came
         self._looks = _LOOKS
@@ -121,8 +127,21 @@ class RaidaHost:
             await self._silence(seat)
         self._deadlines.stop()
         self._frames.clear()
-        self._committers.shutdown()
         self._woken.clear()
+        while self._commits:
+            await asyncio.wait(self._commits)
+        self._committers.shutdown()
+
+    async def at_rest(self, run: Callable[[], T]) -> T:
+        """Run a short function between two turns, when no node is in use."""
+        self._resting += 1
+        try:
+            while self._commits:
+                await asyncio.wait(self._commits)
+            return run()
+        finally:
+            self._resting -= 1
+            self._schedule()
 
     def ports(self) -> list[int]:
         """The port of each node, by position."""
@@ -244,11 +263,10 @@ class RaidaHost:
             return
         self._turn_due = self._moving = False
         self._looks = _LOOKS
-        frames, self._frames = self._frames, []
-        woken, self._woken = self._woken, {}
+        if self._resting:
+            return
+        frames, woken = self._take_ready()
         now = self._clock()
-        idle = asyncio.get_running_loop().time() + self._idle_timeout
-        settled = self._between.settle(now)
         done: list[tuple[Peer, Outcome]] = []
         for peer, frame in frames:
             seat = peer.seat
@@ -258,25 +276,55 @@ class RaidaHost:
                 handle = node.handle_datagram if peer.is_datagram else node.handle
                 done.append((peer, handle(frame, now)))
         done += [(peer, peer.seat.node.resume(peer.wait, now)) for peer in woken if peer.wait is not None]
+        settled = self._between.settle(now)
         done += [(peer, outcome) for _, peer, outcome in settled if peer is not None]
-        changed = {peer.seat for peer, outcome in done if outcome.changed}
-        changed |= {seat for seat, _, outcome in settled if outcome.changed}
-        failed = self._commit(changed)
+        changed: dict[Seat, list[tuple[Peer, Outcome]]] = {peer.seat: [] for peer, outcome in done if outcome.changed}
+        changed |= {seat: [] for seat, _, outcome in settled if outcome.changed}
+        idle = asyncio.get_running_loop().time() + self._idle_timeout
         for peer, outcome in done:
-            if failed and peer.seat in failed:
-                # other requests of the turn may have read what is now undone, so all of them are answered alike
-                outcome = peer.seat.node.fail(outcome, c.STATUS_FILESYSTEM)
-            self._finish(peer, outcome, now, idle)
-        for seat in changed:
-            if seat not in failed:
-                self._between.run_errands(seat, now)
+            if peer.seat in changed:
+                # it may have read what is lost if the commit fails, so all of them wait for it
+                changed[peer.seat].append((peer, outcome))
+            else:
+                self._finish(peer, outcome, now, idle)
+        for seat, waiting in changed.items():
+            self._keep(seat, functools.partial(self._kept, seat, waiting))
 
-    def _commit(self, changed: Collection[Seat]) -> Collection[Seat]:
-        """Commit once per changed node, several side by side as each waits for its disk; those where that failed."""
-        if not changed:
-            return ()
-        kept = map(_commit, changed) if len(changed) < 2 else self._committers.map(_commit, changed)
-        return {seat for seat, done in zip(changed, kept, strict=True) if not done}
+    def _take_ready(self) -> tuple[list[tuple[Peer, bytearray]], list[Connection]]:
+        """Frames and parked peers whose nodes are free; the others stay where they are."""
+        busy = self._busy
+        frames, woken = self._frames, list(self._woken)
+        self._frames = [one for one in frames if one[0].seat in busy] if busy else []
+        self._woken = {peer: None for peer in woken if peer.seat in busy}
+        if self._frames:
+            frames = [one for one in frames if one[0].seat not in busy]
+        return frames, [peer for peer in woken if peer.seat not in busy]
+
+    def _keep(self, seat: Seat, then: Callable[[bool], None]) -> None:
+        """Commit a node and say whether that worked; several at a time where they wait for their disks."""
+        if not seat.node.state.waits:
+            then(_commit(seat))
+            return
+
+        def ended(future: asyncio.Future[bool]) -> None:
+            self._busy.discard(seat)
+            self._commits.discard(future)
+            then(future.result())
+            if self._frames or self._woken or self._between.is_due:
+                self._schedule()
+
+        self._busy.add(seat)
+        future = asyncio.get_running_loop().run_in_executor(self._committers, _commit, seat)
+        self._commits.add(future)
+        future.add_done_callback(ended)
+
+    def _kept(self, seat: Seat, waiting: Sequence[tuple[Peer, Outcome]], kept: bool) -> None:
+        """Answer what a commit was for."""
+        now, idle = self._clock(), asyncio.get_running_loop().time() + self._idle_timeout
+        for peer, outcome in waiting:
+            self._finish(peer, outcome if kept else seat.node.fail(outcome, c.STATUS_FILESYSTEM), now, idle)
+        if kept:
+            self._between.run_errands(seat, now)
 
     def _finish(self, peer: Peer, outcome: Outcome, now: float, idle: float) -> None:
         """Park, ask others, answer or ignore; `idle` is when a peer that stays silent from now on is closed."""
@@ -336,10 +384,20 @@ class RaidaHost:
         if not self._seats:
             return
         seat = self._seats[index % len(self._seats)]
+        if seat in self._busy or self._resting:
+            self._sweep_next(index, SWEEP_PAUSE)
+            return
         count = seat.node.sweep(self._clock(), SWEEP_PORTION)
-        if seat.node.state.dirty() and not _commit(seat):
-            count = 0
-        if count >= SWEEP_PORTION:
+        swept = functools.partial(self._swept, index, count)
+        if seat.node.state.dirty():
+            self._keep(seat, swept)
+        else:
+            swept(True)
+
+    def _swept(self, index: int, count: int, kept: bool) -> None:
+        if not self._started:
+            return
+        if kept and count >= SWEEP_PORTION:
             self._sweep_next(index, SWEEP_PAUSE)
         else:
             self._sweep_next(index + 1)

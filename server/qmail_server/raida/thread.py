@@ -62,11 +62,7 @@ class HostThread:
     def call(self, run: Callable[[], T]) -> T:
         """Run a short function between two turns of the host, and return or raise what it does."""
         loop = self._running()
-
-        async def step() -> T:
-            return run()
-
-        return asyncio.run_coroutine_threadsafe(step(), loop).result()
+        return asyncio.run_coroutine_threadsafe(self._host.at_rest(run), loop).result()
 
     def set_mode(self, index: int, mode: Mode, *, delay: float = SLOW_DELAY) -> None:
         """As `RaidaHost.set_mode`."""
