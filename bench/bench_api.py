@@ -21,6 +21,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import uvloop
+
 from bench.api_clients import CLIENT_CORE, Crowd, Load, Server, has_wrk, serving, wrk
 from bench.api_site import ROUTES, TOKEN, fill
 from bench.measure import Row, row, want
@@ -28,7 +30,7 @@ from qmail_core.store.database import Database
 
 MESSAGES = 100_000
 ROUNDS = 3
-PORTS = (38180, 38181, 38182, 38183, 38184)
+PORTS = (18180, 18181, 18182, 18183, 18184)  # no port the system picks for a connection
 PARKED, STOPPED = 5000, 1000
 WRITERS, WRITES = 16, 250
 RAW, STARLETTE = "raw ASGI", f"Starlette, {ROUTES} routes"
@@ -178,13 +180,13 @@ def writes(folder: Path) -> Iterator[Row]:
 # Parked connections
 
 
-async def _parked(server: Server, path: str, greeting: bytes, call: bytes, number: int) -> tuple[float, float]:
+async def _parked(server: Server, path: str, greeting: bytes, call: bytes) -> tuple[float, float]:
     """KiB of the server's memory each, and seconds until all were woken."""
     crowd = Crowd(server.port, path, greeting, call)
     before = server.memory()
     await crowd.gather(PARKED)
     memory = (server.memory() - before) / PARKED / 1024
-    spent = await crowd.wake(lambda: server.process.send_signal(number))
+    spent = await crowd.wake(lambda: server.process.send_signal(signal.SIGUSR1))
     crowd.leave()
     await asyncio.sleep(0.5)
     return memory, spent
@@ -196,12 +198,14 @@ PING = "/api/qmail/net/beacon/ping?timeout=600"
 def parked(folder: Path) -> Iterator[Row]:
     """Memory and waking of those who wait; then a stop while a thousand do."""
     cases = (
-        ("event streams", "/api/events", b"listening", b"new-mail", signal.SIGUSR1, PORTS[3]),
-        ("pings", PING, b"", b"200 OK", signal.SIGTERM, PORTS[4]),
+        ("event streams", "/api/events", b"listening", b"new-mail", PORTS[3]),
+        ("pings", PING, b"", b"200 OK", PORTS[4]),
     )
-    for what, path, greeting, call, number, port in cases:
-        with serving("qmail", port, folder) as server:
-            memory, spent = asyncio.run(_parked(server, path, greeting, call, number))
+    for what, path, greeting, call, port in cases:
+        own = folder / what
+        own.mkdir(exist_ok=True)
+        with serving("told", port, own) as server, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            memory, spent = runner.run(_parked(server, path, greeting, call))
         yield want(row(f"5 000 {what}, memory of each", memory, "KiB", 0.0), "<= 12 KiB")
         yield want(row(f"5 000 {what}, until all are woken", spent * 1000, "ms", 0.0), "<= 300 ms")
 
@@ -215,6 +219,7 @@ async def _stopped(server: Server) -> tuple[float, int, float]:
         await asyncio.sleep(0.002)
     spent = time.perf_counter() - begun
     await answered
+    assert server.process.returncode == 0
     good = sum(one.seen.startswith(b"HTTP/1.1 200 ") for one in crowd.members)
     return spent, good, begun
 

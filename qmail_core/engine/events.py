@@ -8,7 +8,6 @@ a slow listener costs no memory and misses nothing that the journal still has.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
 from qmail_core.engine.context import Context
@@ -21,12 +20,14 @@ _PAGE = 1000
 class Subscription:
     """One listener. `wake` is called, on the loop, when there is something to take."""
 
+    __slots__ = ("_behind", "_held", "_hub", "_wake", "after", "user")
+
     def __init__(self, hub: Events, user: int, after: int, wake: Callable[[], None]) -> None:
         self._hub = hub
         self.user = user
         self.after = after  # number of the last entry taken or held
         self._wake = wake
-        self._held: deque[JournalEntry] = deque()
+        self._held: list[JournalEntry] = []
         self._behind = True  # entries between `after` and now must be read from the journal
 
     def take(self) -> list[JournalEntry]:
@@ -36,7 +37,7 @@ class Subscription:
             self._behind = len(found) == _PAGE
             self.after = found[-1].id if found else self.after
             return found
-        found, self._held = list(self._held), deque()
+        found, self._held = self._held, []
         return found
 
     def offer(self, entry: JournalEntry) -> None:

@@ -43,6 +43,11 @@ class Json:
         self.status = status
         self.headers = [*_JSON_HEADERS, (b"content-length", b"%d" % len(self.body)), *headers]
 
+    @classmethod
+    def encoded(cls, body: bytes) -> Json:
+        """The response of a body that is encoded already."""
+        return cls(msgspec.Raw(body))
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self.body})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,10 +25,11 @@ class RateLimit:
         self._clock = clock
         self._windows: dict[str, tuple[float, int]] = {}  # when the window ends, and how many came in it
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._paths.fullmatch(scope["path"]):
-            await self._app(scope, receive, send)
-            return
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        limited = self._paths.fullmatch(scope["path"])
+        return self._limit(scope, receive, send) if limited else self._app(scope, receive, send)
+
+    async def _limit(self, scope: Scope, receive: Receive, send: Send) -> None:
         now = self._clock()
         ends, count = self._count(scope["client"][0] if scope.get("client") else "", now)
         headers = (
