@@ -443,6 +443,11 @@ class Engine:
         """The state of a task; NotFound if there is none."""
         return self._tasks.get(task_id)
 
+    @property
+    def task_revision(self) -> int:
+        """While this number stays, so does what `tasks` answers."""
+        return self._tasks.revision
+
     def tasks(self) -> Sequence[TaskState]:
         """Tasks that run or have ended not long ago, newest first."""
         return self._tasks.listed()

@@ -34,6 +34,7 @@ class Tasks:
         self._states: OrderedDict[str, TaskState] = OrderedDict()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._undo: dict[str, Undo] = {}
+        self.revision = 0  # grows whenever a state changes or is forgotten
 
     def new_id(self) -> str:
         """An id no other task has."""
@@ -49,6 +50,7 @@ class Tasks:
         """
         state = TaskState(id=task_id, message=message, started_at=self._clock())
         self._states[task_id] = state
+        self.revision += 1
         task = asyncio.get_running_loop().create_task(self._run(state, story), name=task_id)
         self._running[task_id] = task
         if undo is not None:
@@ -107,6 +109,7 @@ class Tasks:
         def report(progress: int, message: str) -> None:
             state.progress = max(state.progress, min(progress, 99))
             state.message = message
+            self.revision += 1
 
         try:
             state.message, state.data = await story(report)
@@ -121,6 +124,7 @@ class Tasks:
             log.exception("%s failed", state.id)
         finally:
             state.finished_at = self._clock()
+            self.revision += 1
 
     def _forget(self) -> None:
         while len(self._states) > _KEEP:

@@ -94,7 +94,7 @@ class AccessLog:
     def line(self, asked: str, method: str, path: str, status: int, ms: float) -> None:
         """One answered request."""
         if self._stream is None:
-            fields = {"method": method, "path": path, "status": status, "ms": ms}
+            fields = {"method": method, "path": path, "status": status, "ms": round(ms, 1)}
             log.info("%s %s %d %.1f ms", method, path, status, ms, extra=fields)
             return
         if self._level > logging.INFO and not verbose.get():
@@ -112,7 +112,7 @@ class AccessLog:
         message = f"{method} {path} {status} {ms:.1f} ms"
         if self._json:
             line = {"time": round(now, 3), "level": "info", "logger": log.name, "message": message, "request_id": asked}
-            line |= {"method": method, "path": path, "status": status, "ms": ms}
+            line |= {"method": method, "path": path, "status": status, "ms": round(ms, 1)}
             return msgspec.json.encode(line).decode() + "\n"
         second = int(now)
         if second != self._second[0]:

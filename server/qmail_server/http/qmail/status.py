@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from qmail_core.errors import AddressError, UsageError
 from qmail_core.model import Address, Folder
 from qmail_server.http.qmail import answers
 from qmail_server.http.qmail.db.contacts import serial_of
 from qmail_server.http.qmail.net import attachments_of, complain, recipients_of, wallet_of
 from qmail_server.http.respond import Call
+
+if TYPE_CHECKING:
+    from qmail_core.engine.engine import Engine
 
 _MOST_LOCKERS = 1_000_000
 _DIGITS = 20  # of a number of 64 bits
@@ -41,6 +46,11 @@ async def status(call: Call) -> answers.StatusAnswer:
             items=servers,
         ),
     )
+
+
+def revision(engine: Engine) -> object:
+    """While this stays, so does what `status` answers."""
+    return engine.revision, engine.network.revision, engine.beacon.state
 
 
 async def control_beacon(call: Call) -> answers.BeaconAnswer:
