@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -34,6 +34,7 @@ class Tasks:
         self._states: OrderedDict[str, TaskState] = OrderedDict()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._undo: dict[str, Undo] = {}
+        self._over: deque[str] = deque()  # tasks that have ended, in the order they did
         self.revision = 0  # grows whenever a state changes or is forgotten
 
     def new_id(self) -> str:
@@ -62,6 +63,7 @@ class Tasks:
     def _ended(self, task_id: str) -> None:
         self._running.pop(task_id, None)
         self._undo.pop(task_id, None)
+        self._over.append(task_id)
 
     def listed(self) -> Sequence[TaskState]:
         """All tasks that are known, newest first."""
@@ -127,8 +129,5 @@ class Tasks:
             self.revision += 1
 
     def _forget(self) -> None:
-        while len(self._states) > _KEEP:
-            oldest = next((task_id for task_id in self._states if task_id not in self._running), None)
-            if oldest is None:
-                return
-            del self._states[oldest]
+        while len(self._states) > _KEEP and self._over:
+            del self._states[self._over.popleft()]
