@@ -200,6 +200,7 @@ class Engine:
         self.accounts.close()
         self.transfer.close()
         await self._transport.close()
+        self.events.close()
         await self._store.close()
 
     async def __aenter__(self) -> Engine:

@@ -66,7 +66,7 @@ class Events:
         self._store.changed = self._changed
         self._subscriptions: dict[int, set[Subscription]] = {}
         self._last = self._store.last_entry()
-        self._due = False
+        self._due = self._closed = False
 
     def subscribe(self, user: int, wake: Callable[[], None], after: int | None = None) -> Subscription:
         """Listen to a user's changes: those behind entry `after`, or only new ones."""
@@ -94,8 +94,14 @@ class Events:
             self._due = True
             asyncio.get_running_loop().call_soon(self._pump)
 
+    def close(self) -> None:
+        """Look at no more changes: the store is about to close."""
+        self._closed = True
+
     def _pump(self) -> None:
         self._due = False
+        if self._closed:
+            return
         while True:
             entries = self._store.journal(None, self._last, _PAGE)
             for entry in entries:
