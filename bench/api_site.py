@@ -3,7 +3,8 @@
 qmail        the whole surface of one engine, security layers and access line on, over a store on disk; its nodes are
              in memory, and requests to them take NODE_DELAY seconds, so that no background work is measured
 told         the same with nodes that answer at once; SIGUSR1 makes a second engine tell the first of a mail
-raw          raw ASGI that answers every path with the bytes of the file FOLDER/<path with _ for />
+raw          raw ASGI that answers every path with the headers and bytes of the answer in FOLDER/<path with _ for />;
+             with `?parse` it also has the standard library take a form apart
 starlette    80 Starlette routes; the last one answers `JSONResponse`, and reads `form()` on POST
 All run under the same uvicorn (httptools, uvloop, no access log of its own) on core SERVER_CORE.
 """
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import uvicorn
 import uvloop
@@ -154,10 +156,16 @@ async def _sender(
 
 
 class Raw:
-    """The same bytes for every request, the body read if there is one."""
+    """The same answer for every request, headers and bytes; the body of a request is read if there is one."""
 
     def __init__(self, folder: Path) -> None:
-        self._bodies = {f"/{path.name.replace('_', '/')}": path.read_bytes() for path in folder.iterdir()}
+        self._answers = {f"/{path.name.replace('_', '/')}": self._read(path) for path in folder.iterdir()}
+
+    @staticmethod
+    def _read(path: Path) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        head, _, body = path.read_bytes().partition(b"\r\n\r\n")
+        headers = [tuple(line.split(b": ", 1)) for line in head.split(b"\r\n")]
+        return headers, body  # type: ignore[return-value]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "POST":
@@ -167,9 +175,10 @@ class Raw:
                 message = await receive()
                 parts.append(message.get("body", b""))
                 more = message.get("more_body", False)
-            b"".join(parts)
-        body = self._bodies[scope["path"]]
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+            body = b"".join(parts)
+            if scope["query_string"] == b"parse":
+                parse_qsl(body, keep_blank_values=True)
+        headers, body = self._answers[scope["path"]]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

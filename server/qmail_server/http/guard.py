@@ -94,6 +94,7 @@ class Guard:
         self._hosts = frozenset(host.encode() for host in settings.hosts)
         self._origins = frozenset(origin.encode() for origin in settings.origins)
         self._token = b"" if settings.compat_open else settings.token.encode()
+        self._bearer = b"Bearer " + self._token  # as nearly everybody writes it
         self._pages = frozenset(pages)
         self._readable = frozenset(readable) | self._pages
         self._streams = frozenset(streams)
@@ -138,11 +139,16 @@ class Guard:
         if not self._token:
             scope[TRUSTED] = "open"
             return
-        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-        if hmac.compare_digest(given.strip(), self._token) and scheme.lower() == b"bearer":
+        given = headers.get(b"authorization", b"")
+        if hmac.compare_digest(given, self._bearer) or self._is_token(given):
             scope[TRUSTED] = "token"
         elif not (scope["path"] in self._pages or self._has_ticket(scope) or self._asks_itself(scope["path"])):
             raise Failed(401, "A valid bearer token is required", headers={"WWW-Authenticate": "Bearer"})
+
+    def _is_token(self, given: bytes) -> bool:
+        """Whether this is the token, the scheme's name in any case."""
+        scheme, _, token = given.partition(b" ")
+        return hmac.compare_digest(token.strip(), self._token) and scheme.lower() == b"bearer"
 
     def _asks_itself(self, path: str) -> bool:
         """Whether the routes of a path ask for a token of their own."""

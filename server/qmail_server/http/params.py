@@ -45,6 +45,8 @@ _NO = frozenset(("false", "0", "no", "off", ""))
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{0,18})?", re.ASCII)
 
+_ASCII = {form % code: chr(code) for code in range(128) for form in ("%02x", "%02X")}
+
 Sink = Callable[[str], tuple[BinaryIO, Source]]
 
 
@@ -68,7 +70,15 @@ def pairs_of(raw: bytes, most: int = MAX_PARAMETERS) -> list[tuple[str, str]]:
 
 
 def _unquote(text: str) -> str:
-    return unquote_to_bytes(text).decode("utf-8", "replace")
+    first, *others = text.split("%")
+    found = [first]
+    for part in others:
+        char = _ASCII.get(part[:2])
+        if char is None:  # a piece of a longer character, or nothing that was quoted
+            return unquote_to_bytes(text).decode("utf-8", "replace")
+        found.append(char)
+        found.append(part[2:])
+    return "".join(found)
 
 
 class Params:
