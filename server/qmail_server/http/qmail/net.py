@@ -16,7 +16,8 @@ from qmail_core.errors import AddressError, Conflict, NotFound, PathRefused, QMa
 from qmail_core.model import Draft, Durability, Kind, Polled, Recipient, RequestKey, Source
 from qmail_server.http.errors import network_failure
 from qmail_server.http.params import MAX_FILES, Params
-from qmail_server.http.qmail import answers, pings, repeats, schema
+from qmail_server.http.qmail import pings, repeats, schema
+from qmail_server.http.qmail.answers import sends
 from qmail_server.http.respond import Call, Json
 
 MAX_RECIPIENTS = 50  # per field
@@ -72,12 +73,12 @@ async def peek(call: Call) -> schema.PeekAnswer:
     return schema.peek(_items(call, polled), _debug(call, since), call.request_id)
 
 
-async def older_ping(call: Call) -> answers.OlderPing:
+async def older_ping(call: Call) -> sends.OlderPing:
     """A peek under its oldest name, with other members."""
     polled = (await peek(call)).notifications
-    rows = [answers.OlderMessage(id=row.file_guid, timestamp=row.timestamp, size=row.total_file_size) for row in polled]
+    rows = [sends.OlderMessage(id=row.file_guid, timestamp=row.timestamp, size=row.total_file_size) for row in polled]
     active = call.engine.beacon.state.running
-    return answers.OlderPing(
+    return sends.OlderPing(
         timestamp=int(time.time()),
         beacon_status="active" if active else "idle",
         has_mail=bool(rows),
@@ -97,17 +98,17 @@ async def ping(call: Call) -> schema.PingAnswer | Json:
     return pings.answer(call, polled, _debug(call, since), int((time.monotonic() - begun) * 1000))
 
 
-async def cancel_hold(call: Call) -> answers.HoldCancelled:
+async def cancel_hold(call: Call) -> sends.HoldCancelled:
     """Tell nobody of a mail whose Tell is held."""
     guid = guid_of(call.params, "file_guid")
     await call.engine.cancel_hold(guid)
-    return answers.HoldCancelled(file_guid=guid.hex())
+    return sends.HoldCancelled(file_guid=guid.hex())
 
 
-async def explain(call: Call) -> answers.ExplainAnswer:
+async def explain(call: Call) -> sends.ExplainAnswer:
     """Where a mail lies, who answers, what it survives."""
     guid = guid_of(call.params, "file_guid")
-    return answers.explained(await call.engine.network.explain(guid))
+    return sends.explained(await call.engine.network.explain(guid))
 
 
 async def repair(call: Call) -> schema.RepairAnswer:
