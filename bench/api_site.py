@@ -141,7 +141,8 @@ async def _sender(
     data = folder / "sender"
     data.mkdir(exist_ok=True)
     store = SqliteStore(None)
-    engine = Engine(EngineConfig(data=str(data)), coin, LoopbackTransport(opened.host), store)
+    config = EngineConfig(data=str(data), pool_upload=0, pool_inbox=0)
+    engine = Engine(config, coin, LoopbackTransport(opened.host), store)
     await engine.start()
     closing.push_async_callback(engine.close)
     await engine.deposit(purse)
