@@ -89,10 +89,14 @@ class _Watch:
         known = waiting in self._first or waiting in self._later
         self._first.discard(waiting)
         self._later.discard(waiting)
-        if known and not self._first and not self._later and not self.keeping:
+        if known and not self._first and not self._later and not self._has_tells():
             self._task.cancel()
             self._polls.forget(self._since, self)
         return known
+
+    def _has_tells(self) -> bool:
+        """Whether a beacon has handed out what must be kept, whoever still waits."""
+        return self.keeping or (self._run is not None and any(self._run.good.values()))
 
     def tell(self, found: Polled) -> None:
         """Tell everybody."""

@@ -169,7 +169,7 @@ class Sender:
         if tell and not draft.recipients:
             raise UsageError("At least one recipient required (to/cc/bcc)")
         guid = draft.guid or self._ctx.entropy(16)
-        if self._ctx.store.sends.has_receipt(guid):
+        if draft.guid and self._ctx.store.sends.has_receipt(guid):
             raise Conflict("A receipt already exists for that file_guid")
         now = self._ctx.now()
         sources, kept = jobs.sources_of(draft.attachments, self._paths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -164,5 +165,27 @@ def test_what_goes_wrong_while_tells_are_kept_is_raised() -> None:
         await alice.send(alice.draft(["bob"], "s", "b"))
         with pytest.raises(NotFound, match="lost"):
             await waiting
+
+    play(story)
+
+
+def test_a_tell_that_comes_as_the_last_one_leaves_is_kept() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        leave = bob.watch(300, 0, lambda _: None)
+        await asyncio.sleep(1)
+        run = bob._receiver.polls._watches[0]._run
+        assert run is not None
+        settle = run.settle
+
+        def settled(*given: Any) -> None:
+            settle(*given)
+            leave()
+
+        run.settle = settled  # type: ignore[method-assign,assignment]
+        sent = await alice.send(alice.draft(["bob"], "s", "b"))
+        await asyncio.sleep(1)
+        assert [row.tell.guid.hex() for row in bob.notifications()] == [sent.receipt.file_guid]
+        assert bob._receiver.polls._watches == {}
 
     play(story)
