@@ -47,8 +47,9 @@ class Server:
             time.sleep(0.05)
 
     def spent(self) -> float:
-        """Seconds of processor time so far."""
-        return int(Path(f"/proc/{self.process.pid}/schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+        """Seconds of processor time so far, of all its threads."""
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(path.read_text(encoding="ascii").split()[0]) for path in threads) / 1e9
 
     def memory(self) -> int:
         """Resident bytes."""

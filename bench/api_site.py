@@ -2,7 +2,9 @@
 
 qmail        the whole surface of one engine, security layers and access line on, over a store on disk; its nodes are
              in memory, and requests to them take NODE_DELAY seconds, so that no background work is measured
-raw          raw ASGI that answers every path with the bytes of the file FOLDER/<path with _ for />
+told         the same with nodes that answer at once; SIGUSR1 makes a second engine tell the first of a mail
+raw          raw ASGI that answers every path with the headers and bytes of the answer in FOLDER/<path with _ for />;
+             with `?parse` it also has the standard library take a form apart
 starlette    80 Starlette routes; the last one answers `JSONResponse`, and reads `form()` on POST
 All run under the same uvicorn (httptools, uvloop, no access log of its own) on core SERVER_CORE.
 """
@@ -16,8 +18,10 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import uvicorn
 import uvloop
@@ -51,6 +55,7 @@ class Opened:
         raida = Cluster.in_memory(25, entropy=os.urandom)
         coin, *purse = raida.mint([Address(1, 4242), *(Address(0, 1_000_000 + i) for i in range(2000))], os.urandom)
         raida.commit()
+        self.raida = raida
         self.host = LoopbackHost(raida.nodes, time.time)
         if delay:
             self.host.delay.update(dict.fromkeys(range(25), delay))
@@ -93,9 +98,9 @@ def fill(folder: Path, count: int) -> None:
     asyncio.run(run())
 
 
-async def _qmail(port: int, folder: Path) -> None:
+async def _qmail(port: int, folder: Path, *, told: bool = False) -> None:
     begun = time.perf_counter()
-    opened = Opened(folder)
+    opened = Opened(folder, delay=0.0 if told else NODE_DELAY)
     engine = opened.engine
     logs.configure("INFO", stream=open(folder / "log", "w", encoding="utf-8"))  # noqa: SIM115, ASYNC230
     stop = asyncio.Event()
@@ -108,11 +113,14 @@ async def _qmail(port: int, folder: Path) -> None:
         assert box is not None
         await engine.letters.deliver(HOME, b"Subject: now\r\nFrom: bob@example.com\r\n\r\nhello\r\n", box)
 
-    tasks: set[asyncio.Task[None]] = set()
-    loop.add_signal_handler(signal.SIGUSR1, lambda: tasks.add(loop.create_task(tell())))
     await engine.start()
     async with contextlib.AsyncExitStack() as closing:
         closing.push_async_callback(engine.close)
+        if told:
+            engine.beacon.start()
+            tell = await _sender(opened, folder, closing)
+        tasks: set[asyncio.Task[None]] = set()
+        loop.add_signal_handler(signal.SIGUSR1, lambda: tasks.add(loop.create_task(tell())))
         await engine.deposit(opened.purse)
         server = wiring.HttpServer(build_app(engine, GuardSettings(hosts=hosts_for(port), token=TOKEN)), [port])
         await server.start()
@@ -124,11 +132,41 @@ async def _qmail(port: int, folder: Path) -> None:
         await server.stop()
 
 
+async def _sender(
+    opened: Opened, folder: Path, closing: contextlib.AsyncExitStack
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Another engine, with a mail that lies at the nodes; what it returns tells of it."""
+    coin, *purse = opened.raida.mint([Address(1, 4243), *(Address(0, 2_000_000 + i) for i in range(2000))], os.urandom)
+    opened.raida.commit()
+    data = folder / "sender"
+    data.mkdir(exist_ok=True)
+    store = SqliteStore(None)
+    config = EngineConfig(data=str(data), pool_upload=0, pool_inbox=0)
+    engine = Engine(config, coin, LoopbackTransport(opened.host), store)
+    await engine.start()
+    closing.push_async_callback(engine.close)
+    await engine.deposit(purse)
+    mail = engine.draft([opened.engine.address_text], "now", "hello")
+    started = await engine.start_upload(mail, tell=False)
+    await engine.wait(started.task_id)
+
+    async def tell() -> None:
+        await engine.start_tell(started.guid)
+
+    return tell
+
+
 class Raw:
-    """The same bytes for every request, the body read if there is one."""
+    """The same answer for every request, headers and bytes; the body of a request is read if there is one."""
 
     def __init__(self, folder: Path) -> None:
-        self._bodies = {f"/{path.name.replace('_', '/')}": path.read_bytes() for path in folder.iterdir()}
+        self._answers = {f"/{path.name.replace('_', '/')}": self._read(path) for path in folder.iterdir()}
+
+    @staticmethod
+    def _read(path: Path) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        head, _, body = path.read_bytes().partition(b"\r\n\r\n")
+        headers = [tuple(line.split(b": ", 1)) for line in head.split(b"\r\n")]
+        return headers, body  # type: ignore[return-value]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "POST":
@@ -138,9 +176,10 @@ class Raw:
                 message = await receive()
                 parts.append(message.get("body", b""))
                 more = message.get("more_body", False)
-            b"".join(parts)
-        body = self._bodies[scope["path"]]
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+            body = b"".join(parts)
+            if scope["query_string"] == b"parse":
+                parse_qsl(body, keep_blank_values=True)
+        headers, body = self._answers[scope["path"]]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -169,8 +208,8 @@ def main() -> None:
     what, port, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     os.sched_setaffinity(0, {SERVER_CORE})
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        if what == "qmail":
-            runner.run(_qmail(port, folder))
+        if what in ("qmail", "told"):
+            runner.run(_qmail(port, folder, told=what == "told"))
         else:
             runner.run(_anchor(Raw(folder) if what == "raw" else _starlette(), port))
 

@@ -66,7 +66,7 @@ class Beacon:
         self._task, self._backoff, self._errors = None, 0, 0
 
     async def _watch(self) -> None:
-        while not self._receiver.draining:
+        while not self._receiver.polls.draining:
             try:
                 polled = await self._receiver.ping(_WAIT, 0)
                 self._errors = self._backoff = 0

@@ -39,6 +39,7 @@ from qmail_core.engine.outgoing import Outgoing
 from qmail_core.engine.paths import Paths
 from qmail_core.engine.payments import Payments
 from qmail_core.engine.people import People
+from qmail_core.engine.polls import Told
 from qmail_core.engine.post import Post
 from qmail_core.engine.purse import Purse
 from qmail_core.engine.receipts import Receipts
@@ -189,6 +190,7 @@ class Engine:
 
     async def close(self) -> None:
         """Stop; whatever was accepted and is not finished goes on at the next start."""
+        self.drain()
         await self.beacon.stop()
         await self.post.stop()
         if self._background is not None:
@@ -198,6 +200,7 @@ class Engine:
         self.accounts.close()
         self.transfer.close()
         await self._transport.close()
+        self.events.close()
         await self._store.close()
 
     async def __aenter__(self) -> Engine:
@@ -441,6 +444,11 @@ class Engine:
         """The state of a task; NotFound if there is none."""
         return self._tasks.get(task_id)
 
+    @property
+    def task_revision(self) -> int:
+        """While this number stays, so does what `tasks` answers."""
+        return self._tasks.revision
+
     def tasks(self) -> Sequence[TaskState]:
         """Tasks that run or have ended not long ago, newest first."""
         return self._tasks.listed()
@@ -525,13 +533,18 @@ class Engine:
         """Wait up to `timeout` seconds for new mail."""
         return await self._with_id(self._receiver.ping(timeout, since))
 
+    def watch(self, timeout: float, since: int, told: Told) -> Callable[[], object]:
+        """The same without a task for each who waits: `told` is called with the outcome or the error; what is returned
+        ends the wait. All who are told the same are given the same object, without `elapsed_ms`."""
+        return self._receiver.polls.wait(timeout, since, told).close
+
     async def _with_id(self, polling: Awaitable[Polled]) -> Polled:
         polled = await polling
         return msgspec.structs.replace(polled, request_id=self._ctx.entropy(8).hex())
 
     def drain(self) -> None:
         """Answer every parked `ping` at once with "nothing new"; call it before stopping a server."""
-        self._receiver.drain()
+        self._receiver.polls.drain()
 
     async def download(self, guid: bytes, sender_sn: int | None = None) -> Downloaded:
         """Fetch a mail into the store; NotFound without a pending tell (unless `sender_sn` is given)."""

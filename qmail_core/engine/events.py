@@ -8,7 +8,6 @@ a slow listener costs no memory and misses nothing that the journal still has.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
 from qmail_core.engine.context import Context
@@ -21,12 +20,14 @@ _PAGE = 1000
 class Subscription:
     """One listener. `wake` is called, on the loop, when there is something to take."""
 
+    __slots__ = ("_behind", "_held", "_hub", "_wake", "after", "user")
+
     def __init__(self, hub: Events, user: int, after: int, wake: Callable[[], None]) -> None:
         self._hub = hub
         self.user = user
         self.after = after  # number of the last entry taken or held
         self._wake = wake
-        self._held: deque[JournalEntry] = deque()
+        self._held: list[JournalEntry] = []
         self._behind = True  # entries between `after` and now must be read from the journal
 
     def take(self) -> list[JournalEntry]:
@@ -36,7 +37,7 @@ class Subscription:
             self._behind = len(found) == _PAGE
             self.after = found[-1].id if found else self.after
             return found
-        found, self._held = list(self._held), deque()
+        found, self._held = self._held, []
         return found
 
     def offer(self, entry: JournalEntry) -> None:
@@ -65,7 +66,7 @@ class Events:
         self._store.changed = self._changed
         self._subscriptions: dict[int, set[Subscription]] = {}
         self._last = self._store.last_entry()
-        self._due = False
+        self._due = self._closed = False
 
     def subscribe(self, user: int, wake: Callable[[], None], after: int | None = None) -> Subscription:
         """Listen to a user's changes: those behind entry `after`, or only new ones."""
@@ -93,8 +94,14 @@ class Events:
             self._due = True
             asyncio.get_running_loop().call_soon(self._pump)
 
+    def close(self) -> None:
+        """Look at no more changes: the store is about to close."""
+        self._closed = True
+
     def _pump(self) -> None:
         self._due = False
+        if self._closed:
+            return
         while True:
             entries = self._store.journal(None, self._last, _PAGE)
             for entry in entries:

@@ -74,6 +74,11 @@ class Network:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
 
+    @property
+    def revision(self) -> int:
+        """While this number stays, so does what `servers` answers."""
+        return self._ctx.fanout.health.revision
+
     def servers(self) -> Sequence[ServerState]:
         """All servers, from what came of the requests so far."""
         return list(map(self._server, range(self._ctx.nodes)))

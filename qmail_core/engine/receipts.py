@@ -1,12 +1,11 @@
 """The receipt of a send through its life: built, brought up to date, mirrored into the Mail wallet's folder.
 
-The store holds the truth. The file `<data>/Wallets/Mail/Receipts/<guid>.json` is a copy for people and scripts,
-replaced by rename so that a reader never sees half of one.
+The store holds the truth. The file `<data>/Wallets/Mail/Receipts/<guid>.json` is a copy, there before an answer is.
 """
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import os
 
 import msgspec
@@ -15,6 +14,7 @@ from qmail_core.codec import address
 from qmail_core.codec import consts as c
 from qmail_core.engine.context import Context
 from qmail_core.engine.jobs import Job, Object, unit_of
+from qmail_core.engine.mirror import Mirror
 from qmail_core.model import (
     Address,
     FileEntry,
@@ -32,8 +32,6 @@ from qmail_core.model import (
 )
 from qmail_core.store.base import Claim, Locker
 
-log = logging.getLogger("qmail.receipts")
-
 _PREVIEW = 255  # bytes
 
 
@@ -43,7 +41,7 @@ class Receipts:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._folder = os.path.join(ctx.config.data, "Wallets", "Mail", "Receipts")
-        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        self._files = Mirror(self._folder)
 
     def new(self, job: Job) -> Receipt:
         """The receipt of a send that has just been accepted."""
@@ -143,16 +141,16 @@ class Receipts:
 
     async def accept(
         self, receipt: Receipt, job: bytes, objects: dict[int, bytes], stage: str, key: RequestKey | None = None
-    ) -> None:
-        """Commit a send's intent, then mirror it."""
+    ) -> asyncio.Future[None]:
+        """Commit a send's intent; the future ends when it is mirrored as well."""
         await self._ctx.store.sends.accept(receipt, job, objects, stage, key)
-        self.mirror(receipt)
+        return self._mirror(receipt)
 
     async def save(self, receipt: Receipt, *, stage: str | None = None, job: bytes | None = None) -> None:
         """Commit a changed receipt, then mirror it."""
         receipt.updated_at = self._ctx.now()
         await self._ctx.store.sends.save(receipt, stage=stage, job=job)
-        self.mirror(receipt)
+        await self._mirror(receipt)
 
     async def save_tell(self, receipt: Receipt, *, stage: str) -> None:
         """Commit only the tell's part: a repair may have brought the upload's part up to date meanwhile."""
@@ -160,15 +158,6 @@ class Receipts:
         newest.tell = receipt.tell
         await self.save(newest, stage=stage)
 
-    def mirror(self, receipt: Receipt) -> None:
-        """Replace the file beside the Mail wallet. The store holds the truth, so a disk that is full stops nothing."""
-        try:
-            self._write(receipt)
-        except OSError as error:
-            log.warning("the copy of receipt %s could not be written: %s", receipt.file_guid, error)
-
-    def _write(self, receipt: Receipt) -> None:
-        path = os.path.join(self._folder, f"{receipt.file_guid}.json")
-        with open(os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(receipt), indent=2))
-        os.replace(f"{path}.new", path)
+    def _mirror(self, receipt: Receipt) -> asyncio.Future[None]:
+        text = msgspec.json.format(msgspec.json.encode(receipt), indent=2)
+        return self._files.put(f"{receipt.file_guid}.json", text)

@@ -12,14 +12,16 @@ import logging
 import os
 from typing import BinaryIO
 
+import msgspec
+
 from qmail_core.codec import consts as c
 from qmail_core.codec import mail, message
 from qmail_core.codec.cbdf import MailMeta
 from qmail_core.codec.legacy_reader import OldReader
-from qmail_core.codec.packet import Reply
 from qmail_core.engine.context import Context
 from qmail_core.engine.fetch import Fetch
 from qmail_core.engine.mailbox import Mailbox
+from qmail_core.engine.polls import Polls
 from qmail_core.errors import Forbidden, NotFound, QuorumError, RemoteProtocolError
 from qmail_core.model import (
     Address,
@@ -41,17 +43,6 @@ log = logging.getLogger("qmail.receive")
 _PEEK_PATIENCE = 0.5  # seconds the second beacon is given once the first has answered; our tells lie at both
 
 
-def _tells(reply: Reply) -> list[tuple[Tell, bytes]]:
-    """The judge of polls; a poll that a node ended itself (245) is an empty answer."""
-    if reply.status == c.STATUS_POLL_TIMEOUT:
-        return []
-    payload = reply.expect().payload
-    found = mail.parse_tells(payload)
-    if not found and payload and payload[0]:
-        raise RemoteProtocolError(f"node {reply.node}: tells nobody can read")
-    return found
-
-
 def _notification(kept: ReceivedTell) -> Notification:
     tell, _ = mail.parse_record(memoryview(kept.record))
     return Notification(
@@ -66,8 +57,7 @@ class Receiver:
         self._ctx = ctx
         self._mailbox = mailbox
         self._fetching: dict[bytes, asyncio.Lock] = {}
-        self._parked: dict[Run, set[bytes]] = {}  # with the guids that are new to whoever waits
-        self.draining = False
+        self.polls = Polls(ctx, self._keep)
         self._folder = os.path.join(ctx.config.data, "Attachments")
 
     # ---------------------------------------------------------------------------------------------- beacons
@@ -75,7 +65,7 @@ class Receiver:
     async def peek(self, since: int) -> Polled:
         """Ask both beacons now; answers every tell whose mail has not been downloaded yet."""
         begun = self._ctx.clock()
-        run = self._poll(c.CMD_PEEK, since, self._ctx.config.timeouts.small)
+        run = self.polls.ask(c.CMD_PEEK, since, self._ctx.config.timeouts.small)
         await run.wait(1)
         await run.wait(len(set(self._ctx.config.beacons)), timeout=_PEEK_PATIENCE)
         await self._keep(run)
@@ -88,53 +78,33 @@ class Receiver:
     async def ping(self, timeout: float, since: int) -> Polled:
         """Wait for new tells at both beacons at once; answers only tells that were not known before."""
         begun = self._ctx.clock()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        while True:
-            left = deadline - loop.time()
-            run = self._poll(c.CMD_PING, since, max(0.05, left))
-            new = self._parked[run] = set()
-            try:
-                await run.until(lambda run=run: any(run.good.values()))  # type: ignore[misc]
-                await self._keep(run)
-            finally:
-                del self._parked[run]
-                run.cancel()
-            if not new and not run.good and run.failed and deadline - loop.time() > 0.05:
-                raise QuorumError("Ping failed", run.failed)
-            over = self.draining or loop.time() >= deadline - 0.05
-            if new or over or not any(run.good.values()):
-                found = tuple(sorted(map(self.notification, new), key=lambda item: item.id))
-                ended = bool(run.good) and not found
-                status = c.STATUS_POLL_TIMEOUT if ended else 0
-                return Polled(found, timed_out=ended, status=status, elapsed_ms=self._since(begun))
+        answer: asyncio.Future[Polled | Exception] = asyncio.get_running_loop().create_future()
 
-    def drain(self) -> None:
-        """End every parked poll with "nothing new", now and from now on: the process is about to stop."""
-        self.draining = True
-        for run in list(self._parked):
-            run.cancel()
+        def told(found: Polled | Exception) -> None:
+            if not answer.done():
+                answer.set_result(found)
 
-    def _poll(self, command: int, since: int, timeout: float) -> Run:
-        beacons = list(dict.fromkeys(self._ctx.config.beacons))
-        batch = self._ctx.mail_batch(command, beacons, [mail.build_poll(since)] * len(beacons))
-        return self._ctx.fanout.run(batch, timeout=timeout, judge=_tells)
+        waiting = self.polls.wait(timeout, since, told)
+        try:
+            found = await answer
+        finally:
+            waiting.close()
+        if isinstance(found, Exception):
+            raise found
+        return msgspec.structs.replace(found, elapsed_ms=self._since(begun))
 
-    async def _keep(self, run: Run) -> set[bytes]:
-        """Commit what the beacons handed out; returns the guids that are new."""
+    async def _keep(self, run: Run) -> None:
+        """Commit what the beacons handed out, and tell whoever waits what is new."""
         answers = [found for found in run.good.values() if isinstance(found, list)]
         tells = [pair for found in answers for pair in found]
         for tell, _ in tells:
             if tell.tell_type == c.TELL_READ_RECEIPT:
                 await self._note_opened(tell)
         records = {tell.guid: record for tell, record in tells if tell.tell_type != c.TELL_READ_RECEIPT}
-        new = set(await self._ctx.store.mail.add_tells(list(records.items()), self._ctx.now()))
-        # whoever else waits is told as well: a beacon hands a tell to one of them only
-        for other, theirs in list(self._parked.items()) if new else ():
-            theirs |= new
-            if other is not run:
-                other.cancel()
-        return new
+        new = await self._ctx.store.mail.add_tells(list(records.items()), self._ctx.now())
+        if new:
+            shown = sorted(map(self.notification, set(new)), key=lambda item: item.id)
+            self.polls.tell(Polled(tuple(shown)))
 
     async def _note_opened(self, tell: Tell) -> None:
         """A recipient of a sent mail says that it was opened; the beacon has proved who that is."""

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from qmail_core.codec import consts as c
 from qmail_core.codec import erasure, interop, mail, message
-from qmail_core.codec.cbdf import MailMeta
+from qmail_core.codec.cbdf import MailMeta, parse_body
 from qmail_core.codec.cipher import locker_code
 from qmail_core.engine import jobs
 from qmail_core.engine.context import Context, drop
@@ -140,6 +140,7 @@ class Sender:
         self._outgoing = outgoing
         self._spool = os.path.join(ctx.config.data, "Spool")
         self._decisions = decisions
+        self._chosen: tuple[int, tuple[int, ...]] = (-1, ())  # the nodes for a mail, at this revision of their health
 
     # ---------------------------------------------------------------------------------------------- accepting
 
@@ -150,8 +151,9 @@ class Sender:
         """
         job, objects = self._plan(draft, tell=tell)
         receipt = self._receipts.new(job)
-        await self._receipts.accept(receipt, jobs.encode(job), objects, "upload", draft.key)
-        self._start(job, "Upload accepted")
+        mirrored = await self._receipts.accept(receipt, jobs.encode(job), objects, "upload", draft.key)
+        self._start(job, "Upload accepted", receipt)
+        await mirrored
         return _started(job)
 
     def repeated(self, key: RequestKey) -> Started | None:
@@ -167,11 +169,11 @@ class Sender:
         if tell and not draft.recipients:
             raise UsageError("At least one recipient required (to/cc/bcc)")
         guid = draft.guid or self._ctx.entropy(16)
-        if self._ctx.store.sends.has_receipt(guid):
+        if draft.guid and self._ctx.store.sends.has_receipt(guid):
             raise Conflict("A receipt already exists for that file_guid")
         now = self._ctx.now()
         sources, kept = jobs.sources_of(draft.attachments, self._paths)
-        kept[c.FILE_META], kept[c.FILE_BODY], text = self._compose(draft, guid, now)
+        kept[c.FILE_META], kept[c.FILE_BODY], subject, text = self._compose(draft, guid, now)
         job = Job(
             guid=guid,
             task_id=self._tasks.new_id(),
@@ -183,20 +185,22 @@ class Sender:
             servers=self._servers(),
             seed=self._ctx.entropy(erasure.SEED_SIZE),
             created_at=now,
-            subject=draft.subject or text.meta.subject,
-            body=text.text,
+            subject=draft.subject or subject,
+            body=text,
             recipients=draft.recipients,
             sources=tuple(sources),
             hold_until=now + draft.hold_seconds if tell and draft.hold_seconds else 0,
         )
         return job, kept
 
-    def _compose(self, draft: Draft, guid: bytes, now: int) -> tuple[bytes, bytes, message.Mail]:
+    def _compose(self, draft: Draft, guid: bytes, now: int) -> tuple[bytes, bytes, str, str]:
+        """The two objects of a mail, and the subject and text they show a reader."""
         names = [source.name for source in draft.attachments]
         if draft.document is not None:
             try:
                 meta, body = message.stamp(draft.document, guid, names)
-                return meta, body, message.parse(meta, body)
+                shown = message.parse(meta, body)
+                return meta, body, shown.meta.subject, shown.text
             except RemoteProtocolError as error:
                 raise UsageError(f"email_file is not a QMail document: {error.message}") from error
         fields = MailMeta(
@@ -209,12 +213,15 @@ class Sender:
             attachment_names=tuple(names),
         )
         meta, body = message.compose(fields, draft.body or "")
-        return meta, body, message.parse(meta, body)
+        return meta, body, draft.subject, parse_body(body)
 
     def _servers(self) -> tuple[int, ...]:
         """The nodes that will hold the stripes: all, or the healthiest of a larger network."""
-        n = self._ctx.config.striping.n
-        return tuple(sorted(self._ctx.fanout.health.order(range(self._ctx.nodes))[:n]))
+        health = self._ctx.fanout.health
+        if self._chosen[0] != health.revision:
+            nodes = health.order(range(self._ctx.nodes))[: self._ctx.config.striping.n]
+            self._chosen = health.revision, tuple(sorted(nodes))
+        return self._chosen[1]
 
     def spool(self, guid: bytes, name: str) -> tuple[BinaryIO, Source]:
         """A file of our own for attachment bytes that arrive with a request."""
@@ -239,22 +246,21 @@ class Sender:
             if leftover not in alive:
                 shutil.rmtree(os.path.join(self._spool, leftover), ignore_errors=True)
 
-    def _start(self, job: Job, text: str) -> None:
+    def _start(self, job: Job, text: str, receipt: Receipt | None = None) -> None:
         async def story(report: Report) -> tuple[str, dict[str, Any]]:
-            return await self._run(job, report)
+            return await self._run(job, report, receipt)
 
         self._tasks.start(job.task_id, story, text, lambda: self._decisions.take_back(job.guid))
 
     # ---------------------------------------------------------------------------------------------- the story
 
-    async def _run(self, job: Job, report: Report) -> tuple[str, dict[str, Any]]:
+    async def _run(self, job: Job, report: Report, receipt: Receipt | None = None) -> tuple[str, dict[str, Any]]:
         try:
-            return await self._go_through(job, report)
+            return await self._go_through(job, report, receipt or self._receipts.get(job.guid))
         finally:
             self._decisions.over(job.guid)
 
-    async def _go_through(self, job: Job, report: Report) -> tuple[str, dict[str, Any]]:
-        receipt = self._receipts.get(job.guid)
+    async def _go_through(self, job: Job, report: Report, receipt: Receipt) -> tuple[str, dict[str, Any]]:
         data: dict[str, Any] = {"file_guid": job.guid.hex()}
         if receipt.upload.status == "in_progress":
             used_fallback = await self._upload(job, receipt, report)
@@ -314,7 +320,8 @@ class Sender:
         uploads = [Claim(unit, node) for unit in range(job.files) for node in job.servers]
         fees = await self._directory.fees([recipient.address for recipient in job.recipients])
         # a mail that a crash has interrupted keeps what it holds, whatever its recipients ask for meanwhile
-        held = {x.unit for x in self._ctx.store.wallet.lockers(guid=job.guid) if x.node is None}
+        kept = self._ctx.store.wallet.lockers(guid=job.guid) if fees else ()
+        held = {locker.unit for locker in kept if locker.node is None}
         inboxes = {Claim(position): fee for position, fee in enumerate(fees) if fee or position in held}
         try:
             return await self._wallet.acquire(job.guid, job.wallet, uploads, inboxes)
@@ -505,7 +512,7 @@ class Sender:
                 available=available,
             )
         job, objects = self._plan(draft, tell=True)
-        await self._receipts.accept(self._receipts.new(job), jobs.encode(job), objects, "upload")
+        await (await self._receipts.accept(self._receipts.new(job), jobs.encode(job), objects, "upload"))
         failure: list[QMailError] = []
 
         async def story(report: Report) -> tuple[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -34,6 +34,8 @@ class Tasks:
         self._states: OrderedDict[str, TaskState] = OrderedDict()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._undo: dict[str, Undo] = {}
+        self._over: deque[str] = deque()  # tasks that have ended, in the order they did
+        self.revision = 0  # grows whenever a state changes or is forgotten
 
     def new_id(self) -> str:
         """An id no other task has."""
@@ -49,6 +51,7 @@ class Tasks:
         """
         state = TaskState(id=task_id, message=message, started_at=self._clock())
         self._states[task_id] = state
+        self.revision += 1
         task = asyncio.get_running_loop().create_task(self._run(state, story), name=task_id)
         self._running[task_id] = task
         if undo is not None:
@@ -60,6 +63,7 @@ class Tasks:
     def _ended(self, task_id: str) -> None:
         self._running.pop(task_id, None)
         self._undo.pop(task_id, None)
+        self._over.append(task_id)
 
     def listed(self) -> Sequence[TaskState]:
         """All tasks that are known, newest first."""
@@ -107,6 +111,7 @@ class Tasks:
         def report(progress: int, message: str) -> None:
             state.progress = max(state.progress, min(progress, 99))
             state.message = message
+            self.revision += 1
 
         try:
             state.message, state.data = await story(report)
@@ -121,10 +126,8 @@ class Tasks:
             log.exception("%s failed", state.id)
         finally:
             state.finished_at = self._clock()
+            self.revision += 1
 
     def _forget(self) -> None:
-        while len(self._states) > _KEEP:
-            oldest = next((task_id for task_id in self._states if task_id not in self._running), None)
-            if oldest is None:
-                return
-            del self._states[oldest]
+        while len(self._states) > _KEEP and self._over:
+            del self._states[self._over.popleft()]

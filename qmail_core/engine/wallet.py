@@ -106,14 +106,15 @@ class Wallet:
         claims += [(LockerKind.INBOX, claim, value) for claim, value in inboxes.items()]
         funded_now = False
         while True:
+            if self._missing(guid, wallet, claims):  # looked at before: a reservation that fails costs a write
+                await self._fund_missing(guid, wallet, claims)
+                funded_now = True
             try:
                 lockers = await self._store.reserve(guid, wallet, claims)
             except NotFound:
-                if funded_now and not self._missing(guid, wallet, claims):
+                if not self._missing(guid, wallet, claims):
                     raise
-                await self._fund_missing(guid, wallet, claims)
-                funded_now = True
-                continue
+                continue  # somebody else took what was there
             return {claim: locker for (_, claim, _), locker in zip(claims, lockers, strict=True)}, funded_now
 
     def _missing(self, guid: bytes, wallet: str, claims: Iterable[tuple[LockerKind, Claim, int]]) -> dict[_Sort, int]:

@@ -37,11 +37,7 @@ class _Job:
         self.error: BaseException | None = None
 
     def answer(self) -> None:
-        """Wake the caller, unless its loop has gone."""
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self._set)
-
-    def _set(self) -> None:
+        """Wake the caller; on its loop."""
         if self.future.done():
             return
         if self.error is not None:
@@ -74,7 +70,7 @@ class Database:
             raise StoreUnavailable("the store is closed")
         job = _Job(change, asyncio.get_running_loop())
         self._queue.put(job)
-        result: T = await asyncio.shield(job.future)
+        result: T = await job.future  # whoever is cancelled here does not keep it from being done
         return result
 
     @contextlib.contextmanager
@@ -111,8 +107,7 @@ class Database:
                 with self._lock:
                     self._commit(group)
                     self.revision += 1
-                for done in group:
-                    done.answer()
+                _answer(group)
 
     def _commit(self, group: list[_Job]) -> None:
         try:
@@ -138,6 +133,21 @@ class Database:
             self._writer.execute("ROLLBACK TO change")
             job.error = error if not isinstance(error, sqlite3.Error) else StoreError(str(error))
         self._writer.execute("RELEASE change")
+
+
+def _answer(group: list[_Job]) -> None:
+    """Wake all callers, those of one loop together; those whose loop has gone wait no more."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in group:
+        by_loop.setdefault(job.loop, []).append(job)
+    for loop, jobs in by_loop.items():
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_wake, jobs)
+
+
+def _wake(jobs: list[_Job]) -> None:
+    for job in jobs:
+        job.answer()
 
 
 def _open(path: str | None) -> sqlite3.Connection:

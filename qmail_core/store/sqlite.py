@@ -156,12 +156,11 @@ class SqliteWallet:
             return list(map(_coin, rows))
 
     def lockers(self, *, state: LockerState | None = None, guid: bytes | None = None) -> list[Locker]:
+        given = {"state=?": state, "guid=?": guid}  # only what is asked for, so that its index is used
+        where = " AND ".join(term for term, value in given.items() if value is not None) or "1"
+        values = [value for value in given.values() if value is not None]
         with self._db.read() as db:
-            rows = db.execute(
-                f"SELECT {_LOCKER} FROM locker WHERE (?1 IS NULL OR state=?1) AND (?2 IS NULL OR guid=?2)"
-                " ORDER BY created_at, code",
-                (state, guid),
-            )
+            rows = db.execute(f"SELECT {_LOCKER} FROM locker WHERE {where} ORDER BY created_at, code", values)
             return list(map(_locker, rows))
 
     def available(self, wallet: str, kind: LockerKind, value: int) -> int:
@@ -313,12 +312,9 @@ class SqliteSends:
         body = msgspec.json.encode(receipt)
 
         def change(db: sqlite3.Connection) -> None:
-            if db.execute("SELECT 1 FROM receipt WHERE guid=?", (guid,)).fetchone():
+            row = (guid, body, receipt.upload.status, receipt.tell.status, receipt.updated_at)
+            if not db.execute("INSERT OR IGNORE INTO receipt VALUES (?,?,?,?,?)", row).rowcount:
                 raise Conflict("A receipt already exists for that file_guid")
-            db.execute(
-                "INSERT INTO receipt VALUES (?,?,?,?,?)",
-                (guid, body, receipt.upload.status, receipt.tell.status, receipt.updated_at),
-            )
             db.execute("INSERT INTO send VALUES (?,?,?,?)", (guid, job, stage, receipt.created_at))
             db.executemany("INSERT INTO send_object VALUES (?,?,?)", [(guid, t, data) for t, data in objects.items()])
             if key is not None:

@@ -111,9 +111,11 @@ class Health:
         self._small = [Sketch() for _ in range(nodes)]
         self._bulk = [Sketch() for _ in range(nodes)]
         self._most_open = max(1, nodes // 5)
+        self.revision = 0  # grows with every change of a failure count or a latency
 
     def good(self, node: int, seconds: float, *, bulk: bool = False) -> None:
         """A node answered as it should."""
+        self.revision += 1
         self.failures[node] = 0
         circuit = self.circuits[node]
         if circuit.silent or circuit.probing:
@@ -125,14 +127,17 @@ class Health:
         answers would be known, and it would seem late ever sooner."""
         sketch = (self._bulk if bulk else self._small)[node]
         if seconds > sketch.quantile(0.95):
+            self.revision += 1
             sketch.add(seconds)
 
     def bad(self, node: int) -> None:
         """A node refused, lied or was too slow."""
+        self.revision += 1
         self.failures[node] += 1
 
     def silent(self, node: int, now: float) -> None:
         """A node could not be reached or did not answer in time."""
+        self.revision += 1
         self.failures[node] += 1
         self.circuits[node].failed(now)
 

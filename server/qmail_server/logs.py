@@ -21,7 +21,8 @@ import msgspec
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 verbose: ContextVar[bool] = ContextVar("verbose", default=False)
 
-log = logging.getLogger("qmail.http.access")
+_ACCESS = "qmail.http.access"
+log = logging.getLogger(_ACCESS)
 
 FIELDS = ("method", "path", "status", "ms", "node", "message_id")  # `extra` fields that may reach a line
 _NAME = "qmail"
@@ -29,6 +30,9 @@ _LIBRARIES = ("uvicorn", "asyncio")  # their warnings have the form of ours
 _QUIET = "python_multipart"  # its warnings quote what came, and the request is answered anyway
 _GATHER = 0.05  # seconds an access line may wait for others
 _MOST_LINES = 200
+_MOST_TENTHS = 20  # ms up to which they are kept as text
+_TENTHS = [f"{tenth / 10:.1f}" for tenth in range(_MOST_TENTHS * 10 + 1)]
+_THOUSANDTHS = [f".{part:03d}" for part in range(1000)]
 _HARMLESS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
@@ -94,7 +98,7 @@ class AccessLog:
     def line(self, asked: str, method: str, path: str, status: int, ms: float) -> None:
         """One answered request."""
         if self._stream is None:
-            fields = {"method": method, "path": path, "status": status, "ms": ms}
+            fields = {"method": method, "path": path, "status": status, "ms": round(ms, 1)}
             log.info("%s %s %d %.1f ms", method, path, status, ms, extra=fields)
             return
         if self._level > logging.INFO and not verbose.get():
@@ -109,17 +113,21 @@ class AccessLog:
 
     def _format(self, asked: str, method: str, path: str, status: int, ms: float) -> str:
         now = time.time()
-        message = f"{method} {path} {status} {ms:.1f} ms"
         if self._json:
+            message = f"{method} {path} {status} {ms:.1f} ms"
             line = {"time": round(now, 3), "level": "info", "logger": log.name, "message": message, "request_id": asked}
-            line |= {"method": method, "path": path, "status": status, "ms": ms}
+            line |= {"method": method, "path": path, "status": status, "ms": round(ms, 1)}
             return msgspec.json.encode(line).decode() + "\n"
         second = int(now)
         if second != self._second[0]:
             self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
-        if not message.isprintable():
-            message = message.translate(_HARMLESS)
-        return f"{self._second[1]}.{int((now - second) * 1000):03d}Z INFO    {log.name} [{asked}] {message}\n"
+        what = f"{method} {path}"
+        if not what.isprintable():
+            what = what.translate(_HARMLESS)
+        # looked up, as formatting these two numbers costs as much as the rest of the line
+        taken = _TENTHS[int(ms * 10 + 0.5)] if ms < _MOST_TENTHS else f"{ms:.1f}"
+        moment = f"{self._second[1]}{_THOUSANDTHS[int((now - second) * 1000)]}"
+        return f"{moment}Z INFO    {_ACCESS} [{asked}] {what} {status} {taken} ms\n"
 
     def flush(self) -> None:
         """Write what is kept."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -93,6 +97,45 @@ def test_links_are_not_followed_wherever_they_are(home: Path, tmp_path: Path) ->
     (home / "loop").symlink_to(home / "loop")
     for text in ("link.txt", "inner.txt", "way/secret.txt", "way/home/a.txt", "loop", "loop/a.txt"):
         refusal(paths, text)
+
+
+def test_a_file_or_folder_swapped_for_a_link_meanwhile_leads_nowhere(home: Path, tmp_path: Path) -> None:
+    paths = Paths(str(home))
+    (home / "file").symlink_to(tmp_path / "secret.txt")
+    (home / "folder").symlink_to(tmp_path)
+    (home / "way").mkdir()
+    (home / "way" / "secret.txt").write_bytes(b"inside")
+    stop = threading.Event()
+
+    def swap() -> None:
+        pairs = ((home / "a.txt", home / "file"), (home / "way", home / "folder"))
+        while not stop.is_set():
+            for good, link in pairs:
+                aside = home / "aside"
+                for source, target in ((good, aside), (link, good), (good, link), (aside, good)):
+                    os.rename(source, target)
+
+    swapper = threading.Thread(target=swap)
+    opened = len(os.listdir("/proc/self/fd"))
+    seen: Counter[bytes] = Counter()
+    swapper.start()
+    try:
+        for text in ("a.txt", "way/secret.txt") * 1500:
+            with contextlib.suppress(PathRefused):
+                seen[read(paths, text)] += 1
+    finally:
+        stop.set()
+        swapper.join()
+    assert set(seen) <= {b"inside"}
+    assert len(os.listdir("/proc/self/fd")) == opened
+
+
+def test_what_is_no_regular_file_is_refused_even_below_a_root(home: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(home / "socket"))
+        refusal(Paths(str(home)), "socket")
+    for text in ("/dev/null", "/dev/zero", "/dev/fd/0", "/dev/stdin", "/proc/self/fd/0", "/proc/self/root/etc/passwd"):
+        refusal(Paths(str(home), ["/dev", "/proc"]), text)
 
 
 def test_a_root_may_itself_be_a_link(home: Path, tmp_path: Path) -> None:

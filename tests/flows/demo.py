@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,13 @@ class Demo:
                 return task
             time.sleep(0.01)
         raise AssertionError(f"{task_id} still runs after {seconds} s")
+
+    def until(self, holds: Callable[[], bool], seconds: float = 60.0) -> None:
+        """Ask until it holds."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, f"does not hold after {seconds} s"
+            time.sleep(0.01)
 
     def send(self, **params: Any) -> dict[str, Any]:
         """upload_and_tell by Alice, which must be accepted."""

@@ -80,6 +80,11 @@ def send(demo: Demo, files: list[Path]) -> str:
     return guid
 
 
+def spread(demo: Demo, guid: str) -> None:
+    """Wait for the stripes a send does not wait for, those beyond its durability level."""
+    demo.until(lambda: demo.get(f"{demo.alice}/api/qmail/receipts", guid=guid)["upload"]["survives_loss_of"] == 5)
+
+
 def read(demo: Demo, guid: str, files: list[Path]) -> dict[str, Any]:
     """Bob fetches the mail and compares every byte; returns the download's answer."""
     peeked = demo.get(f"{demo.bob}/api/qmail/net/beacon/peek")
@@ -103,12 +108,15 @@ def read(demo: Demo, guid: str, files: list[Path]) -> dict[str, Any]:
 
 
 def test_real_files_arrive_byte_for_byte(demo: Demo, files: list[Path]) -> None:
-    answer = read(demo, send(demo, files), files)
+    guid = send(demo, files)
+    spread(demo, guid)
+    answer = read(demo, guid, files)
     assert (answer["stripes_downloaded"], answer["stripes_recovered"]) == (25, 0)
 
 
 def test_five_servers_may_die_between_tell_and_download(demo: Demo, files: list[Path]) -> None:
     guid = send(demo, files)
+    spread(demo, guid)
     for node in DEAD:
         demo.node(node, "down")
     try:
@@ -142,6 +150,7 @@ def test_five_dead_servers_do_not_stop_a_mail_and_are_repaired_later(demo: Demo,
 def test_lying_servers_are_named_and_outvoted(demo: Demo, files: list[Path]) -> None:
     small = [path for path in files if path.stat().st_size < 1 << 20]
     guid = send(demo, small)
+    spread(demo, guid)
     for node in DEAD:
         demo.node(node, "corrupt")
     try:

@@ -198,6 +198,16 @@ class FakeEngine:
                 raise
         return Polled(self._polled().notifications, True, 245, 5003, "aa12")
 
+    def watch(self, timeout: float, since: int, told: Callable[[Polled | Exception], None]) -> Callable[[], object]:
+        task = asyncio.ensure_future(self.ping(timeout, since))
+
+        def ended(done: asyncio.Task[Polled]) -> None:
+            if not done.cancelled():
+                told(done.exception() or done.result())  # type: ignore[arg-type]
+
+        task.add_done_callback(ended)
+        return task.cancel
+
     async def download(self, guid: bytes, sender_sn: int | None = None) -> Downloaded:
         self._maybe("download")
         self.asked.append(("download", guid, sender_sn))

@@ -85,31 +85,56 @@ def test_answers_of_different_questions_are_kept_apart() -> None:
     asyncio.run(story())
 
 
-class _Revisions:
-    """An engine of which only the revision is asked."""
+TASKS = "/api/system/tasks/list"
+RECEIPTS = "/api/qmail/receipts/list"
+STATUS = "/api/qmail/local/status"
 
-    revision = 1
+
+def test_tasks_receipts_and_state_are_those_of_this_moment() -> None:
+    async def story() -> None:
+        async with Cluster(5) as cluster:
+            alice, _ = await cluster.engine("alice"), await cluster.engine("bob")
+            http = httpx.AsyncClient(transport=httpx.ASGITransport(build_app(alice, OPEN)), base_url=BASE)
+
+            async def ask() -> dict[str, bytes]:
+                return {path: (await http.get(path)).content for path in (TASKS, RECEIPTS, STATUS)}
+
+            before = await ask()
+            assert await ask() == before
+            started = await alice.start_upload(alice.draft(["bob"], "s", "b"), tell=True)
+            running = await ask()
+            assert running[TASKS] != before[TASKS]
+            await alice.wait(started.task_id)
+            after = await ask()
+            fresh = httpx.AsyncClient(transport=httpx.ASGITransport(build_app(alice, OPEN)), base_url=BASE)
+            for path, body in after.items():  # a fresh application has kept nothing: the oracle
+                assert body not in (before[path], running[path])
+                assert body == (await fresh.get(path)).content
+            alice.beacon.start()
+            await asyncio.sleep(0)
+            assert (await ask())[STATUS] != after[STATUS]
+            cluster.down.update(range(5))
+            watching = await ask()
+            for _ in range(3):
+                await alice.network.echo()
+            assert (await ask())[STATUS] != watching[STATUS]
+
+    asyncio.run(story())
 
 
 def test_an_answer_made_while_the_store_changed_is_not_kept() -> None:
-    engine = _Revisions()
-    answers = Answers(engine)  # type: ignore[arg-type]
-    assert answers.find("q") is None
-    begun = answers.revision
-    engine.revision = 2
-    answers.keep("q", begun, Json({}))  # somebody else may not have asked yet: it is of revision 1
-    assert answers.find("q") is None
-    answers.keep("q", 1, Json({}))
-    assert answers.find("q") is None
+    answers = Answers()
+    answers.keep("q", 1, Json({}))  # the question was asked at revision 1
+    assert answers.find("q", 2) is None
     answers.keep("q", 2, Json({}))
-    assert answers.find("q") is not None
+    assert answers.find("q", 2) is not None
+    assert answers.find("other", 2) is None
 
 
 def test_no_more_is_kept_than_a_few_megabytes() -> None:
-    answers = Answers(_Revisions())  # type: ignore[arg-type]
-    assert answers.find(0) is None
+    answers = Answers()
     large = Json("x" * (1 << 20))
     for key in range(9):
         answers.keep(key, 1, large)
-    assert answers.find(8) is large
-    assert answers.find(0) is None
+    assert answers.find(8, 1) is large
+    assert answers.find(0, 1) is None

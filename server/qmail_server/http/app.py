@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
@@ -57,8 +57,9 @@ def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[Ba
     resources = [resource for surface in found for resource in surface.resources]
     router = Router([route for route in extra_routes if isinstance(route, BaseRoute)], redirect_slashes=False)
     dispatch = Dispatch(engine, static, Paths(resources), router, streams)
+    paths = [route.path for route in static]
     inner = Guard(
-        RateLimit(dispatch, transfer.OWN_TOKEN),
+        RateLimit(dispatch, transfer.OWN_TOKEN, free=paths),
         guard,
         pages=[route.path for surface in found if not surface.security for route in surface.routes],
         readable=[route.path for route in static if not route.effects],
@@ -67,7 +68,7 @@ def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[Ba
         apart=transfer.OWN_TOKEN,
         links=transfer.LINKS,
     )
-    return App(inner, router, streams)
+    return App(inner, router, streams, paths)
 
 
 def surfaces() -> list[Surface]:
@@ -141,8 +142,9 @@ def _new_id() -> str:
 class App:
     """Outermost: gives every request its id, writes the access line, answers what nobody else could."""
 
-    def __init__(self, app: ASGIApp, lifespan: ASGIApp, streams: Streams) -> None:
+    def __init__(self, app: ASGIApp, lifespan: ASGIApp, streams: Streams, static: Collection[str]) -> None:
         self._app = app
+        self._static = frozenset(static)  # paths without anything of the client's in them
         self._lifespan = lifespan
         self._streams = streams
 
@@ -150,13 +152,12 @@ class App:
         """End all event streams: the server is about to stop."""
         self._streams.end()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "http":
+            return self._serve(scope, receive, send)
         if scope["type"] == "lifespan":
-            await self._lifespan(scope, receive, send)
-        elif scope["type"] == "http":
-            await self._serve(scope, receive, send)
-        else:
-            await send({"type": "websocket.close", "code": 1008})
+            return self._lifespan(scope, receive, send)
+        return send({"type": "websocket.close", "code": 1008})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = _new_id()
@@ -172,9 +173,12 @@ class App:
                 raise  # half an answer is out: the server cuts the connection, so nobody takes it for a whole one
             await failure(error)(scope, receive, watched)
         finally:
-            taken = round((time.perf_counter() - start) * 1000, 1)
-            path = transfer.SECRET.sub(r"\1...", scope["path"])
-            logs.access.line(request_id, scope["method"], path, watched.status, taken)
+            taken = (time.perf_counter() - start) * 1000
+            logs.access.line(request_id, scope["method"], self._shown(scope["path"]), watched.status, taken)
+
+    def _shown(self, path: str) -> str:
+        """A path as the access line names it."""
+        return path if path in self._static else transfer.SECRET.sub(r"\1...", path)
 
 
 class _Watched:
@@ -201,27 +205,45 @@ class Dispatch:
     def __init__(self, engine: Engine, routes: Iterable[Route], paths: Paths, router: Router, streams: Streams) -> None:
         self._engine = engine
         self._streams = streams
-        self._answers = Answers(engine)
+        self._answers = Answers()
         self._paths = paths
         self._routes = {route.path: route for route in routes}
         self._router = router
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         route = self._routes.get(scope["path"])
         if route is None:
-            found = self._paths.find(scope["path"])
-            if found is None:
-                await self._other(scope, receive, send)
-            else:
-                await self._visit(*found, scope, receive, send)
-            return
+            return self._elsewhere(scope, receive, send)
+        if route.kept is None or scope["method"] != "GET":
+            return self._serve(route, scope, receive, send)
+        query: bytes = scope["query_string"]
+        if query and (b"%" in query or b"debug" in query.lower()):
+            return self._serve(route, scope, receive, send)
+        key, revision = (route.endpoint, query), route.kept(self._engine)
+        answer = self._answers.find(key, revision)
+        if answer is not None:
+            return answer(scope, receive, send)
+        return self._serve(route, scope, receive, send, keep=(key, revision))
+
+    async def _serve(
+        self, route: Route, scope: Scope, receive: Receive, send: Send, *, keep: tuple[object, object] | None = None
+    ) -> None:
         try:
-            response = await (self._kept(route, scope, receive) if route.kept else self._run(route, scope, receive))
+            response = await self._run(route, scope, receive)
+            if keep is not None:
+                self._answers.keep(*keep, response)
         except ClientGone:
             raise
         except Exception as error:
             response = failure(error, route.dialect)
         await response(scope, receive, send)
+
+    async def _elsewhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = self._paths.find(scope["path"])
+        if found is None:
+            await self._other(scope, receive, send)
+        else:
+            await self._visit(*found, scope, receive, send)
 
     async def _run(self, route: Route, scope: Scope, receive: Receive) -> ASGIApp:
         method = scope["method"]
@@ -240,19 +262,6 @@ class Dispatch:
             if call.guid and not self._engine.receipt_exists(call.guid):
                 self._engine.drop_spool(call.guid)
             raise
-
-    async def _kept(self, route: Route, scope: Scope, receive: Receive) -> ASGIApp:
-        """The answer given before to the same question, if nothing in the store has changed since."""
-        query: bytes = scope["query_string"]
-        if scope["method"] != "GET" or b"debug" in query.lower() or b"%" in query:
-            return await self._run(route, scope, receive)
-        key = (route.endpoint, query)
-        response = self._answers.find(key)
-        if response is None:
-            revision = self._answers.revision
-            response = await self._run(route, scope, receive)
-            self._answers.keep(key, revision, response)
-        return response
 
     async def _visit(
         self, resource: Resource, path: dict[str, str], scope: Scope, receive: Receive, send: Send

@@ -21,6 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from qmail_core.errors import NotFound
 from qmail_core.model import Folder, JournalEntry
+from qmail_server.http.leaving import Leaving
 
 if TYPE_CHECKING:
     from qmail_core.engine.engine import Engine
@@ -32,6 +33,7 @@ LastId = Callable[[bytes], int | None]
 QUIET = 15.0  # seconds between comments
 TICKET_LIFE = 60.0
 _TICKETS = 1000  # at most so many are out
+_MADE = 16  # batches of changes that are kept as frames
 _HEAD: Message = {
     "type": "http.response.start",
     "status": 200,
@@ -77,18 +79,43 @@ def _digest(ticket: bytes) -> bytes:
     return hashlib.sha256(ticket).digest()
 
 
-class Streams:
-    """The open streams of one application, so that they can be ended together."""
+class Wake:
+    """An event for one task: thousands wait, so it is as small as can be."""
+
+    __slots__ = ("_is_set", "_waiter")
 
     def __init__(self) -> None:
-        self._open: set[asyncio.Event] = set()
+        self._is_set = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        """Let the task go on, now or at once when it waits."""
+        self._is_set = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self) -> None:
+        """Wait until it is set, and unset it."""
+        if not self._is_set:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+            self._waiter = None
+        self._is_set = False
+
+
+class Streams:
+    """The open streams of one application, so that they can be ended together and told the same at the cost of one."""
+
+    def __init__(self) -> None:
+        self._open: set[Wake] = set()
+        self._made: dict[object, bytes] = {}
         self.ended = False
 
-    def add(self, wake: asyncio.Event) -> None:
+    def add(self, wake: Wake) -> None:
         """One more stream; it is woken when the streams end."""
         self._open.add(wake)
 
-    def remove(self, wake: asyncio.Event) -> None:
+    def remove(self, wake: Wake) -> None:
         """The stream is over."""
         self._open.discard(wake)
 
@@ -98,9 +125,19 @@ class Streams:
         for wake in self._open:
             wake.set()
 
+    def render(self, render: Render, entries: list[JournalEntry], revision: int) -> bytes:
+        """A batch of changes as frames; made once for all streams of a kind that are told it at the same revision."""
+        key = (render, revision, entries[0].id, entries[-1].id, len(entries))
+        made = self._made.get(key)
+        if made is None:
+            if len(self._made) >= _MADE:
+                self._made.pop(next(iter(self._made)))
+            made = self._made[key] = render(entries)
+        return made
+
 
 class EventStream:
-    """The response of one listener."""
+    """The response of one listener. Renders that are equal make the same of the same changes."""
 
     __slots__ = ("_engine", "_last_id", "_render", "_streams", "_user")
 
@@ -114,50 +151,75 @@ class EventStream:
         self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        wake = asyncio.Event()
+        wake = Wake()
         seen = next((value for name, value in scope["headers"] if name == b"last-event-id"), b"").strip()
-        subscription = self._engine.events.subscribe(self._user, wake.set, self._last_id(seen))
+        listener = _Listener(wake, self._engine.events.subscribe(self._user, wake.set, self._last_id(seen)))
         self._streams.add(wake)
-        gone = asyncio.ensure_future(_gone(receive))
-        gone.add_done_callback(lambda _: wake.set())
+        leaving = Leaving(receive, listener.leave)
         try:
             await send(_HEAD)
-            await self._follow(subscription, wake, gone, send)
+            await self._follow(listener, send)
         finally:
-            gone.cancel()
-            subscription.close()
+            leaving.close()
+            listener.close()
             self._streams.remove(wake)
-        if not self._streams.ended:
-            return
-        await send({"type": "http.response.body", "body": b": the server stops\n\n"})
+        if self._streams.ended:
+            await send({"type": "http.response.body", "body": b": the server stops\n\n"})
 
-    async def _follow(
-        self, subscription: Subscription, wake: asyncio.Event, gone: asyncio.Future[None], send: Send
-    ) -> None:
-        loop = asyncio.get_running_loop()
+    async def _follow(self, listener: _Listener, send: Send) -> None:
         chunk = b": listening\n\n"
         while True:
-            wake.clear()
-            while found := subscription.take():
-                chunk += self._render(found)
-            if self._streams.ended or gone.done():
+            while found := listener.subscription.take():
+                chunk += self._streams.render(self._render, found, self._engine.revision)
+            if self._streams.ended or listener.gone:
                 return
-            if chunk:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            quiet = loop.call_later(QUIET, wake.set)
-            await wake.wait()
-            chunk = b": still here\n\n" if loop.time() >= quiet.when() else b""
-            quiet.cancel()
+            if chunk or listener.quiet:
+                await send({"type": "http.response.body", "body": chunk or b": still here\n\n", "more_body": True})
+                listener.spoken()
+            chunk = b""
+            await listener.wake.wait()
+
+
+class _Listener:
+    """What wakes one stream: changes, its client's leaving, the end of all streams, a quiet time."""
+
+    __slots__ = ("_ends", "_loop", "_timer", "gone", "quiet", "subscription", "wake")
+
+    def __init__(self, wake: Wake, subscription: Subscription) -> None:
+        self.wake = wake
+        self.subscription = subscription
+        self.gone = False
+        self._loop = asyncio.get_running_loop()
+        self.spoken()
+        self._timer = self._loop.call_at(self._ends, self._tick)
+
+    def leave(self) -> None:
+        """The client has left."""
+        self.gone = True
+        self.wake.set()
+
+    def spoken(self) -> None:
+        """Something was sent."""
+        self.quiet = False
+        self._ends = self._loop.time() + QUIET
+
+    def _tick(self) -> None:
+        # the timer runs on when something is sent: moving it each time costs more than looking now and then
+        if self._loop.time() >= self._ends:
+            self.quiet = True
+            self._ends = self._loop.time() + QUIET
+            self.wake.set()
+        self._timer = self._loop.call_at(self._ends, self._tick)
+
+    def close(self) -> None:
+        """The stream is over."""
+        self._timer.cancel()
+        self.subscription.close()
 
 
 def _number(text: bytes) -> int | None:
     """The number the client has seen last, if it says so."""
     return int(text) if text.isdigit() and len(text) < 19 else None
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 class MailEvents:

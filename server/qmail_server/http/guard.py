@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Iterable
 
 from msgspec import Struct
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,16 +27,6 @@ TRUSTED = "qmail.trusted"  # in a request's scope: "token" if it showed the serv
 # of a surface whose users have tokens of their own
 OWN_TOKENS = ("/users", "/user", "/authenticate", "/addresses", "/webhooks")
 
-_WANTED = frozenset(
-    (
-        b"host",
-        b"origin",
-        b"sec-fetch-site",
-        b"sec-fetch-mode",
-        b"authorization",
-        b"access-control-request-method",
-    )
-)
 _PREFLIGHT = (
     (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
     (
@@ -104,6 +94,7 @@ class Guard:
         self._hosts = frozenset(host.encode() for host in settings.hosts)
         self._origins = frozenset(origin.encode() for origin in settings.origins)
         self._token = b"" if settings.compat_open else settings.token.encode()
+        self._bearer = b"Bearer " + self._token  # as nearly everybody writes it
         self._pages = frozenset(pages)
         self._readable = frozenset(readable) | self._pages
         self._streams = frozenset(streams)
@@ -112,38 +103,30 @@ class Guard:
         self._links = links
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            if name in _WANTED:
-                # of a repeated header nobody can say which one counts; joined, it matches nothing
-                headers[name] = headers[name] + b"," + value if name in headers else value
-        origin = headers.get(b"origin")
-        listed = origin is not None and origin in self._origins
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        if len(headers) != len(scope["headers"]):
+            headers = _joined(scope["headers"])
         try:
-            self._check(scope, headers, listed)
-            if listed and origin is not None:
+            host = headers.get(b"host", b"").lower()
+            if host not in self._hosts:
+                raise Failed(421, "Misdirected request: this server does not answer for that host")
+            origin = headers.get(b"origin")
+            if origin is not None and origin in self._origins:
                 send = _with_cors(send, origin)
                 if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
                     return _preflight(send)
+            elif origin is not None and origin != scope["scheme"].encode() + b"://" + host:
+                raise Failed(403, "Requests from this origin are not allowed")
+            elif b"sec-fetch-site" in headers:
+                self._check_site(headers, scope["path"])
             self._check_token(headers, scope)
         except Failed as refusal:
             return failure(refusal)(scope, receive, send)
         return self._app(scope, receive, send)
 
-    def _check(self, scope: Scope, headers: dict[bytes, bytes], listed: bool) -> None:
-        host = headers.get(b"host", b"").lower()
-        if host not in self._hosts:
-            raise Failed(421, "Misdirected request: this server does not answer for that host")
-        if listed:
-            return
-        origin = headers.get(b"origin")
-        if origin is not None and origin != scope["scheme"].encode() + b"://" + host:
-            raise Failed(403, "Requests from this origin are not allowed")
-        self._check_site(headers, scope["path"])
-
     def _check_site(self, headers: dict[bytes, bytes], path: str) -> None:
-        site = headers.get(b"sec-fetch-site")
-        if site is None or site == b"same-origin":
+        site = headers[b"sec-fetch-site"]
+        if site == b"same-origin":
             return
         navigation = headers.get(b"sec-fetch-mode") == b"navigate"
         if site == b"none" and (not navigation or path in self._readable):
@@ -156,21 +139,34 @@ class Guard:
         if not self._token:
             scope[TRUSTED] = "open"
             return
-        if scope["path"] in self._pages or self._has_ticket(scope):
-            return
-        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token):
+        given = headers.get(b"authorization", b"")
+        if hmac.compare_digest(given, self._bearer) or self._is_token(given):
             scope[TRUSTED] = "token"
-        elif scope["path"].startswith(OWN_TOKENS) or self._apart.fullmatch(scope["path"]):
-            pass  # the surface asks for a token of its own
-        else:
+        elif not (scope["path"] in self._pages or self._has_ticket(scope) or self._asks_itself(scope["path"])):
             raise Failed(401, "A valid bearer token is required", headers={"WWW-Authenticate": "Bearer"})
+
+    def _is_token(self, given: bytes) -> bool:
+        """Whether this is the token, the scheme's name in any case."""
+        scheme, _, token = given.partition(b" ")
+        return hmac.compare_digest(token.strip(), self._token) and scheme.lower() == b"bearer"
+
+    def _asks_itself(self, path: str) -> bool:
+        """Whether the routes of a path ask for a token of their own."""
+        return path.startswith(OWN_TOKENS) or self._apart.fullmatch(path) is not None
 
     def _has_ticket(self, scope: Scope) -> bool:
         if self._tickets is None or scope["path"] not in self._streams:
             return False
         word, _, ticket = scope["query_string"].partition(b"=")
         return word == b"ticket" and self._tickets.redeem(ticket)
+
+
+def _joined(given: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Of a repeated header nobody can say which one counts; joined, it matches nothing."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in given:
+        headers[name] = headers[name] + b"," + value if name in headers else value
+    return headers
 
 
 async def _preflight(send: Send) -> None:

@@ -37,12 +37,15 @@ ALIASES = {
     "sender_id": "sender",
     "storage_weeks": "duration",
 }
+_KINDS = frozenset((b"application/x-www-form-urlencoded", b"application/json"))
 FILE_PARTS = frozenset(("attachment", "attachement", "attachments"))
 
 _YES = frozenset(("true", "1", "yes", "on"))
 _NO = frozenset(("false", "0", "no", "off", ""))
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{0,18})?", re.ASCII)
+
+_ASCII = {form % code: chr(code) for code in range(128) for form in ("%02x", "%02X")}
 
 Sink = Callable[[str], tuple[BinaryIO, Source]]
 
@@ -67,7 +70,15 @@ def pairs_of(raw: bytes, most: int = MAX_PARAMETERS) -> list[tuple[str, str]]:
 
 
 def _unquote(text: str) -> str:
-    return unquote_to_bytes(text).decode("utf-8", "replace")
+    first, *others = text.split("%")
+    found = [first]
+    for part in others:
+        char = _ASCII.get(part[:2])
+        if char is None:  # a piece of a longer character, or nothing that was quoted
+            return unquote_to_bytes(text).decode("utf-8", "replace")
+        found.append(char)
+        found.append(part[2:])
+    return "".join(found)
 
 
 class Params:
@@ -86,14 +97,24 @@ class Params:
         if self._count > MAX_PARAMETERS:
             raise _too_many()
         if len(name) > MAX_NAME:
-            raise UsageError(f"Parameter name is longer than {MAX_NAME} characters")
+            raise _long_name()
         name = name.strip().lower()
         self._values.setdefault(ALIASES.get(name, name), []).append(value)
 
     def add_form(self, raw: bytes) -> None:
         """Append everything of a query string or an urlencoded body."""
-        for name, value in pairs_of(raw, MAX_PARAMETERS - self._count):
-            self.add(name, value)
+        pairs = pairs_of(raw, MAX_PARAMETERS - self._count)  # which sees to the limit for all of them
+        self._count += len(pairs)
+        values = self._values
+        for name, value in pairs:
+            if len(name) > MAX_NAME:
+                raise _long_name()
+            name = name.strip().lower()
+            name = ALIASES.get(name, name)
+            if name in values:
+                values[name].append(value)
+            else:
+                values[name] = [value]
 
     def add_json(self, raw: bytes) -> None:
         """Append the members of a flat JSON object; lists are repeated values, null is absent."""
@@ -178,8 +199,12 @@ async def read(params: Params, scope: Scope, receive: Receive, sink: Sink | None
 
 
 async def _read_body(params: Params, scope: Scope, receive: Receive, sink: Sink | None) -> None:
-    header = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-    kind = header.partition(b";")[0].strip().lower()
+    header = b""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            header = value
+            break
+    kind = header if header in _KINDS else header.partition(b";")[0].strip().lower()
     if kind == b"multipart/form-data":
         await read_multipart(params, header, receive, sink)
         return
@@ -209,12 +234,18 @@ async def whole(receive: Receive, most: int = MAX_FORM) -> bytes:
     """A whole body; UsageError when it is larger than it may be (by default than a form may), ClientGone."""
     parts: list[bytes] = []
     size = 0
-    async for chunk in chunks(receive):
+    more = True
+    while more:  # not over `chunks`: most bodies are one piece, and this is half of what reading them costs
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
         size += len(chunk)
         if size > most:
             raise _too_large()
         parts.append(chunk)
-    return b"".join(parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class Fields(Protocol):
@@ -359,6 +390,10 @@ def file_name(text: str) -> str:
 
 def _too_many() -> UsageError:
     return UsageError("Too many request parameters", hint=413)
+
+
+def _long_name() -> UsageError:
+    return UsageError(f"Parameter name is longer than {MAX_NAME} characters")
 
 
 def _too_large() -> UsageError:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 from starlette.responses import FileResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qmail_core.model import Source
 from qmail_server import logs
@@ -26,25 +26,31 @@ if TYPE_CHECKING:
 
 _encode = msgspec.json.Encoder().encode
 _MOST_KEPT = 4 << 20  # bytes of answers
-_JSON_HEADERS = [
+_ENTRY = 500  # bytes an answer costs beside its body
+_JSON_HEADERS = (
     (b"content-type", b"application/json"),
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
-]
+)
 
 
 class Json:
     """A JSON response: one start, one body, nothing between."""
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("_start", "body")
 
     def __init__(self, value: Any, status: int = 200, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         self.body = _encode(value)
-        self.status = status
-        self.headers = [*_JSON_HEADERS, (b"content-length", b"%d" % len(self.body)), *headers]
+        headers = (*_JSON_HEADERS, (b"content-length", b"%d" % len(self.body)), *headers)
+        self._start: Message = {"type": "http.response.start", "status": status, "headers": headers}
+
+    @classmethod
+    def encoded(cls, body: bytes) -> Json:
+        """The response of a body that is encoded already."""
+        return cls(msgspec.Raw(body))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send(self._start)  # others copy it before they add to it: an answer may be kept
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self.body})
 
 
@@ -76,48 +82,43 @@ class Route(Struct, frozen=True):
     """One static path.
 
     effects   false: a user may open it from the address bar of a browser
-    kept      its answers depend on the query and the store alone, so they are kept until the store changes
+    kept      its answers depend on the query and what this gives alone, so they are kept while it stays the same
     sink      opens a file for a file part; None: file parts are refused
     """
 
     path: str
     endpoint: Callable[[Call], Awaitable[Any]]
     effects: bool = True
-    kept: bool = False
+    kept: Callable[[Engine], object] | None = None
     sink: Callable[[Call, str], tuple[BinaryIO, Source]] | None = None
     dialect: Dialect = NODE
 
 
 class Answers:
-    """Encoded answers of one engine, all of the same revision of its store.
+    """Encoded answers of one engine, each with the revision of what it depends on.
 
     The revision is read before the answer is made. So an answer that saw a change made meanwhile is kept under the
     revision before it, which nobody asks for again; one that did not see a change is never found after it.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._kept: dict[Any, ASGIApp] = {}
+    def __init__(self) -> None:
+        self._kept: dict[Any, tuple[object, ASGIApp]] = {}
         self._size = 0
-        self.revision = -1  # of all that is kept
 
-    def find(self, key: Any) -> ASGIApp | None:
+    def find(self, key: Any, revision: object) -> ASGIApp | None:
         """The answer to a question, if it still holds."""
-        revision = self._engine.revision
-        if revision != self.revision:
-            self._kept.clear()
-            self.revision, self._size = revision, 0
-        return self._kept.get(key)
+        found = self._kept.get(key)
+        return found[1] if found is not None and found[0] == revision else None
 
-    def keep(self, key: Any, revision: int, answer: ASGIApp) -> None:
+    def keep(self, key: Any, revision: object, answer: ASGIApp) -> None:
         """Remember the answer made from this revision or a later one."""
-        if revision != self.revision or not isinstance(answer, Json):
+        if not isinstance(answer, Json):
             return
-        self._size += len(answer.body)
+        self._size += len(answer.body) + _ENTRY  # what it takes the place of goes on counting, until all goes
         if self._size > _MOST_KEPT:
             self._kept.clear()
-            self._size = len(answer.body)
-        self._kept[key] = answer
+            self._size = len(answer.body) + _ENTRY
+        self._kept[key] = revision, answer
 
 
 def response_of(value: Any) -> ASGIApp:

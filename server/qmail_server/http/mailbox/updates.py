@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 from starlette.types import ASGIApp
 
 from qmail_core.errors import NotFound
@@ -27,22 +28,21 @@ async def updates(call: Call) -> ASGIApp:
     """Listen to a user's changes."""
     found = await given(call, f.USER)
     user = user_of(call, found["user"])
-    return EventStream(call.engine, user, Frames(call, user), call.streams, last_id=number_of)
+    return EventStream(call.engine, user, Frames(call.engine, user), call.streams, last_id=number_of)
 
 
-class Frames:
+class Frames(Struct, frozen=True):
     """Turns batches of journal entries of one user into frames."""
 
-    def __init__(self, call: Call, user: int) -> None:
-        self._engine = call.engine
-        self._user = user
+    engine: Any
+    user: int
 
     def __call__(self, entries: list[JournalEntry]) -> bytes:
         frames = [_frame(entry, _payload(entry)) for entry in entries if entry.command in _SHOWN]
         touched = {entry.mailbox: entry for entry in entries if entry.command in _COUNTED and entry.mailbox}
         for oid, last in touched.items():
             try:
-                box = self._engine.mailboxes.get(self._user, oid)
+                box = self.engine.mailboxes.get(self.user, oid)
             except NotFound:
                 continue  # dropped meanwhile
             counters = {"command": "COUNTERS", "mailbox": oid.hex(), "total": box.total, "unseen": box.unseen}

@@ -6,7 +6,8 @@ import time
 
 from qmail_core.errors import NotFound, UsageError
 from qmail_core.model import Receipt
-from qmail_server.http.qmail import answers, schema
+from qmail_server.http.qmail import schema
+from qmail_server.http.qmail.answers import money
 from qmail_server.http.qmail.net import guid_of, wallet_of
 from qmail_server.http.respond import Call
 
@@ -46,9 +47,9 @@ def _identity(call: Call, command: str) -> schema.Identity:
     return schema.identity(command, engine.address, engine.address_text, engine.config.beacons[0])
 
 
-async def locker_pool(call: Call) -> answers.Pool:
+async def locker_pool(call: Call) -> money.Pool:
     """The funded lockers."""
-    return answers.pool(call.engine.pool_status(wallet_of(call)))
+    return money.pool(call.engine.pool_status(wallet_of(call)))
 
 
 async def wallets(call: Call) -> schema.WalletList:

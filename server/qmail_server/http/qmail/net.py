@@ -6,22 +6,19 @@ attachments, and only then reading the body.
 
 from __future__ import annotations
 
-import asyncio
 import os.path
 import re
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from typing import BinaryIO, TypeVar
-
-from starlette.types import Receive
+from collections.abc import Callable
+from typing import BinaryIO
 
 from qmail_core.errors import AddressError, Conflict, NotFound, PathRefused, QMailError, UsageError
 from qmail_core.model import Draft, Durability, Kind, Polled, Recipient, RequestKey, Source
 from qmail_server.http.errors import network_failure
-from qmail_server.http.params import MAX_FILES, ClientGone, Params
-from qmail_server.http.qmail import answers, repeats, schema
-from qmail_server.http.respond import Call
+from qmail_server.http.params import MAX_FILES, Params
+from qmail_server.http.qmail import pings, repeats, schema
+from qmail_server.http.qmail.answers import sends
+from qmail_server.http.respond import Call, Json
 
 MAX_RECIPIENTS = 50  # per field
 MAX_PATH = 4096
@@ -34,8 +31,6 @@ _SERIAL = re.compile(r"[0-9]{1,10}", re.ASCII)
 _TOO_LONG = {Kind.TO: "Recipient list too long", Kind.CC: "CC list too long", Kind.BCC: "BCC list too long"}
 _NO_TELL = "No pending tell found for this file_guid. Pass sender_sn to download directly."
 _BODIES = ("body", "plain_text_qmail_path", "email_file")
-
-T = TypeVar("T")
 
 
 async def upload(call: Call) -> schema.UploadStarted:
@@ -78,12 +73,12 @@ async def peek(call: Call) -> schema.PeekAnswer:
     return schema.peek(_items(call, polled), _debug(call, since), call.request_id)
 
 
-async def older_ping(call: Call) -> answers.OlderPing:
+async def older_ping(call: Call) -> sends.OlderPing:
     """A peek under its oldest name, with other members."""
     polled = (await peek(call)).notifications
-    rows = [answers.OlderMessage(id=row.file_guid, timestamp=row.timestamp, size=row.total_file_size) for row in polled]
+    rows = [sends.OlderMessage(id=row.file_guid, timestamp=row.timestamp, size=row.total_file_size) for row in polled]
     active = call.engine.beacon.state.running
-    return answers.OlderPing(
+    return sends.OlderPing(
         timestamp=int(time.time()),
         beacon_status="active" if active else "idle",
         has_mail=bool(rows),
@@ -92,27 +87,28 @@ async def older_ping(call: Call) -> answers.OlderPing:
     )
 
 
-async def ping(call: Call) -> schema.PingAnswer:
+async def ping(call: Call) -> schema.PingAnswer | Json:
     """Wait at the beacons until something comes, the time is over or the client has left."""
     since, timeout = _since(call.params), _timeout(call.params)
+    begun = time.monotonic()
     try:
-        polled = await _unless_gone(call.receive, call.engine.ping(timeout, since))
+        polled = await pings.polled(call, timeout, since)
     except QMailError as error:
         raise network_failure("Ping failed", error) from error
-    return schema.ping(_items(call, polled), polled, _debug(call, since), call.request_id)
+    return pings.answer(call, polled, _debug(call, since), int((time.monotonic() - begun) * 1000))
 
 
-async def cancel_hold(call: Call) -> answers.HoldCancelled:
+async def cancel_hold(call: Call) -> sends.HoldCancelled:
     """Tell nobody of a mail whose Tell is held."""
     guid = guid_of(call.params, "file_guid")
     await call.engine.cancel_hold(guid)
-    return answers.HoldCancelled(file_guid=guid.hex())
+    return sends.HoldCancelled(file_guid=guid.hex())
 
 
-async def explain(call: Call) -> answers.ExplainAnswer:
+async def explain(call: Call) -> sends.ExplainAnswer:
     """Where a mail lies, who answers, what it survives."""
     guid = guid_of(call.params, "file_guid")
-    return answers.explained(await call.engine.network.explain(guid))
+    return sends.explained(await call.engine.network.explain(guid))
 
 
 async def repair(call: Call) -> schema.RepairAnswer:
@@ -320,24 +316,3 @@ def _debug(call: Call, since: int) -> schema.BeaconDebug:
         denomination=address.denomination,
         since_timestamp=since,
     )
-
-
-async def _unless_gone(receive: Receive, work: Coroutine[object, object, T]) -> T:
-    """The result of `work`; when the client goes away first, `work` is cancelled and ClientGone raised."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(receive))
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        return task.result()
-    finally:
-        for waiting in (task, gone):
-            waiting.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await waiting
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qmail_core.errors import Conflict, NotFound, QMailError, UsageError
 from qmail_server.http.errors import Failed
-from qmail_server.http.qmail import answers
+from qmail_server.http.qmail.answers import money, process
 from qmail_server.http.qmail.db.ids import email_id
 from qmail_server.http.qmail.db.payments import INVALID, MISSING
 from qmail_server.http.qmail.net import wallet_of
@@ -13,17 +13,17 @@ from qmail_server.http.respond import Call
 _NO_KEYS = "No encryption keys available (no coins in wallet)"
 
 
-async def heal_identity(call: Call) -> answers.HealAnswer:
+async def heal_identity(call: Call) -> money.HealAnswer:
     """Mend the identity coin where servers refuse it."""
     try:
-        return answers.healed(await call.engine.identity.heal())
+        return money.healed(await call.engine.identity.heal())
     except UsageError:
         raise
     except QMailError as error:
         raise _failed(error.message if error.message == _NO_KEYS else "Heal operation failed", error) from error
 
 
-async def claim_payment(call: Call) -> answers.ClaimAnswer:
+async def claim_payment(call: Call) -> money.ClaimAnswer:
     """Take the payment of a message into a wallet."""
     message_id = email_id(call.params, MISSING, INVALID)
     wallet = wallet_of(call)
@@ -34,14 +34,14 @@ async def claim_payment(call: Call) -> answers.ClaimAnswer:
     if not payment.attached:
         raise UsageError("No payment attached to this email")
     try:
-        return answers.claimed(message_id, await call.engine.payments.claim(message_id, wallet))
+        return money.claimed(message_id, await call.engine.payments.claim(message_id, wallet))
     except Conflict:
         raise
     except QMailError as error:
         raise _failed("Payment claim failed - locker may be empty or network error", error) from error
 
 
-async def import_credentials(call: Call) -> answers.ImportAnswer:
+async def import_credentials(call: Call) -> money.ImportAnswer:
     """Take an identity coin out of a locker."""
     code = call.params.text("locker_key", "locker_code").strip()
     if not code:
@@ -53,7 +53,7 @@ async def import_credentials(call: Call) -> answers.ImportAnswer:
         raise
     except QMailError as error:
         raise _failed("Failed to download credentials from locker", error) from error
-    return answers.imported(taken, path, call.engine.render(taken.accepted[0]))
+    return money.imported(taken, path, call.engine.render(taken.accepted[0]))
 
 
 def _wallet(call: Call) -> str:
@@ -67,18 +67,18 @@ def _wallet(call: Call) -> str:
     return text
 
 
-async def replenish(call: Call) -> answers.Pool:
+async def replenish(call: Call) -> money.Pool:
     """Fund lockers now."""
     wallet = wallet_of(call)
     try:
-        return answers.pool(await call.engine.fill_pool(wallet))
+        return money.pool(await call.engine.fill_pool(wallet))
     except QMailError as error:
         raise _failed("Replenish failed", error) from error
 
 
-async def echo(call: Call) -> answers.EchoAnswer:
+async def echo(call: Call) -> process.EchoAnswer:
     """A sign of life of every server."""
-    return answers.echo(await call.engine.network.echo(), call.engine.config.striping.k)
+    return process.echo(await call.engine.network.echo(), call.engine.config.striping.k)
 
 
 def _failed(message: str, error: QMailError) -> Failed:

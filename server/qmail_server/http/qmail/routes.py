@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from qmail_server.http.errors import LEGACY_UPLOAD
 from qmail_server.http.qmail import legacy, local, net, raida, status, system
 from qmail_server.http.qmail.db import attachments, contacts, drafts, messages, payments, queue
 from qmail_server.http.respond import Route
+
+STORE, TASKS = attrgetter("revision"), attrgetter("task_revision")  # what answers depend on
 
 ROUTES = (
     Route("/api/qmail/net/messages/upload", net.upload, sink=net.spool),
@@ -18,8 +22,8 @@ ROUTES = (
     Route("/api/qmail/net/beacon/peek", net.peek, effects=False),
     Route("/api/qmail/net/beacon/ping", net.ping),
     Route("/api/qmail/receipts", local.receipt, effects=False),
-    Route("/api/qmail/receipts/list", system.receipts, effects=False),
-    Route("/api/qmail/db/messages/list", messages.list_messages, effects=False, kept=True),
+    Route("/api/qmail/receipts/list", system.receipts, effects=False, kept=STORE),
+    Route("/api/qmail/db/messages/list", messages.list_messages, effects=False, kept=STORE),
     Route("/api/qmail/db/messages/get", messages.get_message),
     Route("/api/qmail/db/messages/search", messages.search_messages, effects=False),
     Route("/api/qmail/db/messages/trash", messages.trash_message),
@@ -28,7 +32,7 @@ ROUTES = (
     Route("/api/qmail/db/messages/set-star", messages.set_star),
     Route("/api/qmail/db/messages/set-read", messages.set_read),
     Route("/api/qmail/db/folders/list", messages.list_folders, effects=False),
-    Route("/api/qmail/db/folders/counts", messages.count_folders, effects=False, kept=True),
+    Route("/api/qmail/db/folders/counts", messages.count_folders, effects=False, kept=STORE),
     Route("/api/qmail/db/contacts/list", contacts.list_contacts, effects=False),
     Route("/api/qmail/db/contacts/create", contacts.create_contact),
     Route("/api/qmail/db/contacts/delete", contacts.delete_contact),
@@ -50,7 +54,7 @@ ROUTES = (
     Route("/api/qmail/local/identity/get", local.identity, effects=False),
     Route("/api/qmail/local/identity/whoami", local.whoami, effects=False),
     Route("/api/qmail/local/identity/exists", status.exists, effects=False),
-    Route("/api/qmail/local/status", status.status, effects=False),
+    Route("/api/qmail/local/status", status.status, effects=False, kept=status.revision),
     Route("/api/qmail/local/beacon/control", status.control_beacon),
     Route("/api/qmail/local/inbox-fee", status.inbox_fee, effects=False),
     Route("/api/qmail/local/can-send", status.can_send, effects=False),
@@ -65,7 +69,7 @@ ROUTES = (
     Route("/api/qmail/raida/repair", net.repair),
     Route("/api/raida/echo", raida.echo, effects=False),
     Route("/api/system/tasks", local.task, effects=False),
-    Route("/api/system/tasks/list", system.tasks, effects=False),
+    Route("/api/system/tasks/list", system.tasks, effects=False, kept=TASKS),
     Route("/api/system/tasks/cancel", system.cancel_task),
     Route("/api/system/version-check", system.version, effects=False),
     Route("/api/wallets/balance", system.balance, effects=False),
@@ -78,7 +82,7 @@ ROUTES = (
     Route("/api/qmail/poll", net.ping),
     Route("/api/qmail/send", net.upload_and_tell, sink=net.spool),
     Route("/api/qmail/download", net.download),
-    Route("/api/qmail/inbox", messages.list_messages, effects=False, kept=True),
+    Route("/api/qmail/inbox", messages.list_messages, effects=False, kept=STORE),
     Route("/api/qmail/read", messages.get_message),
     Route("/api/qmail/search", messages.search_messages, effects=False),
     Route("/api/qmail/trash", messages.trash_message),
@@ -88,7 +92,7 @@ ROUTES = (
     Route("/api/qmail/star", messages.set_star),
     Route("/api/qmail/mark-read", messages.set_read),
     Route("/api/qmail/folders", messages.list_folders, effects=False),
-    Route("/api/qmail/counts", messages.count_folders, effects=False, kept=True),
+    Route("/api/qmail/counts", messages.count_folders, effects=False, kept=STORE),
     Route("/api/qmail/contacts/add", contacts.create_contact),
     Route("/api/qmail/contacts/list", contacts.list_contacts, effects=False),
     Route("/api/qmail/contacts/delete", contacts.delete_contact),
@@ -106,7 +110,7 @@ ROUTES = (
     Route("/api/qmail/payment/claim", raida.claim_payment),
     Route("/api/qmail/has-id", status.exists, effects=False),
     Route("/api/qmail/heal-identity", raida.heal_identity),
-    Route("/api/qmail/status", status.status, effects=False),
+    Route("/api/qmail/status", status.status, effects=False, kept=status.revision),
     Route("/api/qmail/inbox-fee", status.inbox_fee, effects=False),
     Route("/api/qmail/convert_coin_to_email", status.from_sn, effects=False),
     Route("/api/qmail/base32", status.base32, effects=False),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,16 +19,27 @@ _ADDRESSES = 10_000  # remembered at most
 class RateLimit:
     """Counts requests to some paths in a window for each address, and refuses those beyond the limit."""
 
-    def __init__(self, app: ASGIApp, paths: re.Pattern[str], clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        paths: re.Pattern[str],
+        clock: Callable[[], float] = time.time,
+        *,
+        free: Iterable[str] = (),
+    ) -> None:
         self._app = app
         self._paths = paths
+        self._free = frozenset(path for path in free if not paths.fullmatch(path))  # known beforehand
         self._clock = clock
         self._windows: dict[str, tuple[float, int]] = {}  # when the window ends, and how many came in it
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._paths.fullmatch(scope["path"]):
-            await self._app(scope, receive, send)
-            return
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        path = scope["path"]
+        if path in self._free or not self._paths.fullmatch(path):
+            return self._app(scope, receive, send)
+        return self._limit(scope, receive, send)
+
+    async def _limit(self, scope: Scope, receive: Receive, send: Send) -> None:
         now = self._clock()
         ends, count = self._count(scope["client"][0] if scope.get("client") else "", now)
         headers = (
@@ -39,7 +50,7 @@ class RateLimit:
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *headers]
+                message = {**message, "headers": [*message.get("headers", ()), *headers]}
             await send(message)
 
         if count <= LIMIT:

@@ -1,0 +1,1 @@
+"""The bodies of answers that are built from engine values, by topic."""
