@@ -152,12 +152,13 @@ class App:
         """End all event streams: the server is about to stop."""
         self._streams.end()
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            return self._serve(scope, receive, send)
-        if scope["type"] == "lifespan":
-            return self._lifespan(scope, receive, send)
-        return send({"type": "websocket.close", "code": 1008})
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = _new_id()
