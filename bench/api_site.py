@@ -28,6 +28,7 @@ import uvloop
 from qmail_server import logs, wiring
 from qmail_server.http.app import build_app
 from qmail_server.http.guard import GuardSettings, hosts_for
+from qmail_server.memory import collect_seldom
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -124,6 +125,7 @@ async def _qmail(port: int, folder: Path, *, told: bool = False) -> None:
         await engine.deposit(opened.purse)
         server = wiring.HttpServer(build_app(engine, GuardSettings(hosts=hosts_for(port), token=TOKEN)), [port])
         await server.start()
+        collect_seldom()  # as `qmail serve` does
         print(
             json.dumps({"user": engine.mailboxes.user_id(HOME).hex(), "start": time.perf_counter() - begun}), flush=True
         )

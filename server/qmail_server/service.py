@@ -32,7 +32,7 @@ from qmail_server.hosts import Host
 from qmail_server.http.app import build_app
 from qmail_server.http.guard import GuardSettings, hosts_for
 from qmail_server.lmtp import LmtpServer
-from qmail_server.memory import keep_freed
+from qmail_server.memory import collect_seldom, keep_freed
 from qmail_server.purse import Purse, load_purse, save_purse
 
 log = logging.getLogger("qmail.service")
@@ -98,6 +98,7 @@ def _one_address(options: RaidaOptions) -> str:
 
 async def _until_signal(ready_fd: int, ready: dict[str, Any]) -> None:
     stop = signals()
+    collect_seldom()
     announce(ready_fd, ready)
     await stop.wait()
 
@@ -218,6 +219,7 @@ async def _serve(options: ServeOptions, data: Path) -> None:
             if intake is not None:
                 await intake.start()
             facts = {"api": f"http://127.0.0.1:{options.port}", "address": engine.address_text}
+            collect_seldom()
             announce(options.ready_fd, facts if options.compat_open else facts | {"token_file": str(data / "token")})
             await stop.wait()
         finally:

@@ -24,7 +24,7 @@ from qmail_server.demo.tour import tour
 from qmail_server.demo.world import NODE_PORTS, NODES, World
 from qmail_server.http.app import EVENT_PORT, build_app
 from qmail_server.http.guard import GuardSettings, hosts_for
-from qmail_server.memory import keep_freed
+from qmail_server.memory import collect_seldom, keep_freed
 from qmail_server.wiring import HttpServer
 
 
@@ -77,6 +77,7 @@ async def _run(options: Options, data: Path) -> int:
         servers += _servers(world)
         for server in servers:
             await server.start()
+        collect_seldom()
         if not options.json:
             print(_welcome(world, options, time.perf_counter() - begun), flush=True)
         if options.tour:
