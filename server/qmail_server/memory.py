@@ -27,7 +27,7 @@ def keep_freed() -> None:
 
 
 def collect_seldom() -> None:
-    """Leave what there is alone and look for circles among what comes, rarely; for processes that serve, once they do."""
+    """Leave what there is alone, and look among what comes rarely; for processes that serve, once they do."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
