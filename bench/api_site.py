@@ -28,7 +28,7 @@ import uvloop
 from qmail_server import logs, wiring
 from qmail_server.http.app import build_app
 from qmail_server.http.guard import GuardSettings, hosts_for
-from qmail_server.memory import collect_seldom
+from qmail_server.memory import collect_seldom, keep_freed
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -100,6 +100,7 @@ def fill(folder: Path, count: int) -> None:
 
 
 async def _qmail(port: int, folder: Path, *, told: bool = False) -> None:
+    keep_freed()  # as `qmail serve` does
     begun = time.perf_counter()
     opened = Opened(folder, delay=0.0 if told else NODE_DELAY)
     engine = opened.engine
@@ -125,7 +126,7 @@ async def _qmail(port: int, folder: Path, *, told: bool = False) -> None:
         await engine.deposit(opened.purse)
         server = wiring.HttpServer(build_app(engine, GuardSettings(hosts=hosts_for(port), token=TOKEN)), [port])
         await server.start()
-        collect_seldom()  # as `qmail serve` does
+        collect_seldom()
         print(
             json.dumps({"user": engine.mailboxes.user_id(HOME).hex(), "start": time.perf_counter() - begun}), flush=True
         )

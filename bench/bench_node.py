@@ -84,12 +84,13 @@ def serve_epoll() -> None:
 
 async def serve_nodes(folder: Path) -> None:
     """25 nodes: prints their ports, then parked pings and own KiB for every line it reads."""
-    from qmail_server.memory import collect_seldom
+    from qmail_server.memory import collect_seldom, keep_freed
     from qmail_server.raida import RaidaHost
 
     from qmail_core.raida.node import Node, Policy
     from qmail_core.store.node import NodeStore
 
+    keep_freed()  # as `qmail raida` does
     known = coins()
     nodes = []
     for index in range(NODES):
@@ -101,7 +102,7 @@ async def serve_nodes(folder: Path) -> None:
     host = RaidaHost(nodes)
     del known
     await host.start()
-    collect_seldom()  # as `qmail raida` does
+    collect_seldom()
     print(json.dumps(host.ports()), flush=True)
     asked = asyncio.StreamReader()
     loop = asyncio.get_running_loop()

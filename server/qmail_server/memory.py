@@ -1,8 +1,9 @@
 """How this process keeps memory it has freed, and how often it looks for garbage.
 
-What streams a file frees and takes buffers of half a megabyte all the time, in several threads. The C library gives
-such memory back to the system at once and gets it page by page again, each page zeroed: that costs as much as sealing
-the file. So it is told to keep some. Other C libraries than glibc are left as they are.
+What streams a file frees and takes buffers of half a megabyte all the time, in several threads, and so does what reads
+25 answers of 64 KiB. The C library gives such memory back to the system at once and gets it page by page again, each
+page zeroed: that costs as much as sealing the file, or as reading the answers. So it is told to keep some. Other C
+libraries than glibc are left as they are.
 
 Requests leave next to no circles of objects, so looking for them every 700 objects, and at all objects of the process
 every now and then, is a stall for nothing: waking 5 000 long polls met several.
@@ -19,7 +20,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3)
 
 
 def keep_freed() -> None:
-    """Keep what is freed, up to KEPT for each arena; for processes that serve files."""
+    """Keep what is freed, up to KEPT for each arena; for processes that serve."""
     with contextlib.suppress(AttributeError, OSError):
         library = ctypes.CDLL(None)
         for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):

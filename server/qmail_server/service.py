@@ -71,6 +71,7 @@ class ServeOptions(Struct, frozen=True, kw_only=True):
 
 def run_raida(options: RaidaOptions) -> None:
     """Run nodes until a signal; ConfigError for a taken port, StoreUnavailable for a folder in use."""
+    keep_freed()
     listen = options.listen or _one_address(options)
     ports = {node: options.hosts[node][1] for node in options.nodes}
     new = [node for node in options.nodes if not (options.data / f"{node:02}").exists()]
