@@ -1368,7 +1368,7 @@ def first_answer(data, Py_ssize_t have, int enc):
         if enc > 2 and p[16] == enc:
             header = 48
         whole = header + (p[9] << 16 | p[10] << 8 | p[11])
-        if whole > have or have < header:
+        if whole > have:
             return None
         return PyByteArray_FromStringAndSize(<char *>p, whole)
     finally:

@@ -146,7 +146,6 @@ class HttpServer:
         self._app = app
         config = uvicorn.Config(
             app,
-            interface="asgi3",
             http="httptools",
             loop="none",
             lifespan="off",

@@ -182,6 +182,7 @@ def test_an_empty_file_field_of_a_form_is_no_file(tmp_path: Path) -> None:
         (part("attachment", b"x", "a"), "it ends early"),
         (b"--XX\r\nContent-Type: text/plain\r\n\r\nx\r\n--XX--\r\n", "a part without a name"),
         (b"--YY\r\n", "Invalid multipart body"),
+        (b"--XX\r\nContent-Disposition: " + b"x" * 8192 + b"\r\n\r\nx\r\n--XX--\r\n", "Invalid multipart body"),
         (part("attachment", b"x", "a") * 245 + b"--XX--\r\n", "Too many attachments: maximum is 244"),
         (part("body", b"x" * (4 << 20)) + part("body", b"x") + b"--XX--\r\n", "Request body is too large"),
     ],

@@ -16,11 +16,12 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 from starlette.types import Message, Receive, Scope
 
 from qmail_core.errors import UsageError
 from qmail_core.model import Source
+from qmail_server.http.parts import Parts
 
 MAX_PARAMETERS = 300
 MAX_NAME = 64
@@ -265,19 +266,7 @@ async def read_multipart(params: Fields, header: bytes, receive: Receive, sink: 
         raise UsageError("Invalid multipart body: no boundary")
     form = _Multipart(params, sink)
     try:
-        parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": form.begin,
-                "on_part_data": form.data,
-                "on_part_end": form.end,
-                "on_header_field": form.header_field,
-                "on_header_value": form.header_value,
-                "on_header_end": form.header_end,
-                "on_headers_finished": form.headers_finished,
-                "on_end": form.finish,
-            },
-        )
+        parser = form.parser(boundary)
         async for chunk in chunks(receive):
             parser.write(chunk)
             while form.written:
@@ -297,43 +286,29 @@ def _commit(file: BinaryIO) -> None:
         os.fsync(file.fileno())
 
 
-class _Multipart:
+class _Multipart(Parts):
     """Callbacks of the parser: texts go to the parameters, files to the sink."""
 
     def __init__(self, params: Fields, sink: Sink | None) -> None:
+        super().__init__()
         self._params = params
         self._sink = sink
         self._kept = 0  # bytes of text parts so far
-        self._field = self._value = b""
-        self._headers: dict[bytes, bytes] = {}
         self._name = ""
         self._text = bytearray()
         self._file: BinaryIO | None = None
         self._skip = False
         self._size = 0
         self.written: list[BinaryIO] = []  # complete, not yet on disk
-        self.finished = False
 
     def begin(self) -> None:
-        self._headers = {}
+        super().begin()
         self._text = bytearray()
         self._skip = False
         self._size = 0
 
-    def header_field(self, data: bytes, start: int, end: int) -> None:
-        self._field += data[start:end]
-
-    def header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def header_end(self) -> None:
-        self._headers[self._field.lower()] = self._value
-        self._field = self._value = b""
-
     def headers_finished(self) -> None:
-        kind, options = parse_options_header(self._headers.get(b"content-disposition"))
-        if kind != b"form-data" or b"name" not in options:
-            raise UsageError("Invalid multipart body: a part without a name")
+        options = self.options("Invalid multipart body: a part without a name")
         self._name = options[b"name"].decode("utf-8", "replace")
         filename = options.get(b"filename")
         if filename is None:
@@ -368,9 +343,6 @@ class _Multipart:
             self._file = None
         elif not self._skip:
             self._params.add(self._name, self._text.decode("utf-8", "replace"))
-
-    def finish(self) -> None:
-        self.finished = True
 
     def close(self) -> None:
         for file in (*self.written, *([self._file] if self._file else [])):

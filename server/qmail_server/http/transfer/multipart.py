@@ -3,64 +3,44 @@
 from __future__ import annotations
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 
 from qmail_core.engine.files.tokens import Owner
 from qmail_core.engine.files.uploads import Incoming
 from qmail_core.errors import UsageError
 from qmail_core.model import StoredFile
 from qmail_server.http.params import chunks, file_name
+from qmail_server.http.parts import Parts
 from qmail_server.http.respond import Call
 from qmail_server.http.transfer.given import header, invalid, wrong
 
 NAMES = frozenset(("file", "file[]", "files", "files[]"))
 MAX_FILES = 100
 _MOST_TEXT = 64 * 1024  # bytes of all parts that are no files
-_MOST_HEADER = 8 * 1024
 
 
-class _Parts:
+class _Parts(Parts):
     """Callbacks of the parser; what they saw waits in `seen` until it has been written."""
 
     def __init__(self) -> None:
-        self._field = self._value = b""
-        self._headers: dict[bytes, bytes] = {}
+        super().__init__()
         self._is_file = False
-        self._text = self._length = 0
+        self._text = 0
         self.seen: list[tuple[str, bytes | memoryview, str]] = []  # begin: name and type; data; end
-        self.finished = False
 
     def begin(self) -> None:
-        self._headers, self._is_file, self._length = {}, False, 0
-
-    def header_field(self, data: bytes, start: int, end: int) -> None:
-        self._field += data[start:end]
-        self._measure(end - start)
-
-    def header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-        self._measure(end - start)
-
-    def _measure(self, count: int) -> None:
-        self._length += count
-        if self._length > _MOST_HEADER:
-            raise UsageError("Invalid multipart body.")
-
-    def header_end(self) -> None:
-        self._headers[self._field.lower()] = self._value
-        self._field = self._value = b""
+        super().begin()
+        self._is_file = False
 
     def headers_finished(self) -> None:
-        kind, options = parse_options_header(self._headers.get(b"content-disposition"))
-        if kind != b"form-data" or b"name" not in options:
-            raise UsageError("Invalid multipart body: a part without a name.")
+        options = self.options("Invalid multipart body: a part without a name.")
         filename = options.get(b"filename")
         if not filename:
             return  # a text, or a file field nobody chose a file for
         name = options[b"name"].decode("utf-8", "replace")
         if name not in NAMES:
             raise wrong({name[:64]: "No file is expected here."})
-        declared = parse_options_header(self._headers.get(b"content-type"))[0].decode("latin-1")
+        declared = self.header(b"content-type")[0].decode("latin-1")
         self._is_file = True
         self.seen.append(("begin", filename, declared if declared.isprintable() and len(declared) < 128 else ""))
 
@@ -75,9 +55,6 @@ class _Parts:
     def end(self) -> None:
         if self._is_file:
             self.seen.append(("end", b"", ""))
-
-    def finish(self) -> None:
-        self.finished = True
 
 
 class _Sealing:
@@ -128,19 +105,7 @@ async def receive(call: Call, owner: Owner) -> list[StoredFile]:
 async def _parse(call: Call, boundary: bytes, sealing: _Sealing) -> None:
     parts = _Parts()
     try:
-        parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": parts.begin,
-                "on_part_data": parts.data,
-                "on_part_end": parts.end,
-                "on_header_field": parts.header_field,
-                "on_header_value": parts.header_value,
-                "on_header_end": parts.header_end,
-                "on_headers_finished": parts.headers_finished,
-                "on_end": parts.finish,
-            },
-        )
+        parser = parts.parser(boundary)
         async for chunk in chunks(call.receive):
             parser.write(chunk)
             for seen in parts.seen:
