@@ -255,15 +255,19 @@ class Sender:
     # ---------------------------------------------------------------------------------------------- the story
 
     async def _run(self, job: Job, report: Report, receipt: Receipt | None = None) -> tuple[str, dict[str, Any]]:
+        """receipt: of a send that was accepted just now; without it one that was interrupted is taken up again."""
+        held = () if receipt else self._ctx.store.wallet.lockers(guid=job.guid)
         try:
-            return await self._go_through(job, report, receipt or self._receipts.get(job.guid))
+            return await self._go_through(job, report, receipt or self._receipts.get(job.guid), held)
         finally:
             self._decisions.over(job.guid)
 
-    async def _go_through(self, job: Job, report: Report, receipt: Receipt) -> tuple[str, dict[str, Any]]:
+    async def _go_through(
+        self, job: Job, report: Report, receipt: Receipt, held: Sequence[Locker]
+    ) -> tuple[str, dict[str, Any]]:
         data: dict[str, Any] = {"file_guid": job.guid.hex()}
         if receipt.upload.status == "in_progress":
-            used_fallback = await self._upload(job, receipt, report)
+            used_fallback = await self._upload(job, receipt, report, held)
             data["used_sync_fallback"] = used_fallback
         receipt = self._receipts.get(job.guid)
         data |= {
@@ -282,14 +286,14 @@ class Sender:
             return text.replace("Tell complete", verb), data
         return f"Upload completed{'; Tell pending' if job.recipients else ' (no Tell)'}", data
 
-    async def _upload(self, job: Job, receipt: Receipt, report: Report) -> bool:
+    async def _upload(self, job: Job, receipt: Receipt, report: Report, held: Sequence[Locker]) -> bool:
         report(1, "Files validated")
         lockers: dict[Claim, Locker] = {}
         upload: Upload | None = None
         watched = self._decisions.watched(job.guid, report)
         try:
             watched(3, "Identity resolved, acquiring lockers")
-            lockers, funded_now = await self._acquire(job)
+            lockers, funded_now = await self._acquire(job, held)
             upload = Upload(self._ctx, job, lockers)
             # nodes that were away while the pool was filled; a few of them can also wait for the repair
             known = sum(node in locker.funded for locker in lockers.values() if (node := locker.node) is not None)
@@ -316,15 +320,14 @@ class Sender:
         report(90, "Upload complete")
         return funded_now
 
-    async def _acquire(self, job: Job) -> tuple[dict[Claim, Locker], bool]:
+    async def _acquire(self, job: Job, held: Sequence[Locker]) -> tuple[dict[Claim, Locker], bool]:
         uploads = [Claim(unit, node) for unit in range(job.files) for node in job.servers]
         fees = await self._directory.fees([recipient.address for recipient in job.recipients])
-        # a mail that a crash has interrupted keeps what it holds, whatever its recipients ask for meanwhile
-        kept = self._ctx.store.wallet.lockers(guid=job.guid) if fees else ()
-        held = {locker.unit for locker in kept if locker.node is None}
-        inboxes = {Claim(position): fee for position, fee in enumerate(fees) if fee or position in held}
+        # what a mail holds it keeps, whatever its recipients ask for meanwhile
+        paid = {locker.unit for locker in held if locker.node is None}
+        inboxes = {Claim(position): fee for position, fee in enumerate(fees) if fee or position in paid}
         try:
-            return await self._wallet.acquire(job.guid, job.wallet, uploads, inboxes)
+            return await self._wallet.acquire(job.guid, job.wallet, uploads, inboxes, held)
         except PaymentError as error:
             raise PaymentError(
                 f"Failed to acquire funded locker codes from pool — {error.message}",
@@ -512,12 +515,13 @@ class Sender:
                 available=available,
             )
         job, objects = self._plan(draft, tell=True)
-        await (await self._receipts.accept(self._receipts.new(job), jobs.encode(job), objects, "upload"))
+        receipt = self._receipts.new(job)
+        await (await self._receipts.accept(receipt, jobs.encode(job), objects, "upload"))
         failure: list[QMailError] = []
 
         async def story(report: Report) -> tuple[str, dict[str, Any]]:
             try:
-                return await self._run(job, report)
+                return await self._run(job, report, receipt)
             except QMailError as error:
                 failure.append(error)
                 raise

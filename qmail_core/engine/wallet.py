@@ -94,38 +94,44 @@ class Wallet:
         return self._store.available(wallet, kind, self.value(kind))
 
     async def acquire(
-        self, guid: bytes, wallet: str, uploads: Sequence[Claim], inboxes: Mapping[Claim, int]
+        self,
+        guid: bytes,
+        wallet: str,
+        uploads: Sequence[Claim],
+        inboxes: Mapping[Claim, int],
+        held: Iterable[Locker] = (),
     ) -> tuple[dict[Claim, Locker], bool]:
         """Reserve lockers for a send, funding what the pool lacks.
 
         inboxes  claims and what each is to be worth; one that already has a locker keeps it
+        held     what the send has reserved before
         returns  the locker of each claim, and whether funding had to be done now
         raises   PaymentError if the wallet cannot pay; nothing is reserved then
         """
         claims = [(LockerKind.UPLOAD, claim, self.value(LockerKind.UPLOAD)) for claim in uploads]
         claims += [(LockerKind.INBOX, claim, value) for claim, value in inboxes.items()]
+        kept = {(locker.kind, locker.unit, locker.node) for locker in held}
+        wanted = Counter((kind, value) for kind, claim, value in claims if (kind, claim.unit, claim.node) not in kept)
         funded_now = False
         while True:
-            if self._missing(guid, wallet, claims):  # looked at before: a reservation that fails costs a write
-                await self._fund_missing(guid, wallet, claims)
+            if self._missing(wallet, wanted):  # looked at before: a reservation that fails costs a write
+                await self._fund_missing(wallet, wanted)
                 funded_now = True
             try:
                 lockers = await self._store.reserve(guid, wallet, claims)
             except NotFound:
-                if not self._missing(guid, wallet, claims):
+                if not self._missing(wallet, wanted):
                     raise
                 continue  # somebody else took what was there
             return {claim: locker for (_, claim, _), locker in zip(claims, lockers, strict=True)}, funded_now
 
-    def _missing(self, guid: bytes, wallet: str, claims: Iterable[tuple[LockerKind, Claim, int]]) -> dict[_Sort, int]:
-        held = {(locker.kind, locker.unit, locker.node) for locker in self._store.lockers(guid=guid)}
-        wanted = Counter((kind, value) for kind, claim, value in claims if (kind, claim.unit, claim.node) not in held)
+    def _missing(self, wallet: str, wanted: Mapping[_Sort, int]) -> dict[_Sort, int]:
         counts = {sort: count - self._store.available(wallet, *sort) for sort, count in wanted.items()}
         return {sort: count for sort, count in counts.items() if count > 0}
 
-    async def _fund_missing(self, guid: bytes, wallet: str, claims: Sequence[tuple[LockerKind, Claim, int]]) -> None:
+    async def _fund_missing(self, wallet: str, wanted: Mapping[_Sort, int]) -> None:
         async with self._purse.lock:
-            missing = self._missing(guid, wallet, claims)
+            missing = self._missing(wallet, wanted)
             if missing and not await self._fund(wallet, missing):
                 raise QMailError("Failed to acquire funded locker codes from pool: too few servers confirmed them")
 
@@ -142,6 +148,8 @@ class Wallet:
                 if count > 0:
                     missing[kind, value] = count
                     affordable -= count * value
+            if not missing:
+                return
             try:
                 await self._fund(wallet, missing)
             except PaymentError as error:

@@ -106,7 +106,6 @@ class Database:
             if group:
                 with self._lock:
                     self._commit(group)
-                    self.revision += 1
                 _answer(group)
 
     def _commit(self, group: list[_Job]) -> None:
@@ -121,6 +120,7 @@ class Database:
                 self._writer.execute("ROLLBACK")
             for job in group:
                 job.error = StoreUnavailable(f"the store could not be written: {error}")
+        self.revision += 1
 
     def _apply(self, job: _Job) -> None:
         """Run one change; what it did before it failed is undone, the others of its group stand."""

@@ -59,6 +59,7 @@ class SqliteWallet:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._counted: tuple[int, dict[tuple[str, int, int], int]] = (-1, {})  # free lockers, at a revision
 
     def coins(self, wallet: str, limit: int = 100_000) -> list[Coin]:
         with self._db.read() as db:
@@ -164,12 +165,19 @@ class SqliteWallet:
             return list(map(_locker, rows))
 
     def available(self, wallet: str, kind: LockerKind, value: int) -> int:
-        with self._db.read() as db:
-            row = db.execute(
-                "SELECT count(*) FROM locker WHERE state=? AND kind=? AND wallet=? AND value=?",
-                (LockerState.AVAILABLE, kind, wallet, value),
-            ).fetchone()
-            return int(row[0])
+        # each mail asks, and a commit serves many
+        revision, counts = self._counted
+        if revision != self._db.revision:
+            revision, counts = self._counted = self._db.revision, {}
+        count = counts.get((wallet, kind, value))
+        if count is None:
+            with self._db.read() as db:
+                row = db.execute(
+                    "SELECT count(*) FROM locker WHERE state=? AND kind=? AND wallet=? AND value=?",
+                    (LockerState.AVAILABLE, kind, wallet, value),
+                ).fetchone()
+            count = counts[wallet, kind, value] = int(row[0])
+        return count
 
     async def reserve(self, guid: bytes, wallet: str, claims: Sequence[tuple[LockerKind, Claim, int]]) -> list[Locker]:
         return await self._db.write(lambda db: _reserve(db, guid, wallet, claims))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from qmail_core.store.accounts import (
 from qmail_core.store.database import migrate
 from qmail_core.store.mailbox import HOME
 from qmail_core.store.sqlite import SqliteStore
+from tests.store.schemas import of_schema
 from tests.store.test_mail import in_loop, oid, opened
 
 NOW = 1000
@@ -333,13 +332,9 @@ async def test_accounts_outlive_a_restart(tmp_path: Path) -> None:
 
 
 def test_users_of_the_schema_before_come_along() -> None:
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    schema = resources.files("qmail_core.store").joinpath("schema")
-    for number, name in enumerate(("001_initial.sql", "002_mail.sql", "003_people.sql", "004_work.sql"), start=1):
-        db.executescript(f"{schema.joinpath(name).read_text()} PRAGMA user_version={number};")
-    migrate(db)
-    assert db.execute("SELECT username, password, activated, totp_seed, meta FROM user").fetchall() == [
-        ("local", "", 0, None, b"{}")
-    ]
-    assert db.execute("SELECT id FROM user_number").fetchall() == [(HOME,)]
-    db.close()
+    with of_schema(4) as db:
+        migrate(db)
+        assert db.execute("SELECT username, password, activated, totp_seed, meta FROM user").fetchall() == [
+            ("local", "", 0, None, b"{}")
+        ]
+        assert db.execute("SELECT id FROM user_number").fetchall() == [(HOME,)]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from importlib import resources
 
 import msgspec
 import pytest
@@ -15,6 +13,7 @@ from qmail_core.model import Listing, Receipt, ReceiptRecipient, ReceiptSender
 from qmail_core.store.database import migrate
 from qmail_core.store.files import VaultRow
 from qmail_core.store.sqlite import SqliteStore
+from tests.store.schemas import of_schema
 
 BEFORE = 6  # the schema before this part
 OLD = b"QMF1\1\0\0\0"  # how files began when their stored size was not kept
@@ -35,39 +34,27 @@ def receipt(guid: bytes, *states: str) -> Receipt:
     return found
 
 
-def upgrade(db: sqlite3.Connection, version: int) -> None:
-    """The first so many migrations."""
-    folder = resources.files("qmail_core.store").joinpath("schema")
-    scripts = sorted((entry for entry in folder.iterdir() if entry.name[0].isdigit()), key=lambda entry: entry.name)
-    for number, script in enumerate(scripts[:version], start=1):
-        db.executescript(f"{script.read_text(encoding='utf-8')}\nPRAGMA user_version={number};")
-
-
 def test_mails_of_before_are_listed() -> None:
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    upgrade(db, BEFORE)
-    body = msgspec.json.encode(receipt(b"g" * 16, "sent", "retry_queued"))
-    db.execute("INSERT INTO receipt VALUES (?,?,'success','partial',6)", (b"g" * 16, body))
-    migrate(db)
-    rows = db.execute("SELECT subject, recipient, sent_at, status FROM transfer_mail ORDER BY position").fetchall()
+    with of_schema(BEFORE) as db:
+        body = msgspec.json.encode(receipt(b"g" * 16, "sent", "retry_queued"))
+        db.execute("INSERT INTO receipt VALUES (?,?,'success','partial',6)", (b"g" * 16, body))
+        migrate(db)
+        rows = db.execute("SELECT subject, recipient, sent_at, status FROM transfer_mail ORDER BY position").fetchall()
     assert rows == [("Grüße", "to0", 9, "success"), ("Grüße", "to1", 0, "sending")]
-    db.close()
 
 
 def test_files_of_before_have_their_stored_size() -> None:
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    upgrade(db, 8)
     sizes = [0, 1, 65_535, 65_536, 65_537, 10_000_000]
-    for size in sizes:
-        db.execute(
-            "INSERT INTO transfer_file (id, user, filename, extension, type, size, sha256, crc32, sealed, created_at)"
-            " VALUES (randomblob(16), 1, 'a', '', '', ?, x'', 0, x'', 5)",
-            (size,),
-        )
-    migrate(db)
-    found = [row[0] for row in db.execute("SELECT stored FROM transfer_file ORDER BY size")]
+    with of_schema(8) as db:
+        for size in sizes:
+            db.execute(
+                "INSERT INTO transfer_file (id, user, filename, extension, type, size, sha256, crc32, sealed,"
+                " created_at) VALUES (randomblob(16), 1, 'a', '', '', ?, x'', 0, x'', 5)",
+                (size,),
+            )
+        migrate(db)
+        found = [row[0] for row in db.execute("SELECT stored FROM transfer_file ORDER BY size")]
     assert found == [Segments(OLD, bytes(32), b"").stored(size) for size in sizes]
-    db.close()
 
 
 def test_a_row_for_each_recipient_follows_its_receipt() -> None:

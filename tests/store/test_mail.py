@@ -7,11 +7,9 @@ import functools
 import itertools
 import os
 import random
-import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from qmail_core.store.database import migrate
 from qmail_core.store.mail.pieces import BLOB_LIMIT
 from qmail_core.store.mailbox import HOME, FiledAttachment, Filing
 from qmail_core.store.sqlite import SqliteStore
+from tests.store.schemas import of_schema
 
 NUMBERS = itertools.count(1)
 
@@ -409,22 +408,19 @@ async def test_a_refused_message_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_messages_of_the_first_schema_come_along() -> None:
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    first = resources.files("qmail_core.store").joinpath("schema/001_initial.sql").read_text()
-    db.executescript(f"{first} PRAGMA user_version=1;")
-    row = (b"i" * 16, b"g" * 16, 0, 0, 3, 4, "Subject", "Hello body", 1, 42, "a@b", b"[]", 100, 99, 0, 1, 1, 0)
-    db.execute(f"INSERT INTO message VALUES ({','.join('?' * len(row))})", row)
-    db.execute("INSERT INTO attachment VALUES (7, ?, 0, 'x.pdf', 90, 2, '')", (row[0],))
-    db.execute("UPDATE mailbox SET uidnext=4, modseq=4 WHERE folder=0")
-    migrate(db)
-    shown = "SELECT path, uidnext, modseq, total, unseen, size FROM mailbox WHERE folder=0"
-    assert db.execute(shown).fetchone() == ("INBOX", 4, 4, 1, 1, 100)
-    assert db.execute("SELECT email_id, uid, preview, flagged FROM message").fetchall() == [
-        (row[0], 3, "Hello body", 1)
-    ]
-    assert db.execute("SELECT rowid FROM search WHERE search MATCH 'text : hello'").fetchall() == [(1,)]
-    assert db.execute("SELECT id, message FROM attachment").fetchall() == [(7, 1)]
-    db.close()
+    with of_schema(1) as db:
+        row = (b"i" * 16, b"g" * 16, 0, 0, 3, 4, "Subject", "Hello body", 1, 42, "a@b", b"[]", 100, 99, 0, 1, 1, 0)
+        db.execute(f"INSERT INTO message VALUES ({','.join('?' * len(row))})", row)
+        db.execute("INSERT INTO attachment VALUES (7, ?, 0, 'x.pdf', 90, 2, '')", (row[0],))
+        db.execute("UPDATE mailbox SET uidnext=4, modseq=4 WHERE folder=0")
+        migrate(db)
+        shown = "SELECT path, uidnext, modseq, total, unseen, size FROM mailbox WHERE folder=0"
+        assert db.execute(shown).fetchone() == ("INBOX", 4, 4, 1, 1, 100)
+        assert db.execute("SELECT email_id, uid, preview, flagged FROM message").fetchall() == [
+            (row[0], 3, "Hello body", 1)
+        ]
+        assert db.execute("SELECT rowid FROM search WHERE search MATCH 'text : hello'").fetchall() == [(1,)]
+        assert db.execute("SELECT id, message FROM attachment").fetchall() == [(7, 1)]
 
 
 STEPS = st.lists(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import stat
@@ -11,12 +12,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from qmail_core.model import Folder
 from qmail_core.store.base import LockerState
 from qmail_core.store.sqlite import SqliteStore
 from tests.store import suite
+from tests.store.schemas import of_schema
 
 FACTORIES: dict[str, Callable[[Path], SqliteStore]] = {
     "memory": lambda folder: SqliteStore(None),
@@ -58,6 +61,34 @@ def test_what_was_written_is_there_at_the_next_start(tmp_path: Path) -> None:
 
     asyncio.run(write())
     asyncio.run(read())
+
+
+def test_sends_and_lockers_of_an_earlier_schema_come_along(tmp_path: Path) -> None:
+    path = str(tmp_path / "store.sqlite")
+    body, done = msgspec.json.encode(suite.receipt()), msgspec.json.encode(suite.receipt(suite.OTHER))
+    with of_schema(10, path) as db:
+        db.execute("INSERT INTO receipt VALUES (?,?,'in_progress','not_started',5)", (suite.GUID, body))
+        db.execute("INSERT INTO receipt VALUES (?,?,'success','sent',6)", (suite.OTHER, done))
+        db.execute("INSERT INTO send VALUES (?,x'01','upload',5), (?,x'02','done',6)", (suite.GUID, suite.OTHER))
+        db.execute("INSERT INTO send_object VALUES (?,0,x'03')", (suite.GUID,))
+        db.execute("INSERT INTO locker VALUES ('A',0,1,0,'Default',x'',NULL,NULL,NULL,3,0)")
+        db.execute("INSERT INTO locker_coin VALUES ('A',0,7,?)", (suite.coin(7).ans,))
+
+    async def look() -> None:
+        store = SqliteStore(path)
+        assert store.sends.open_sends() == [suite.GUID]
+        assert store.sends.receipts(None, 10, 0) == [suite.receipt(suite.OTHER), suite.receipt()]
+        assert store.sends.job(suite.OTHER) == (b"\2", "done")
+        assert store.sends.object(suite.GUID, 0) == b"\3"
+        assert store.wallet.locker_coins("A") == [suite.coin(7)]
+        # what follows a receipt still does
+        await store.sends.save(suite.receipt(), stage="done")
+        assert [row.recipient for row in store.files.sent_rows(suite.GUID)] == ["ü@x"]
+        await store.close()
+
+    asyncio.run(look())
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
 def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
