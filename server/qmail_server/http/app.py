@@ -153,14 +153,9 @@ class App:
         self._streams.end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await self._serve(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._lifespan(scope, receive, send)
-        else:
-            await send({"type": "websocket.close", "code": 1008})
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._other(scope, receive, send)
+            return
         request_id = _new_id()
         logs.request_id.set(request_id)
         watched = _Watched(send, request_id)
@@ -176,6 +171,12 @@ class App:
         finally:
             taken = (time.perf_counter() - start) * 1000
             logs.access.line(request_id, scope["method"], self._shown(scope["path"]), watched.status, taken)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
 
     def _shown(self, path: str) -> str:
         """A path as the access line names it."""
