@@ -44,7 +44,7 @@ class _Connection(asyncio.BufferedProtocol):
     """One connection; `done` is set while an exchange is under way, `_behind` holds those that wait for their turn."""
 
     __slots__ = (
-        "_behind", "_connecting", "_enc", "_first", "_frame", "_have", "_loop", "_view", "_whole",
+        "_behind", "_connecting", "_enc", "_first", "_frame", "_have", "_loop", "_view", "_waited", "_whole",
         "begun", "done", "dropped", "pool", "shared", "transport", "used",
     )  # fmt: skip
 
@@ -58,6 +58,7 @@ class _Connection(asyncio.BufferedProtocol):
         self.shared = False  # everything on it is small and answered at once
         self._loop = loop
         self._connecting: Coroutine[Any, Any, object] | None = None
+        self._waited: asyncio.Future[Any] | None = None  # what it waits for
         self._frame: Buffer = b""
         self._enc = 0
         self._behind: deque[tuple[Buffer, int, Done]] = deque()
@@ -121,8 +122,10 @@ class _Connection(asyncio.BufferedProtocol):
         if self.transport is not None:
             self.transport.abort()
         elif self._connecting is not None:
-            self._connecting.close()
-            self._connecting = None
+            if self._waited is not None:
+                # the socket is closed by `_step`, after the loop has stopped watching it: the next one may get its
+                # number, and would be taken for the old one
+                self._waited.cancel()
             self.pool.forget(self)
 
     def give_up(self, error: TransportError) -> None:
@@ -136,14 +139,14 @@ class _Connection(asyncio.BufferedProtocol):
         return [] if self.done is None else [self.done, *(done for _, _, done in self._behind)]
 
     def _step(self, future: asyncio.Future[Any] | None) -> None:
-        if self._connecting is None:
+        connecting, self._waited = self._connecting, None
+        assert connecting is not None
+        try:
+            waited = connecting.throw(asyncio.CancelledError()) if self.dropped else connecting.send(None)
+        except (StopIteration, asyncio.CancelledError):
+            self._connecting = None
             if future is not None and not future.cancelled():
                 future.exception()  # it was given up; an error nobody looks at would be reported as lost
-            return
-        try:
-            waited = self._connecting.send(None)
-        except StopIteration:
-            self._connecting = None
         except OSError as error:
             self._connecting = None
             self.pool.forget(self)
@@ -151,6 +154,7 @@ class _Connection(asyncio.BufferedProtocol):
             why = ConnectError(f"node {self.pool.node.index}: {error.strerror or error}")
             self._loop.call_soon(self.give_up, why)
         else:
+            self._waited = waited
             if waited is None:
                 self._loop.call_soon(self._step, None)
             else:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, TypeAlias
 
 import pytest
@@ -532,4 +533,62 @@ def test_a_connection_given_up_while_it_is_made_leaves_no_error_behind() -> None
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(story())
+    assert reported == []
+
+
+def full_server(stack: ExitStack) -> tuple[str, int]:
+    """A listener whose queue is full, so that further connections hang."""
+    listener = stack.enter_context(socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    where: tuple[str, int] = listener.getsockname()
+    for _ in range(3):
+        first = stack.enter_context(socket.socket())
+        first.setblocking(False)
+        with suppress(BlockingIOError):
+            first.connect(where)
+    return where
+
+
+@pytest.mark.parametrize("turns", [0, 1, 5])
+@pytest.mark.parametrize("new_loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop])
+def test_a_hung_connection_that_is_given_up_breaks_no_other_socket(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], turns: int
+) -> None:
+    """The next socket gets the number of the closed one: the loop must have stopped watching that one."""
+
+    reported: list[dict[str, Any]] = []
+
+    async def story(hung: tuple[str, int]) -> None:
+        async def serve(reader: Reader, writer: Writer) -> None:
+            await reader.read(1)
+            writer.close()
+            await writer.wait_closed()
+
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        healthy = server.sockets[0].getsockname()
+        transport = TcpTransport([NodeId(0, *hung), NodeId(1, *healthy)])
+        cancels = [transport.send(0, bytes(50), c.ENC_NONE, lambda answer: None) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        for cancel in cancels:
+            cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        answered = asyncio.Event()
+        transport.send(1, bytes(50), c.ENC_NONE, lambda answer: answered.set())
+        async with asyncio.timeout(5):
+            await answered.wait()
+            for _ in range(4):
+                reader, writer = await asyncio.open_connection(*healthy)
+                writer.write(b"?")
+                assert await reader.read() == b""
+                writer.close()
+                await writer.wait_closed()
+        await transport.close()
+        server.close()
+        await server.wait_closed()
+
+    with ExitStack() as stack, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(story(full_server(stack)))
     assert reported == []
