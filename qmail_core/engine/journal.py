@@ -12,6 +12,7 @@ import os
 import msgspec
 from msgspec import Struct
 
+from qmail_core.engine.durable import put_in_place
 from qmail_core.errors import NotFound
 from qmail_core.model import Striping
 
@@ -56,12 +57,7 @@ class Journal:
             file.write(msgspec.json.encode(upload))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(f"{path}.new", path)
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        put_in_place(f"{path}.new", path)
 
     def load(self, upload_id: bytes) -> Upload:
         """NotFound if there is none."""

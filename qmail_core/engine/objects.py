@@ -23,6 +23,7 @@ from qmail_core.codec.cipher import locker_code
 from qmail_core.codec.objects import Begin, Begun
 from qmail_core.codec.stripes import Shards
 from qmail_core.engine.context import Context, drop
+from qmail_core.engine.durable import put_in_place
 from qmail_core.engine.jobs import unit_of
 from qmail_core.engine.journal import Journal, Upload
 from qmail_core.engine.transfer import CHUNK, GONE, RETRIES, ObjectNodes, Progress, Span, retried
@@ -203,22 +204,20 @@ class Objects:
         raises   QuorumError if fewer than k can be had, ErasureError if it is not what the manifest says
         """
         path = os.fspath(path)
-        part = f"{path}.part"
+        part = f"{path}.{self._ctx.entropy(8).hex()}.part"  # of this call alone
         fetch = _Fetch(self._ctx, self.nodes, manifest)
-        try:
-            while True:
-                with os.fdopen(
-                    os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb"
-                ) as file:
-                    good = await fetch.into(file, progress)
-                    if good:
-                        await asyncio.get_running_loop().run_in_executor(None, _sync, file)
-                        break
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.remove(part)
-            raise
-        os.replace(part, path)
+        loop = asyncio.get_running_loop()
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            try:
+                while not await fetch.into(file, progress):
+                    file.seek(0)
+                    file.truncate()
+                await loop.run_in_executor(None, _sync, file)
+                await loop.run_in_executor(None, put_in_place, part, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.remove(part)
+                raise
         return tuple(sorted(fetch.liars))
 
 

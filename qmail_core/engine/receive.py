@@ -19,6 +19,7 @@ from qmail_core.codec import mail, message
 from qmail_core.codec.cbdf import MailMeta
 from qmail_core.codec.legacy_reader import OldReader
 from qmail_core.engine.context import Context
+from qmail_core.engine.durable import put_in_place
 from qmail_core.engine.fetch import Fetch
 from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.polls import Polls
@@ -269,4 +270,4 @@ def finish(file: BinaryIO, path: str) -> None:
     """Give a complete file its name; before that nobody sees it."""
     file.flush()
     os.fdatasync(file.fileno())
-    os.replace(f"{path}.part", path)
+    put_in_place(f"{path}.part", path)

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from typing_extensions import Buffer
@@ -22,7 +22,9 @@ from qmail_core.codec import mail, objects
 from qmail_core.codec.objects import Begin, Begun, Committed, Described
 from qmail_core.codec.packet import Reply
 from qmail_core.engine.context import Context, drop
+from qmail_core.engine.durable import put_in_place
 from qmail_core.errors import (
+    Conflict,
     ErasureError,
     LocalProtocolError,
     NodeError,
@@ -62,6 +64,7 @@ class ObjectNodes:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
+        self._parts: set[str] = set()  # files of downloads under way
 
     # ---------------------------------------------------------------------------------------------- exchanges
 
@@ -284,7 +287,7 @@ class ObjectNodes:
         A node that does not serve the object by ranges is asked by pages (74), which nothing vouches for.
 
         returns  the SHA-256 of the object; it is what the node announced, or the file is not there
-        raises   ErasureError if the bytes are not what was announced
+        raises   ErasureError if the bytes are not what was announced, Conflict if the same download is under way
         """
         try:
             found = await self.info(node, object_id, file_type)
@@ -293,7 +296,7 @@ class ObjectNodes:
                 raise
             return await self._download_pages(node, object_id, file_type, path)
         part = f"{path}.{found.object_hash[:8].hex()}.part"
-        with _Part(part) as file:
+        with self._alone(part), _Part(part) as file:
             await self._ctx.offload(file.on_disk, file.load)
             if file.size > found.total_size:
                 file.restart()
@@ -301,8 +304,25 @@ class ObjectNodes:
             if file.digest.digest() != found.object_hash:
                 file.restart()
                 raise ErasureError(f"node {node} gave an object that is not what it announced")
-        os.replace(part, path)
+            await self._finish(file, path)
         return found.object_hash
+
+    @contextlib.contextmanager
+    def _alone(self, part: str) -> Iterator[None]:
+        """Keep others from a file that a repetition goes on with."""
+        if part in self._parts:
+            raise Conflict("this object is being downloaded to this path")
+        self._parts.add(part)
+        try:
+            yield
+        finally:
+            self._parts.discard(part)
+
+    async def _finish(self, file: _Part, path: str) -> None:
+        """Bring a whole file down to the medium, and give it its name."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, file.sync)
+        await loop.run_in_executor(None, put_in_place, file.path, path)
 
     async def _fill(self, node: int, found: Described, file: _Part, progress: Progress | None) -> None:
         """Append what is missing, in order; the ranges behind are asked for meanwhile."""
@@ -325,15 +345,19 @@ class ObjectNodes:
 
     async def _download_pages(self, node: int, object_id: bytes, file_type: int, path: str) -> bytes:
         """Command 74 until a page is shorter than a page, or is not there. QMail wire C.5."""
-        part = f"{path}.pages.part"
+        part = f"{path}.{self._ctx.entropy(8).hex()}.part"  # of this call alone: nothing of it can be used again
         with _Part(part) as file:
-            file.restart()
-            for page in range(1 << 16):
-                data = await self._page(node, object_id, file_type, page)
-                await self._ctx.offload(len(data), file.append, data)
-                if len(data) < c.PAGE_SIZE:
-                    break
-        os.replace(part, path)
+            try:
+                for page in range(1 << 16):
+                    data = await self._page(node, object_id, file_type, page)
+                    await self._ctx.offload(len(data), file.append, data)
+                    if len(data) < c.PAGE_SIZE:
+                        break
+                await self._finish(file, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.remove(part)
+                raise
         return file.digest.digest()
 
     async def _page(self, node: int, object_id: bytes, file_type: int, page: int) -> memoryview:
@@ -361,6 +385,7 @@ class _Part:
     """A file that grows in order and knows the digest of what it holds."""
 
     def __init__(self, path: str) -> None:
+        self.path = path
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b", buffering=0)
         self.size = 0
         self.digest = hashlib.sha256()
@@ -380,9 +405,17 @@ class _Part:
             self.size += len(data)
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            os.fsync(self._file.fileno())
         self._file.close()
+
+    def sync(self) -> None:
+        """Bring the bytes down to the medium; OSError if they do not get there, and then the file is gone."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError:
+            # it may still read well, from memory: a repetition must not take it for stored
+            with contextlib.suppress(OSError):
+                os.remove(self.path)
+            raise
 
     def restart(self) -> None:
         """Forget everything."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import functools
 import hashlib
 import os
 import random
@@ -407,6 +409,85 @@ def test_a_download_of_lies(tmp_path: Path) -> None:
             leftover.write(bytes(6000))
         await nodes.download(4, GUID, 10, path)
         assert read(path) == data
+
+    tell(story)
+
+
+class Syncs:
+    """What is brought down to the medium, by name; a file can be made to fail."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.names: list[str] = []
+        self.fails = False
+        for call in ("fsync", "fdatasync"):
+            patch.setattr(os, call, functools.partial(self._sync, getattr(os, call)))
+
+    def _sync(self, real: Callable[[int], None], descriptor: int) -> None:
+        name = os.readlink(f"/proc/self/fd/{descriptor}")
+        if self.fails and os.path.isfile(name):
+            raise OSError(errno.EIO, "the medium is broken")
+        self.names.append(name)
+        real(descriptor)
+
+
+def test_a_file_that_did_not_reach_the_medium_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(cluster: Cluster, alice: Engine) -> None:
+        nodes, data = alice.objects.nodes, blob(3_000_000)
+        await nodes.upload(4, wish(data), reads(data))
+        cluster.raida.nodes[5].state.put_page(GUID, 10, 0, b"page", 0.0, None)
+        manifest = await alice.objects.put_object(Bytes(data), wallet=None)
+        syncs, path = Syncs(monkeypatch), str(tmp_path / "out")
+        for download in (
+            lambda: nodes.download(4, GUID, 10, path),
+            lambda: nodes.download(5, GUID, 10, path),
+            lambda: alice.objects.get_object(manifest, path),
+        ):
+            syncs.fails = True
+            with pytest.raises(OSError, match="the medium is broken"):
+                await download()
+            assert os.listdir(tmp_path) == []  # nothing a repetition could take for stored
+            syncs.fails = False
+            syncs.names.clear()
+            await download()
+            part, folder = syncs.names
+            assert (os.path.dirname(part), folder) == (str(tmp_path), str(tmp_path))
+            assert read(path) in (data, b"page")
+            os.remove(path)
+
+    tell(story)
+
+
+def test_two_downloads_to_one_path(tmp_path: Path) -> None:
+    async def story(cluster: Cluster, alice: Engine) -> None:
+        data, path = blob(9_000_000), tmp_path / "out"
+        manifest = await alice.objects.put_object(Bytes(data), wallet=None)
+        half = asyncio.Event()
+        cluster.delay.update(dict.fromkeys(range(25), 0.1))
+        first = asyncio.ensure_future(alice.objects.get_object(manifest, path, progress=lambda *_: half.set()))
+        await half.wait()
+        await asyncio.sleep(0.01)  # its next row is asked for
+        cluster.delay.update(dict.fromkeys(range(25), 5.0))  # the second comes no further than its own file
+        second = asyncio.ensure_future(alice.objects.get_object(manifest, path))
+        await asyncio.sleep(0.02)
+        cluster.delay.update(dict.fromkeys(range(25), 0.1))
+        await first
+        assert read(path) == data
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        assert (read(path), os.listdir(tmp_path)) == (data, ["out"])
+
+    tell(story)
+
+
+def test_one_node_is_asked_for_an_object_once_at_a_time(tmp_path: Path) -> None:
+    async def story(cluster: Cluster, alice: Engine) -> None:
+        nodes, data, path = alice.objects.nodes, blob(3_000_000), str(tmp_path / "out")
+        await nodes.upload(4, wish(data), reads(data))
+        cluster.delay[4] = 0.1
+        found = await asyncio.gather(*(nodes.download(4, GUID, 10, path) for _ in range(2)), return_exceptions=True)
+        assert [type(one) for one in found] == [bytes, Conflict]
+        assert read(path) == data
+        await nodes.download(4, GUID, 10, path)
 
     tell(story)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from qmail_core.engine.durable import put_in_place
 from qmail_core.errors import ConfigError, StoreError
 
 FILE = "accounts.key"
@@ -77,9 +78,4 @@ class Keys:
             file.write(self._entropy(_SIZE))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, self._path)
-        folder = os.open(os.path.dirname(self._path) or ".", os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        put_in_place(part, self._path)
