@@ -111,7 +111,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 
 class Shell:
-    """Runs the commands of one page; `$TASK`, `$GUID`, `$EMAIL` and `$ATTACHMENT` come from the answers before.
+    """Runs the commands of one page. From answers: `$TASK`, `$GUID`, `$EMAIL`, `$ATTACHMENT`, `$OPERATION`, `$OBJECT`.
 
     Of the file-transfer API: `$TOKEN`, `$FILE`, `$PINKEY`, `$DOWNLOAD` and `$URL`. Of the mailbox API: `$USER`,
     `$INBOX`, `$MAILBOX`, `$MESSAGE`, `$ID` and `$ACCESS`.
@@ -152,6 +152,8 @@ class Shell:
             "TASK": [answer.get("task_id")],
             "GUID": [mail["file_guid"] for mail in mails if mail.get("file_guid")],
             "EMAIL": [answer.get("email_id")],
+            "OPERATION": [answer.get("operation_id")],
+            "OBJECT": [answer.get("object_id")],
             "ATTACHMENT": [files[0].get("attachment_id")],
         }.items():
             if values and values[0] is not None:

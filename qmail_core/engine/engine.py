@@ -35,6 +35,7 @@ from qmail_core.engine.messages import Messages
 from qmail_core.engine.network import Network
 from qmail_core.engine.objects import Objects
 from qmail_core.engine.opened import Opened
+from qmail_core.engine.operations import Operations
 from qmail_core.engine.outgoing import Outgoing
 from qmail_core.engine.paths import Paths
 from qmail_core.engine.payments import Payments
@@ -163,6 +164,7 @@ class Engine:
         self._mailbox.wishes = self.post.network
         self._repairer = Repairer(ctx, self._receipts, self._wallet)
         self.objects = Objects(ctx, self._wallet)  # the stories of Object Transfer
+        self.operations = Operations(ctx, self._tasks, self._paths, self.objects.nodes, self._wallet)
         self._background: asyncio.Task[None] | None = None
 
     # ---------------------------------------------------------------------------------------------- life
@@ -172,6 +174,7 @@ class Engine:
         await self._store.mail.set_home(self._ctx.address)
         await self.accounts.start()
         self._sender.resume()
+        self.operations.resume_all()
         self.transfer.sweep()
         self._background = asyncio.get_running_loop().create_task(self._work(), name="qmail-background")
         self.post.start()

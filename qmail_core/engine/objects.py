@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from typing_extensions import Buffer
@@ -26,9 +26,10 @@ from qmail_core.engine.context import Context, drop
 from qmail_core.engine.durable import put_in_place
 from qmail_core.engine.jobs import unit_of
 from qmail_core.engine.journal import Journal, Upload
+from qmail_core.engine.source import File, Reader
 from qmail_core.engine.transfer import CHUNK, GONE, RETRIES, ObjectNodes, Progress, Span, retried
 from qmail_core.engine.wallet import Wallet
-from qmail_core.errors import Conflict, ErasureError, NodeError, PathRefused, QMailError, QuorumError, UsageError
+from qmail_core.errors import Conflict, ErasureError, NodeError, QMailError, QuorumError, UsageError
 from qmail_core.model import ObjectManifest, StripeObject, Striping
 from qmail_core.store.base import Claim, Locker
 
@@ -39,47 +40,12 @@ _MARGIN = 1  # nodes asked beyond k
 _HEDGE = 0.5  # seconds after which the other nodes are asked as well
 
 
-class Reader(Protocol):
-    """Where the bytes of an object come from, when it is not a file."""
-
-    @property
-    def size(self) -> int: ...
-    def read(self, offset: int, size: int) -> Buffer:
-        """Exactly these bytes, the same each time; may be called from other threads."""
-
-
-class _File:
-    """A file as a Reader, of one inode whatever happens to its name."""
-
-    def __init__(self, path: str) -> None:
-        try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            raise PathRefused("the file cannot be read") from None
-        self.path = os.path.abspath(path)
-        found = os.fstat(self._descriptor)
-        self.size, self.mtime_ns = found.st_size, found.st_mtime_ns
-
-    def read(self, offset: int, size: int) -> bytes:
-        parts = []
-        while size:
-            part = os.pread(self._descriptor, size, offset)
-            if not part:
-                raise ErasureError("the file is shorter than when it was accepted")
-            parts.append(part)
-            offset, size = offset + len(part), size - len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-
 @contextlib.contextmanager
 def _opened(source: str | os.PathLike[str] | Reader) -> Iterator[Any]:
     if not isinstance(source, (str, os.PathLike)):
         yield source
         return
-    file = _File(os.fspath(source))
+    file = File.at(os.fspath(source))
     try:
         yield file
     finally:
@@ -135,7 +101,7 @@ class Objects:
                 seed=self._ctx.entropy(erasure.SEED_SIZE),
                 wallet=wallet or "",
                 size=reader.size,
-                path=reader.path if isinstance(reader, _File) else "",
+                path=reader.path if isinstance(reader, File) else "",
                 mtime_ns=getattr(reader, "mtime_ns", 0),
                 nodes=tuple(nodes),
                 transfers=tuple(self._ctx.entropy(16) for _ in nodes),

@@ -201,20 +201,30 @@ class ObjectNodes:
         }
         return await self.ask_many(c.CMD_OBJECT_COMMIT, asked, _reads(Committed), need=need)
 
-    async def upload(self, node: int, wish: Begin, read: Read, progress: Progress | None = None) -> Committed:
+    async def upload(
+        self,
+        node: int,
+        wish: Begin,
+        read: Read,
+        progress: Progress | None = None,
+        *,
+        begun: Callable[[Begun], object] = lambda _: None,
+    ) -> Committed:
         """Bring one object to one node: begin, all missing ranges, commit. Repeat it to resume.
 
         wish     the request of command 76; the same for every repetition
         read     gives any range of the object, the same bytes each time
+        begun    is told what the node accepted
         raises   NodeError with 222, 223 or 231 if a new transfer id is needed
         """
         good, failed = await self.begin({node: wish})
         if failed:
             raise failed[node]
-        begun = good[node]
+        accepted = good[node]
+        begun(accepted)
         for attempt in range(RETRIES + 1):
-            gaps = _cut(await self.missing(node, wish.transfer_id), min(begun.chunk, CHUNK))
-            await self._put_all(node, wish, gaps, read, min(begun.max_parallel, PARALLEL), progress)
+            gaps = _cut(await self.missing(node, wish.transfer_id), min(accepted.chunk, CHUNK))
+            await self._put_all(node, wish, gaps, read, min(accepted.max_parallel, PARALLEL), progress)
             done, failed = await self._commit_once(node, wish)
             if done is not None:
                 return done
@@ -295,12 +305,18 @@ class ObjectNodes:
             if error.status not in NO_OBJECT:
                 raise
             return await self._download_pages(node, object_id, file_type, path)
-        part = f"{path}.{found.object_hash[:8].hex()}.part"
+        return await self.fetch(node, found, path, progress)
+
+    async def fetch(
+        self, node: int, found: Described, path: str, progress: Progress | None = None, *, chunk: int = CHUNK
+    ) -> bytes:
+        """The same for what a node has described; ranges of at most `chunk` bytes."""
+        part = part_of(path, found)
         with self._alone(part), _Part(part) as file:
             await self._ctx.offload(file.on_disk, file.load)
             if file.size > found.total_size:
                 file.restart()
-            await self._fill(node, found, file, progress)
+            await self._fill(node, found, file, chunk, progress)
             if file.digest.digest() != found.object_hash:
                 file.restart()
                 raise ErasureError(f"node {node} gave an object that is not what it announced")
@@ -324,9 +340,9 @@ class ObjectNodes:
         await loop.run_in_executor(None, file.sync)
         await loop.run_in_executor(None, put_in_place, file.path, path)
 
-    async def _fill(self, node: int, found: Described, file: _Part, progress: Progress | None) -> None:
+    async def _fill(self, node: int, found: Described, file: _Part, chunk: int, progress: Progress | None) -> None:
         """Append what is missing, in order; the ranges behind are asked for meanwhile."""
-        step = min(max(1, found.recommended_length), CHUNK)
+        step = max(1, min(found.recommended_length, chunk, CHUNK))
         spans = deque(_cut([(file.size, found.total_size - file.size)], step))
         ahead: deque[asyncio.Future[memoryview]] = deque()
         what = found.object_id, found.file_type, found.generation
@@ -430,6 +446,11 @@ class _Part:
         self.size += len(view)
         while view:
             view = view[self._file.write(view) :]
+
+
+def part_of(path: str, found: Described) -> str:
+    """Where a download grows; a repetition goes on with it."""
+    return f"{path}.{found.object_hash[:8].hex()}.part"
 
 
 def _reads(kind: type[objects.F]) -> Callable[[memoryview, int], objects.F]:

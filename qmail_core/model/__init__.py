@@ -57,6 +57,7 @@ from qmail_core.model.network import (
     UserRecord,
     nodes_of,
 )
+from qmail_core.model.operations import Offer, OfferedClass, Operation
 from qmail_core.model.receipts import (
     Receipt,
     ReceiptFile,
@@ -118,6 +119,9 @@ __all__ = [
     "NodeId",
     "Notification",
     "ObjectManifest",
+    "Offer",
+    "OfferedClass",
+    "Operation",
     "OutgoingTell",
     "PartState",
     "Polled",

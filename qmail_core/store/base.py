@@ -21,6 +21,7 @@ from qmail_core.model import (
     Folder,
     Message,
     MessagePage,
+    Operation,
     OutgoingTell,
     Receipt,
     RequestKey,
@@ -365,6 +366,26 @@ class ContactStore(Protocol):
         ...
 
 
+class OperationStore(Protocol):
+    """Object Transfer with single nodes; of what has ended, the newest thousand."""
+
+    async def save(self, operation: Operation) -> None:
+        """Add an operation, or replace the one of this id."""
+        ...
+
+    def get(self, operation_id: bytes) -> Operation:
+        """NotFound if there is none."""
+        ...
+
+    def unfinished(self) -> list[Operation]:
+        """Oldest first."""
+        ...
+
+    def of_object(self, object_id: bytes) -> list[Operation]:
+        """Newest first."""
+        ...
+
+
 class MailStore(Protocol):
     """The whole store of one engine."""
 
@@ -384,6 +405,8 @@ class MailStore(Protocol):
     def contacts(self) -> ContactStore: ...
     @property
     def files(self) -> FileStore: ...
+    @property
+    def operations(self) -> OperationStore: ...
     @property
     def revision(self) -> int:
         """A number that MUST have grown by the time anybody learns of a change, and that what it belongs to MUST show.

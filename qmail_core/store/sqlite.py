@@ -17,6 +17,7 @@ from qmail_core.store.mail import SqliteMail, folder_beside
 from qmail_core.store.mail.accounts import SqliteAccounts
 from qmail_core.store.mail.post import SqlitePost
 from qmail_core.store.sqlite_files import SqliteFiles
+from qmail_core.store.sqlite_operations import SqliteOperations
 
 Row = tuple[Any, ...]
 
@@ -580,6 +581,7 @@ class SqliteStore:
         self.post = SqlitePost(self._database)
         self.contacts = SqliteContacts(self._database)
         self.files = SqliteFiles(self._database)
+        self.operations = SqliteOperations(self._database)
 
     @property
     def revision(self) -> int:

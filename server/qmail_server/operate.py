@@ -126,7 +126,7 @@ def serve(
             exists=True,
             file_okay=False,
             metavar="DIR",
-            help="Files may be sent from there by path; repeatable.",
+            help="Files may be sent from there and objects saved there by path; repeatable.",
         ),
     ] = None,
     allow_origin: Annotated[

@@ -102,6 +102,25 @@ async def _told(world: World) -> Values:
     return {"file_guid": sent.receipt.file_guid, "id": row.id}
 
 
+async def _object(world: World) -> Values:
+    begun = await world.bob.operations.upload("test1.qmail")
+    await world.bob.wait(begun.task_id)
+    world.people += 1
+    return {
+        "object_id": begun.object_id.hex(),
+        "operation_id": begun.id.hex(),
+        "destination_path": f"copy{world.people}.qmail",
+    }
+
+
+async def _paused(world: World) -> Values:
+    world.cluster.down.add(0)
+    begun = await world.bob.operations.upload("test1.qmail", node=0)
+    await world.bob.wait(begun.task_id)
+    world.cluster.down.clear()
+    return {"operation_id": begun.id.hex()}
+
+
 async def _draft(world: World) -> Values:
     return {"email_id": (await world.bob.drafts.create(subject="Plan", body="First")).id.hex()}
 
@@ -297,6 +316,11 @@ SCENES: dict[str, Callable[[World], Awaitable[Values]]] = {
     "mailbox.users.get_me": _speaking,
     "mailbox.users.end_session": _speaking,
     "mailbox.users.change_user": _person,
+    "qmail.objects.download": _object,
+    "qmail.objects.delete": _object,
+    "qmail.objects.status": _object,
+    "qmail.objects.resume": _paused,
+    "qmail.objects.cancel": _paused,
     "mailbox.users.delete_user": _person,
     "mailbox.users.authenticate": _person,
     "mailbox.factors.set_up_totp": _person,

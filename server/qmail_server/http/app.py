@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 HOME = 1  # the user whose mailboxes the node API shows
 EVENTS = ("/api/events", "/events")  # the second is what clients look for on the port a hundred above
 EVENT_PORT = 100
-_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 
 
 def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[BaseRoute | Route] = ()) -> App:
@@ -249,8 +248,8 @@ class Dispatch:
 
     async def _run(self, route: Route, scope: Scope, receive: Receive) -> ASGIApp:
         method = scope["method"]
-        if method not in _METHODS:
-            raise HTTPException(405, "Method not allowed", {"Allow": ", ".join(_METHODS)})
+        if method not in route.verbs:
+            raise HTTPException(405, "Method not allowed", {"Allow": ", ".join(route.verbs)})
         call = Call(self._engine, scope, receive, logs.request_id.get(), self._streams)
         try:
             if method != "GET" or scope["query_string"]:

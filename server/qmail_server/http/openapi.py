@@ -21,7 +21,6 @@ from qmail_server.http.errors import NODE, Dialect
 from qmail_server.http.paths import Endpoint, Resource
 from qmail_server.http.respond import Route
 
-VERBS = ("GET", "POST", "PUT", "DELETE")  # of a static route, which answers HEAD as well
 EXAMPLES = Path(__file__).parent / "examples.json"
 _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
@@ -84,8 +83,9 @@ def key_of(endpoint: Endpoint) -> str:
 def operations(surface: Surface) -> Iterator[tuple[Route | Resource, str, str, Endpoint]]:
     """All operations of a surface: where they stand, path, verb, endpoint."""
     for route in surface.routes:
-        for verb in VERBS if surface.security else ("GET",):
-            yield route, route.path, verb, route.endpoint
+        for verb in route.verbs if surface.security else ("GET",):
+            if verb != "HEAD":  # answered where GET is
+                yield route, route.path, verb, route.endpoint
     for resource in surface.resources:
         for verb, endpoint in resource.verbs.items():
             yield resource, resource.template, verb, endpoint

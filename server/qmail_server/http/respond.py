@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from qmail_core.engine.engine import Engine
     from qmail_server.http.events import Streams
 
+VERBS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 _encode = msgspec.json.Encoder().encode
 _MOST_KEPT = 4 << 20  # bytes of answers
 _ENTRY = 500  # bytes an answer costs beside its body
@@ -84,6 +85,7 @@ class Route(Struct, frozen=True):
     effects   false: a user may open it from the address bar of a browser
     kept      its answers depend on the query and what this gives alone, so they are kept while it stays the same
     sink      opens a file for a file part; None: file parts are refused
+    verbs     others are refused
     """
 
     path: str
@@ -92,6 +94,7 @@ class Route(Struct, frozen=True):
     kept: Callable[[Engine], object] | None = None
     sink: Callable[[Call, str], tuple[BinaryIO, Source]] | None = None
     dialect: Dialect = NODE
+    verbs: tuple[str, ...] = VERBS
 
 
 class Answers:

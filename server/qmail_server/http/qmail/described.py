@@ -11,7 +11,8 @@ from msgspec import structs
 from qmail_server.http.describe import Facts, Param, decimal, flag, several, text, whole
 from qmail_server.http.params import MAX_FILES
 from qmail_server.http.paths import Endpoint
-from qmail_server.http.qmail import legacy, local, net, raida, status, system
+from qmail_server.http.qmail import legacy, local, net, objects, raida, status, system
+from qmail_server.http.qmail.answers.objects import TransferAnswer
 from qmail_server.http.qmail.db import attachments, contacts, drafts, messages, payments, queue
 from qmail_server.http.qmail.db import schema as db
 from qmail_server.http.qmail.db.contacts import MAX_SERIAL
@@ -90,6 +91,12 @@ def _refused(name: str) -> Param:
     return text(name, "Refused here", maxLength=0)
 
 
+OPERATION_ID = _id("operation_id", "Id of the operation")
+_SERVER = whole("raida_id", "Number of the server; the healthiest, or the one known to hold the object", 0, 31)
+_TYPE = whole("file_type", "File type of the object", 0, objects.MAX_TYPE, 2)
+_TARGET = whole("target_generation", "Its generation afterwards; the next one if left out", 0, objects.MOST)
+_CHUNK = (1, objects.MAX_CHUNK, 1 << 20)
+
 TAKES: dict[Endpoint, tuple[Param, ...]] = {
     net.upload: (*(param for param in _UPLOAD if param.name != "hold_seconds"), _refused("hold_seconds")),
     net.upload_and_tell: _UPLOAD,
@@ -108,6 +115,40 @@ TAKES: dict[Endpoint, tuple[Param, ...]] = {
         decimal("timeout", "Seconds to wait at most", 0, net.MAX_WAIT, example=1),
         decimal("timeout_ms", "The same in milliseconds; wins", 0, net.MAX_WAIT * 1000),
     ),
+    objects.capabilities: (_SERVER, WALLET),
+    objects.upload: (
+        text("source_path", "Path of the file", required=True, example="test1.qmail"),
+        _SERVER,
+        _TYPE,
+        _optional(_id("object_id", "Id of the object; drawn if left out")),
+        text("locker_key", "Code of a locker that pays; one of the wallet's if left out"),
+        whole("retention_seconds", "How long it is kept; what the server likes if 0", 0, objects.MOST, 0),
+        whole("storage_class", "Number of a storage class; what the server likes if 0", 0, objects.MAX_CLASS, 0),
+        whole("preferred_chunk_bytes", "Size of the ranges it is sent in", *_CHUNK),
+        whole("operation", "0 creates, 1 replaces", 0, 1, 0),
+        whole("expected_generation", "Generation to be replaced", 0, objects.MOST, 0),
+        _TARGET,
+        WALLET,
+    ),
+    objects.download: (
+        _id("object_id", "Id of the object"),
+        text("destination_path", "Path of the file, which must not exist", required=True, example="copy.qmail"),
+        _SERVER,
+        _TYPE,
+        whole("generation", "Generation to be read; the current one if 0", 0, objects.MOST, 0),
+        whole("preferred_range_bytes", "Size of the ranges it is read in", *_CHUNK),
+        WALLET,
+    ),
+    objects.delete: (
+        _id("object_id", "Id of the object"),
+        whole("expected_generation", "Generation to be deleted", 0, objects.MOST, 1),
+        _TARGET,
+        _SERVER,
+        _TYPE,
+    ),
+    objects.status: (OPERATION_ID,),
+    objects.resume: (OPERATION_ID,),
+    objects.cancel: (OPERATION_ID,),
     legacy.upload: (
         *_PEOPLE,
         text("email_file", "Path of a ready document", required=True, example="test1.qmail"),
@@ -216,6 +257,10 @@ TAKES: dict[Endpoint, tuple[Param, ...]] = {
 
 
 _ANSWERS: dict[Endpoint, Facts] = {
+    **dict.fromkeys(
+        (objects.upload, objects.download, objects.delete, objects.resume, objects.cancel),
+        Facts(answer=TransferAnswer, status=202),
+    ),
     drafts.create_draft: Facts(answer=db.DraftCreated, status=201),
     attachments.get_attachment: Facts(media="application/octet-stream"),
 }

@@ -1,15 +1,16 @@
-"""The routes of the QMail node API. Every one answers GET and its own verb alike; the older flat names are aliases."""
+"""The routes of the QMail node API. All but those of objects answer every verb alike; the flat names are aliases."""
 
 from __future__ import annotations
 
 from operator import attrgetter
 
 from qmail_server.http.errors import LEGACY_UPLOAD
-from qmail_server.http.qmail import legacy, local, net, raida, status, system
+from qmail_server.http.qmail import legacy, local, net, objects, raida, status, system
 from qmail_server.http.qmail.db import attachments, contacts, drafts, messages, payments, queue
 from qmail_server.http.respond import Route
 
 STORE, TASKS = attrgetter("revision"), attrgetter("task_revision")  # what answers depend on
+_READ, _POST = ("GET", "HEAD"), ("POST",)
 
 ROUTES = (
     Route("/api/qmail/net/messages/upload", net.upload, sink=net.spool),
@@ -21,6 +22,13 @@ ROUTES = (
     Route("/api/qmail/net/messages/explain", net.explain, effects=False),
     Route("/api/qmail/net/beacon/peek", net.peek, effects=False),
     Route("/api/qmail/net/beacon/ping", net.ping),
+    Route("/api/qmail/net/objects/capabilities", objects.capabilities, effects=False, verbs=_READ),
+    Route("/api/qmail/net/objects/upload", objects.upload, verbs=_POST),
+    Route("/api/qmail/net/objects/download", objects.download, verbs=_POST),
+    Route("/api/qmail/net/objects/delete", objects.delete, verbs=_POST),
+    Route("/api/qmail/net/object-transfers/status", objects.status, effects=False, verbs=_READ),
+    Route("/api/qmail/net/object-transfers/resume", objects.resume, verbs=_POST),
+    Route("/api/qmail/net/object-transfers/cancel", objects.cancel, verbs=_POST),
     Route("/api/qmail/receipts", local.receipt, effects=False),
     Route("/api/qmail/receipts/list", system.receipts, effects=False, kept=STORE),
     Route("/api/qmail/db/messages/list", messages.list_messages, effects=False, kept=STORE),
