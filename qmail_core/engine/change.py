@@ -24,7 +24,7 @@ from qmail_core.codec.packet import Reply
 from qmail_core.engine.context import Context
 from qmail_core.errors import NodeError, NotFound, QMailError, RemoteProtocolError, UsageError
 from qmail_core.model import AN_SIZE, Address, Coin, Powned
-from qmail_core.store.base import Work, WorkKind
+from qmail_core.store.base import PaymentStatus, Work, WorkKind
 
 log = logging.getLogger("qmail.wallet")
 
@@ -67,9 +67,10 @@ class Changer:
             fates |= await self._settle(part, await self._pown(dict.fromkeys(range(self._ctx.nodes), part)))
         return _powned(works, fates)
 
-    async def take(self, code: bytes, wallet: str) -> Powned:
+    async def take(self, code: bytes, wallet: str, payment: bytes = b"") -> Powned:
         """Take what lies in a locker. Only coins more than half of the nodes have in it count.
 
+        payment  guid of the mail it came with: that it was claimed is noted whenever the coins come, or never will
         raises   NotFound if there are none
         """
         nodes = range(self._ctx.nodes)
@@ -80,7 +81,9 @@ class Changer:
         if not listed:
             raise NotFound("The locker is empty or unknown")
         ans = b"".join(keys.values())
-        works = [self._work(WorkKind.POWN, wallet, [Coin(address, ans)], [address]) for address in listed]
+        works = [
+            self._work(WorkKind.POWN, wallet, [Coin(address, ans)], [address], payment=payment) for address in listed
+        ]
         await self._store.begin_work(works, self._ctx.now())
         taken = [work.taken[0] for work in works]
         bodies = {node: lockers.build_remove(keys[node], taken, node) for node in nodes}
@@ -117,11 +120,22 @@ class Changer:
         return work.taken
 
     def _work(
-        self, kind: WorkKind, wallet: str, given: Iterable[Coin], taken: Iterable[Address], session: int = 0
+        self,
+        kind: WorkKind,
+        wallet: str,
+        given: Iterable[Coin],
+        taken: Iterable[Address],
+        session: int = 0,
+        payment: bytes = b"",
     ) -> Work:
-        fresh = tuple(Coin(address, self._fresh()) for address in taken)
         return Work(
-            id=self._ctx.entropy(16), kind=kind, wallet=wallet, given=tuple(given), taken=fresh, session=session
+            id=self._ctx.entropy(16),
+            kind=kind,
+            wallet=wallet,
+            given=tuple(given),
+            taken=tuple(Coin(address, self._fresh()) for address in taken),
+            session=session,
+            payment=payment,
         )
 
     def _fresh(self) -> bytes:
@@ -158,7 +172,7 @@ class Changer:
             found = set(sides[work.id].values())
             if fates[work.id] != Fate.OPEN:
                 ends[work.id] = _end(work, fates[work.id], known=bool(found - {Held.NEITHER}))
-        await self._store.end_work(ends)
+        await self._store.end_work(ends, _payments(works, fates))
         return fates
 
     def _judge(self, work: Work, sides: Sides, *, final: bool) -> Fate:
@@ -293,6 +307,17 @@ def _end(work: Work, fate: Fate, *, known: bool) -> tuple[str, Sequence[Coin]]:
     if work.kind == WorkKind.POWN:
         return FRACKED, work.taken if known else ()
     return FRACKED, work.given
+
+
+def _payments(works: Sequence[Work], fates: Mapping[bytes, Fate]) -> dict[bytes, PaymentStatus]:
+    """What becomes of the payments some works take: one coin that came is enough."""
+    ended: dict[bytes, PaymentStatus] = {}
+    for work in works:
+        if work.payment and fates[work.id] == Fate.TAKEN:
+            ended[work.payment] = PaymentStatus.CLAIMED
+        elif work.payment and fates[work.id] == Fate.LOST:
+            ended.setdefault(work.payment, PaymentStatus.FAILED)
+    return ended
 
 
 def _powned(works: Sequence[Work], fates: Mapping[bytes, Fate]) -> Powned:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -13,16 +12,7 @@ from qmail_core.engine.context import Context
 from qmail_core.engine.purse import Purse
 from qmail_core.errors import Conflict, NotFound, QMailError, UsageError
 from qmail_core.model import Powned, Receipt
-from qmail_core.store.base import LockerKind, LockerState
-
-
-class PaymentStatus(enum.IntEnum):
-    """What became of a payment."""
-
-    UNCLAIMED = 0
-    CLAIMED = 1
-    FAILED = 2
-    REFUNDED = 3
+from qmail_core.store.base import LockerKind, LockerState, PaymentStatus
 
 
 class Payment(Struct, frozen=True):
@@ -78,14 +68,14 @@ class Payments:
             except NotFound:  # downloaded without one
                 return Payment(email_id, message.guid, code, status)
             code = mail.parse_record(memoryview(kept.record))[0].locker_code
-            status = PaymentStatus(kept.payment)
+            status = kept.payment
         return Payment(email_id, message.guid, code, status)
 
     async def claim(self, email_id: bytes, wallet: str) -> Powned | None:
         """Take a payment into a wallet, under numbers nobody else knows; None if that was done before.
 
         raises   NotFound, UsageError if there is none, Conflict if it was refunded; QMailError if nothing could be
-                 taken, and then the payment counts as failed and may be claimed again
+                 taken yet, and then the payment counts as failed and may be claimed again
         """
         async with self._claiming:  # the second of two would find the locker empty, and call it a failure
             return await self._claim(self._attached(email_id), wallet)
@@ -96,22 +86,22 @@ class Payments:
         if payment.status == PaymentStatus.REFUNDED:
             raise Conflict("This payment was refunded")
         try:
-            taken = await self._purse.receive(payment.text, wallet)
+            taken = await self._purse.receive(payment.text, wallet, payment.guid)  # notes success with the coins
             if not taken.accepted:
                 raise QMailError("too few servers confirmed the coins")
         except QMailError:
             await self._ctx.store.mail.set_payment(payment.guid, PaymentStatus.FAILED)
             raise
-        await self._ctx.store.mail.set_payment(payment.guid, PaymentStatus.CLAIMED)
         return taken
 
     async def refund(self, email_id: bytes) -> tuple[Payment, bool]:
         """Note that a payment went back to its sender; the payment, and whether that was noted before."""
-        payment = self._attached(email_id)
-        if payment.status == PaymentStatus.REFUNDED:
-            return payment, True
-        await self._ctx.store.mail.set_payment(payment.guid, PaymentStatus.REFUNDED)
-        return self.get(email_id), False
+        async with self._claiming:  # a claim that ends later must not be the last word
+            payment = self._attached(email_id)
+            if payment.status == PaymentStatus.REFUNDED:
+                return payment, True
+            await self._ctx.store.mail.set_payment(payment.guid, PaymentStatus.REFUNDED)
+            return self.get(email_id), False
 
     def _attached(self, email_id: bytes) -> Payment:
         payment = self.get(email_id)

@@ -29,12 +29,12 @@ class Purse:
         async with self.lock:
             return await self.changer.pown(coins, wallet)
 
-    async def receive(self, code: str, wallet: str) -> Powned:
-        """Take what lies in a locker somebody else filled."""
+    async def receive(self, code: str, wallet: str, payment: bytes = b"") -> Powned:
+        """Take what lies in a locker somebody else filled; `payment` is the guid of the mail it came with."""
         if not code.isascii() or not 1 <= len(code) <= c.LOCKER_CODE_SIZE:
             raise UsageError("A locker code has 1 to 16 ASCII characters")
         async with self.lock:
-            return await self.changer.take(locker_code(code), wallet)
+            return await self.changer.take(locker_code(code), wallet, payment)
 
     async def break_coin(self, address: Address, wallet: str) -> tuple[Coin, ...]:
         """Ten coins for one of the wallet."""

@@ -94,6 +94,16 @@ class Work(Struct, frozen=True, kw_only=True):
     taken: tuple[Coin, ...]
     session: int = 0
     created_at: int = 0
+    payment: bytes = b""  # guid of the mail whose payment is taken; empty: no mail's
+
+
+class PaymentStatus(enum.IntEnum):
+    """What became of a payment that came with a mail."""
+
+    UNCLAIMED = 0
+    CLAIMED = 1
+    FAILED = 2
+    REFUNDED = 3
 
 
 class ReceivedTell(Struct, frozen=True):
@@ -104,7 +114,7 @@ class ReceivedTell(Struct, frozen=True):
     record: bytes
     received_at: int
     downloaded: bool
-    payment: int = 0  # 0 unclaimed, 1 claimed, 2 failed, 3 refunded
+    payment: PaymentStatus = PaymentStatus.UNCLAIMED
 
 
 class Incoming(Struct, frozen=True, kw_only=True):
@@ -154,8 +164,13 @@ class WalletStore(Protocol):
         """
         ...
 
-    async def end_work(self, ends: Mapping[bytes, tuple[str, Sequence[Coin]]]) -> None:
-        """Forget works, by id, and put coins into a wallet for each. One that has ended MUST be left as it is."""
+    async def end_work(
+        self, ends: Mapping[bytes, tuple[str, Sequence[Coin]]], payments: Mapping[bytes, PaymentStatus] | None = None
+    ) -> None:
+        """Forget works, by id, and put coins into a wallet for each. One that has ended MUST be left as it is.
+
+        What becomes of payments, by guid, MUST be noted by the same change, as `set_payment` does.
+        """
         ...
 
     def works(self) -> list[Work]:
@@ -284,7 +299,9 @@ class MessageStore(Protocol):
         """Stop showing a tell; returns its number. NotFound if it is not shown."""
         ...
 
-    async def set_payment(self, guid: bytes, payment: int) -> None: ...
+    async def set_payment(self, guid: bytes, payment: PaymentStatus) -> None:
+        """Note what became of a payment. A refund stays noted, and what was claimed MUST NOT become FAILED."""
+        ...
 
     async def set_home(self, address: Address) -> None:
         """Say whose engine this is."""

@@ -11,10 +11,11 @@ import msgspec
 
 from qmail_core.errors import Conflict, NotFound
 from qmail_core.model import Address, Coin, Contact, OutgoingTell, Receipt, RequestKey
-from qmail_core.store.base import Claim, Locker, LockerKind, LockerState, Work, WorkKind
+from qmail_core.store.base import Claim, Locker, LockerKind, LockerState, PaymentStatus, Work, WorkKind
 from qmail_core.store.database import Database
 from qmail_core.store.mail import SqliteMail, folder_beside
 from qmail_core.store.mail.accounts import SqliteAccounts
+from qmail_core.store.mail.node import set_payment
 from qmail_core.store.mail.post import SqlitePost
 from qmail_core.store.sqlite_files import SqliteFiles
 from qmail_core.store.sqlite_operations import SqliteOperations
@@ -94,26 +95,30 @@ class SqliteWallet:
         def change(db: sqlite3.Connection) -> None:
             for work in begun:
                 _leave(db, work)
-                row = (work.id, work.kind, work.wallet, work.session, now)
-                db.execute("INSERT INTO work VALUES (?,?,?,?,?)", row)
+                row = (work.id, work.kind, work.wallet, work.session, now, work.payment)
+                db.execute("INSERT INTO work VALUES (?,?,?,?,?,?)", row)
                 for side, coins in enumerate((work.given, work.taken)):
                     rows = [(work.id, side, *_key(coin), coin.ans) for coin in coins]
                     db.executemany("INSERT INTO work_coin VALUES (?,?,?,?,?)", rows)
 
         await self._db.write(change)
 
-    async def end_work(self, ends: Mapping[bytes, tuple[str, Sequence[Coin]]]) -> None:
+    async def end_work(
+        self, ends: Mapping[bytes, tuple[str, Sequence[Coin]]], payments: Mapping[bytes, PaymentStatus] | None = None
+    ) -> None:
         def change(db: sqlite3.Connection) -> None:
             for work, (wallet, coins) in ends.items():
                 db.execute("DELETE FROM work_coin WHERE work=?", (work,))
                 if db.execute("DELETE FROM work WHERE id=?", (work,)).rowcount:
                     _add_coins(db, wallet, coins)
+            for guid, status in (payments or {}).items():
+                set_payment(db, guid, status)
 
         await self._db.write(change)
 
     def works(self) -> list[Work]:
         with self._db.read() as db:
-            sql = "SELECT id, kind, wallet, session, created_at FROM work ORDER BY created_at, id"
+            sql = "SELECT id, kind, wallet, session, created_at, payment FROM work ORDER BY created_at, id"
             return [_work(db, row) for row in db.execute(sql).fetchall()]
 
     async def begin_funding(self, lockers: Mapping[str, tuple[Locker, Sequence[Coin]]], now: int) -> None:
@@ -240,6 +245,7 @@ def _work(db: sqlite3.Connection, row: Row) -> Work:
         wallet=row[2],
         session=row[3],
         created_at=row[4],
+        payment=row[5],
         given=given,
         taken=taken,
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import pytest
 
+from qmail_core.codec import consts as c
 from qmail_core.codec import mail
 from qmail_core.embed import Cluster
 from qmail_core.engine.engine import Engine
@@ -14,6 +17,7 @@ from qmail_core.engine.payments import PaymentStatus
 from qmail_core.errors import Conflict, NotFound, QMailError, UsageError
 from qmail_core.model import Address
 from qmail_core.store.base import LockerKind
+from tests.conftest import skip
 from tests.engine import couple, lockers, play
 
 NODES = 5
@@ -98,6 +102,76 @@ def test_a_refund_is_noted() -> None:
         assert [again for _, again in [await bob.payments.refund(email_id) for _ in range(2)]] == [False, True]
         with pytest.raises(Conflict, match="This payment was refunded"):
             await bob.payments.claim(email_id, "Default")
+
+    play(story, NODES)
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_claim_that_ends_in_the_background_is_noted(dead: bool) -> None:
+    """The servers have taken the coins over, and nobody heard of it: the answers were lost, or the engine was."""
+
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        email_id = await paid_mail(alice, bob, await gift(alice))
+        before, poll = bob.balance(), bob._ctx.poll
+
+        async def deaf(group: int, command: int, bodies: Mapping[int, bytes], judge: Any) -> Any:
+            answers, failed = await poll(group, command, bodies, judge)
+            if command == c.CMD_LOCKER_REMOVE and dead:
+                raise asyncio.CancelledError
+            return ({}, failed) if command != c.CMD_LOCKER_PEEK else (answers, failed)
+
+        bob._ctx.poll = deaf  # type: ignore[method-assign]
+        with pytest.raises((QMailError, asyncio.CancelledError)):
+            await bob.payments.claim(email_id, "Default")
+        bob._ctx.poll = poll  # type: ignore[method-assign]
+        waits = PaymentStatus.UNCLAIMED if dead else PaymentStatus.FAILED
+        assert bob.payments.get(email_id).status == waits
+        skip(30)
+        await asyncio.sleep(10)
+        assert (bob.balance(), bob.payments.get(email_id).status) == (before + 7, PaymentStatus.CLAIMED)
+        assert await bob.payments.claim(email_id, "Default") is None
+
+    play(story, NODES)
+
+
+def test_coins_that_nobody_took_over_are_a_failure_also_later() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        email_id = await paid_mail(alice, bob, await gift(alice))
+        poll = bob._ctx.poll
+
+        async def dying(group: int, command: int, bodies: Mapping[int, bytes], judge: Any) -> Any:
+            if command == c.CMD_LOCKER_REMOVE:
+                raise asyncio.CancelledError
+            return await poll(group, command, bodies, judge)
+
+        bob._ctx.poll = dying  # type: ignore[method-assign]
+        with pytest.raises(asyncio.CancelledError):
+            await bob.payments.claim(email_id, "Default")
+        bob._ctx.poll = poll  # type: ignore[method-assign]
+        for work in bob._store.wallet.works():  # somebody else was quicker
+            for node in cluster.raida.nodes:
+                node.state.set_ans([(mail.build_selector(coin.address), b"another's number") for coin in work.given])
+        skip(30)
+        await asyncio.sleep(10)
+        assert bob._store.wallet.works() == []
+        assert bob.payments.get(email_id).status == PaymentStatus.FAILED
+
+    play(story, NODES)
+
+
+def test_a_refund_waits_for_a_claim() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        email_id = await paid_mail(alice, bob, await gift(alice))
+        cluster.delay.update(dict.fromkeys(range(NODES), 0.2))
+        claim = asyncio.ensure_future(bob.payments.claim(email_id, "Default"))
+        await asyncio.sleep(0.3)
+        payment, before = await bob.payments.refund(email_id)
+        assert claim.done()
+        assert (payment.status, before) == (PaymentStatus.REFUNDED, False)
+        assert bob.payments.get(email_id).status == PaymentStatus.REFUNDED
 
     play(story, NODES)
 

@@ -28,7 +28,17 @@ from qmail_core.model import (
     Recipient,
     RequestKey,
 )
-from qmail_core.store.base import Claim, Incoming, Locker, LockerKind, LockerState, MailStore, Work, WorkKind
+from qmail_core.store.base import (
+    Claim,
+    Incoming,
+    Locker,
+    LockerKind,
+    LockerState,
+    MailStore,
+    PaymentStatus,
+    Work,
+    WorkKind,
+)
 from qmail_core.store.mailbox import HOME
 from qmail_core.store.post import Autoreply, Filter, Queued, Webhook
 
@@ -174,6 +184,19 @@ async def works_hold_both_sides_until_they_end(store: MailStore) -> None:
     assert (wallet.coins("Default"), wallet.coins("Other")) == ([coin(2), coin(8), coin(9)], [coin(5, fill=2)])
     await wallet.end_work({b"w": ("Default", (coin(1, 1),))})
     assert coin(1, 1) not in wallet.coins("Default")
+
+
+@promise
+async def a_work_ends_together_with_its_payment(store: MailStore) -> None:
+    await store.mail.add_tells([(GUID, b"a"), (OTHER, b"b")], 1)
+    taken = (coin(5, fill=2),)
+    work = Work(id=b"p", kind=WorkKind.POWN, wallet="Default", given=(coin(5),), taken=taken, payment=GUID)
+    await store.wallet.begin_work([work], 3)
+    assert [work.payment for work in store.wallet.works()] == [GUID]
+    await store.wallet.end_work({b"p": ("Default", taken)}, {GUID: PaymentStatus.CLAIMED})
+    assert (store.wallet.works(), store.wallet.balance("Default")) == ([], 1)
+    statuses = [store.mail.tell(guid).payment for guid in (GUID, OTHER)]
+    assert statuses == [PaymentStatus.CLAIMED, PaymentStatus.UNCLAIMED]
 
 
 @promise
@@ -593,8 +616,20 @@ async def dismissed_tells_are_not_shown(store: MailStore) -> None:
         await store.mail.dismiss_tell(tell_id=number)
     assert store.mail.shown_tells(10, downloaded=False) == []
     assert [tell.guid for tell in store.mail.pending_tells(0)] == [GUID]
-    await store.mail.set_payment(GUID, 3)
-    assert store.mail.tell(GUID).payment == 3
+
+
+@promise
+async def a_payment_that_was_claimed_does_not_fail(store: MailStore) -> None:
+    await store.mail.add_tells([(GUID, b"a")], 1)
+    for status, found in (
+        (PaymentStatus.FAILED, PaymentStatus.FAILED),
+        (PaymentStatus.CLAIMED, PaymentStatus.CLAIMED),
+        (PaymentStatus.FAILED, PaymentStatus.CLAIMED),
+        (PaymentStatus.REFUNDED, PaymentStatus.REFUNDED),
+        (PaymentStatus.CLAIMED, PaymentStatus.REFUNDED),
+    ):
+        await store.mail.set_payment(GUID, status)
+        assert store.mail.tell(GUID).payment is found
 
 
 @promise

@@ -21,7 +21,7 @@ from qmail_core.model import (
     Recipient,
     StoredAttachment,
 )
-from qmail_core.store.base import Incoming, ReceivedTell
+from qmail_core.store.base import Incoming, PaymentStatus, ReceivedTell
 from qmail_core.store.mail import filing as changes
 from qmail_core.store.mail.journal import record
 from qmail_core.store.mail.mailboxes import MailboxPart, home_of
@@ -58,7 +58,14 @@ _MOST_TELLS = 1000
 
 
 def _received(row: Row) -> ReceivedTell:
-    return ReceivedTell(row[0], row[1], row[2], row[3], bool(row[4]), row[5])
+    return ReceivedTell(row[0], row[1], row[2], row[3], bool(row[4]), PaymentStatus(row[5]))
+
+
+def set_payment(db: sqlite3.Connection, guid: bytes, payment: PaymentStatus) -> None:
+    """Note what became of a payment; a failure is no news of one that was claimed, and nothing is of one refunded."""
+    stays = {PaymentStatus.REFUNDED} | ({PaymentStatus.CLAIMED} if payment == PaymentStatus.FAILED else set())
+    sql = f"UPDATE tell SET payment=? WHERE guid=? AND payment NOT IN ({marks(stays)})"
+    db.execute(sql, (payment, guid, *stays))
 
 
 def _message(row: Row) -> Message:
@@ -150,8 +157,8 @@ class NodePart(MailboxPart, MessagePart):
 
         return await self._db.write(change)
 
-    async def set_payment(self, guid: bytes, payment: int) -> None:
-        await self._db.write(lambda db: db.execute("UPDATE tell SET payment=? WHERE guid=?", (payment, guid)))
+    async def set_payment(self, guid: bytes, payment: PaymentStatus) -> None:
+        await self._db.write(lambda db: set_payment(db, guid, payment))
 
     # ------------------------------------------------------------------ messages
     async def set_home(self, address: Address) -> None:
