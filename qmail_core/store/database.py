@@ -24,6 +24,16 @@ log = logging.getLogger("qmail.store")
 T = TypeVar("T")
 Change = Callable[[sqlite3.Connection], T]
 _MAX_GROUP = 256
+_OWN_FAULTS = frozenset(
+    {
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_TOOBIG,
+        sqlite3.SQLITE_RANGE,
+        sqlite3.SQLITE_MISUSE,
+    }
+)
 
 
 class _Job:
@@ -127,12 +137,18 @@ class Database:
         self._writer.execute("SAVEPOINT change")
         try:
             job.result = job.change(self._writer)
-        except sqlite3.OperationalError:
-            raise  # the medium, not the change: the whole group fails
         except Exception as error:  # handed to the caller as it is
+            if isinstance(error, sqlite3.Error) and not _is_own_fault(error):
+                raise  # the medium, not the change: the whole group fails
             self._writer.execute("ROLLBACK TO change")
             job.error = error if not isinstance(error, sqlite3.Error) else StoreError(str(error))
         self._writer.execute("RELEASE change")
+
+
+def _is_own_fault(error: sqlite3.Error) -> bool:
+    """Whether a change is to blame, and not the medium; errors of the Python module itself have no code."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF in _OWN_FAULTS  # the upper bits only say more
 
 
 def _answer(group: list[_Job]) -> None:

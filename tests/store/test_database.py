@@ -104,17 +104,76 @@ def test_many_writers_share_few_commits(path: str | None) -> None:
     run(path, story)
 
 
-def test_a_medium_that_fails_fails_the_whole_group_and_then_works_again(path: str | None) -> None:
-    def full(db: sqlite3.Connection) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
+MISTAKES = [
+    "INSERT INTO repair (guid, due) VALUES (x'63', NULL)",
+    "INSERT INTO nowhere VALUES (1)",
+    "SELECT",
+    "SELECT json_extract('{', '$.a')",
+    "INSERT INTO repair (guid, due) VALUES (zeroblob(1 << 40), 1)",
+    "INSERT INTO repair (guid, due) VALUES (?, ?)",  # without values
+]
+
+
+@pytest.mark.parametrize("sql", MISTAKES)
+def test_a_change_that_is_at_fault_itself_fails_alone(path: str | None, sql: str) -> None:
+    def mistaken(db: sqlite3.Connection) -> None:
+        insert(100)(db)
+        db.execute(sql)
 
     async def story(database: Database) -> None:
-        found = await grouped(database, insert(1), full, insert(2))
+        first, error, last = await grouped(database, insert(1), mistaken, insert(2))
+        assert (first, last) == (1, 2)
+        assert isinstance(error, StoreError)
+        assert not isinstance(error, StoreUnavailable)
+        assert rows(database) == {1, 2}
+
+    run(path, story)
+
+
+def test_a_medium_that_fails_fails_the_whole_group_and_then_works_again(path: str | None) -> None:
+    def too_much(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO repair (guid, due) VALUES (randomblob(1 << 20), 1)")
+
+    async def story(database: Database) -> None:
+        (pages,) = database._writer.execute("PRAGMA page_count").fetchone()
+        database._writer.execute(f"PRAGMA max_page_count={pages + 8}")
+        found = await grouped(database, insert(1), too_much, insert(2))
         assert all(isinstance(outcome, StoreUnavailable) for outcome in found)
         assert "disk is full" in str(found[0])
         assert rows(database) == set()
+        database._writer.execute("PRAGMA max_page_count=1000000")
         await database.write(insert(3))
         assert rows(database) == {3}
+
+    run(path, story)
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_NOMEM])
+def test_what_the_medium_is_to_blame_for_is_not_handed_to_one_change(path: str | None, code: int) -> None:
+    def broken(db: sqlite3.Connection) -> None:
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = code
+        raise error
+
+    async def story(database: Database) -> None:
+        found = await grouped(database, insert(1), broken)
+        assert all(isinstance(outcome, StoreUnavailable) for outcome in found)
+        assert rows(database) == set()
+
+    run(path, story)
+
+
+def test_a_change_that_lost_the_transaction_fails_the_whole_group(path: str | None) -> None:
+    """As SQLite itself ends one after some errors."""
+
+    def lose(db: sqlite3.Connection) -> None:
+        db.execute("ROLLBACK")
+        raise Conflict("no")
+
+    async def story(database: Database) -> None:
+        found = await grouped(database, insert(1), lose, insert(2))
+        assert all(isinstance(outcome, StoreUnavailable) for outcome in found)
+        assert rows(database) == set()
 
     run(path, story)
 
