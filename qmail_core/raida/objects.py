@@ -456,7 +456,10 @@ def capabilities(context: Context, request: Request, now: float) -> Answer:
 
 
 def sweep(context: Context, now: float, limit: int = SWEPT_AT_ONCE) -> int:
-    """Clear away what is overdue: unfinished transfers, objects past their retention, ids of ended transfers.
+    """Clear away what is overdue: unfinished transfers, objects past their retention, ids of ended ones, tombstones.
+
+    A tombstone is remembered as long as the object would have been, and the ids of its transfers: whoever still comes
+    with an older generation cannot put it back.
 
     returns  how many; if it is `limit`, there may be more
     """
@@ -471,7 +474,7 @@ def sweep(context: Context, now: float, limit: int = SWEPT_AT_ONCE) -> int:
             found = context.state.stored_object(transfer.object_id, transfer.file_type)
             if found is not None and found.transfer == transfer.id:
                 _bury(context, found, found.generation)
-    return len(due)
+    return len(due) + context.state.sweep_tombstones(now - context.policy.keep_transfers, limit)
 
 
 OBJECTS = {

@@ -506,6 +506,40 @@ def test_objects_end_with_their_retention(owner: Client, world: World) -> None:
     assert owner.store(DATA, OTHER_ID, target_generation=2).generation == 2
 
 
+def test_a_tombstone_goes_when_the_object_would_have_gone(owner: Client, world: World) -> None:
+    owner.store(DATA, retention=100)
+    assert owner.delete(1, 2) == o.Tombstone(o.DELETED, 2)
+    last = 100 + world.policy.keep_transfers
+    for later, there in ((0, True), (last - 1, True), (last, False)):
+        owner.now = NOW + later
+        world.node.sweep(owner.now)
+        world.node.state.commit()
+        assert owner.delete(1, 2) == (o.Tombstone(o.DELETED, 2) if there else 202)
+    world.crash()
+    assert owner.store(DATA, OTHER_ID).generation == 1
+
+
+def test_nothing_of_an_object_is_kept_for_ever(make: Make) -> None:
+    """Owner and payment go with the last that is known of a GUID, and not before: pages and objects may share one."""
+    world = make(storage_fee=1)
+    owner, state = world.owner, world.node.state
+    assert owner.store(DATA, retention=30 * DAY, locker=pay(owner, world.coins[3], "PAY")).generation == 1
+    assert owner.upload(b"page", file_type=10, duration=0) == 250
+    assert owner.begin(DATA, OTHER_ID, operation=1, expected_generation=1, target_generation=2).chunk
+    kept = []
+    for day in range(40):
+        owner.now = NOW + day * DAY
+        world.node.sweep(owner.now)
+        state.commit()
+        paid = any(state.paid(GUID, unit) for unit in range(256))
+        assert (state.owner(GUID) is not None) == paid
+        if paid:
+            kept.append(day)
+    assert kept == list(range(37))  # 30 days, and 7 in which the ids of its transfers are known
+    assert [state.transfer(transfer_id) for transfer_id in (ID, OTHER_ID)] == [None, None]
+    assert (state.stored_object(GUID, 10), state.page(GUID, 10, 0)) == (None, None)
+
+
 def test_a_begin_sweeps_what_is_due(make: Make) -> None:
     world = make(object_capacity=100)
     assert world.owner.begin(bytes(100)).chunk

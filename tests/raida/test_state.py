@@ -444,6 +444,44 @@ def test_sweeping_takes_pages_and_with_the_last_one_everything(kit: Kit) -> None
     assert after.sweep_pages(1e12, 10) == 0
 
 
+def test_what_accompanies_a_guid_goes_with_the_last_that_is_kept_of_it(kit: Kit) -> None:
+    state = kit.state
+    store_for(state, GUID, 100.0, b"page")
+    store_for(state, OTHER, None, b"page")
+    for row in (TRANSFER, replace(TRANSFER, id=b"U" * 16, object_id=OTHER)):
+        state.put_transfer(row)
+    state.put_stored_object(OBJECT)
+    state.put_stored_object(replace(OBJECT, file_type=11, state=2, expires_at=60))
+    state.commit()
+
+    def there() -> bool:
+        assert (state.owner(OTHER), state.paid(OTHER, 0)) == (ME, LOCKER)
+        assert (state.owner(GUID) is None) == (state.paid(GUID, 0) is None)
+        return state.owner(GUID) is not None
+
+    state.forget_transfer(b"U" * 16)  # of OTHER, which has a page
+    assert there()
+    state.forget_transfer(b"V" * 16)  # unknown
+    assert state.sweep_pages(100.0, 9) == 1
+    assert there()
+    assert state.sweep_tombstones(1e9, 9) == 1
+    assert there()
+    state.forget_transfer(TRANSFER.id)
+    assert there()
+    state.put_stored_object(replace(OBJECT, state=2))
+    assert (state.sweep_tombstones(49.0, 9), state.sweep_tombstones(50.0, 9)) == (0, 1)
+    assert (there(), state.stored_object(GUID, 10)) == (False, None)
+    state.rollback()
+    assert (there(), state.stored_object(GUID, 10), state.transfer(TRANSFER.id)) == (True, OBJECT, TRANSFER)
+    state.sweep_pages(100.0, 9)
+    state.put_stored_object(replace(OBJECT, state=2))
+    assert (state.sweep_tombstones(1e9, 1), state.sweep_tombstones(1e9, 9), there()) == (1, 1, True)
+    state.forget_transfer(TRANSFER.id)
+    state.commit()
+    after = kit.crash()
+    assert (after.owner(GUID), after.paid(GUID, 0), after.owner(OTHER)) == (None, None, ME)
+
+
 def test_sweeping_is_bounded_and_gets_there(state: NodeState) -> None:
     store_for(state, GUID, 100.0, *[b"x"] * 25)
     counts = []
@@ -936,13 +974,15 @@ def test_swept_pages_leave_no_files(store: NodeStore, tmp_path: Path) -> None:
 
 def test_a_database_of_the_version_before_is_opened(tmp_path: Path) -> None:
     store = NodeStore(tmp_path / "node")
-    store._db.executescript(f"DROP INDEX tells_age; {OLD_PAGES} PRAGMA user_version = 2")
+    old = "CREATE INDEX transfers_open ON transfers (object_id); DROP INDEX transfers_object; DROP INDEX tells_age;"
+    store._db.executescript(f"{old} {OLD_PAGES} PRAGMA user_version = 2")
     store._db.execute("INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?)", (GUID, 1, 0, 1.0, 100.0, 0, None))
     store.close()
     again = NodeStore(tmp_path / "node")
     assert again.sweep_pages(200.0, 9) == 1
     indexes = {name for (name,) in again._db.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
-    assert {"pages_expiry", "tells_age"} <= indexes
+    assert {"pages_expiry", "tells_age", "transfers_object"} <= indexes
+    assert "transfers_open" not in indexes
     again.close()
 
 

@@ -50,6 +50,13 @@ class MemoryTables:
         self._back: list[Callable[[], object]] = []
         self._marked = 0
 
+    def _keeps(self, guid: bytes) -> bool:
+        """Whether anything is kept of a GUID; a topic that does has its own."""
+        return False
+
+    def _let_go(self, guid: bytes) -> None:
+        """Something of a GUID was removed: what only accompanies it goes with the last; a topic has its own."""
+
     def _put(self, table: dict[Any, Any], key: object, value: object | None) -> None:
         """Set a row, or remove it (None)."""
         old = table.get(key)

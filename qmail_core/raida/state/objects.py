@@ -6,7 +6,7 @@ from typing import Protocol
 
 from typing_extensions import Buffer
 
-from qmail_core.codec.objects import OPEN
+from qmail_core.codec.objects import DELETED, OPEN
 from qmail_core.model import StoredObject, Transfer
 from qmail_core.raida.state.medium import MemoryTables
 
@@ -21,7 +21,7 @@ class ObjectState(Protocol):
         """Add or replace a transfer."""
 
     def forget_transfer(self, transfer_id: bytes) -> None:
-        """Remove a transfer that is not held, and whose bytes were dropped."""
+        """Remove a transfer that is not held, and whose bytes were dropped; owner and payments as in `sweep_pages`."""
 
     def due_transfers(self, now: float, limit: int) -> list[Transfer]:
         """Transfers whose `due` is not after `now`, most overdue first."""
@@ -48,6 +48,12 @@ class ObjectState(Protocol):
     def put_stored_object(self, row: StoredObject) -> None:
         """Add or replace an object."""
 
+    def sweep_tombstones(self, before: float, limit: int) -> int:
+        """Remove up to `limit` deleted objects that would have expired by `before`; how many it was.
+
+        Owner and payments as in `sweep_pages`.
+        """
+
     def opened_for(self, object_id: bytes, file_type: int, now: float) -> bool:
         """Whether a transfer open at `now` wants to become this object."""
 
@@ -68,7 +74,10 @@ class MemoryObjects(MemoryTables):
         self._put(self._transfers, row.id, row)
 
     def forget_transfer(self, transfer_id: bytes) -> None:
-        self._put(self._transfers, transfer_id, None)
+        row = self._transfers.get(transfer_id)
+        if row is not None:
+            self._put(self._transfers, transfer_id, None)
+            self._let_go(row.object_id)
 
     def due_transfers(self, now: float, limit: int) -> list[Transfer]:
         return sorted((row for row in self._transfers.values() if row.due <= now), key=lambda row: row.due)[:limit]
@@ -111,6 +120,18 @@ class MemoryObjects(MemoryTables):
 
     def put_stored_object(self, row: StoredObject) -> None:
         self._put(self._stored_objects, (row.id, row.file_type), row)
+
+    def sweep_tombstones(self, before: float, limit: int) -> int:
+        over = [row for row in self._stored_objects.values() if row.state == DELETED and row.expires_at <= before]
+        over = sorted(over, key=lambda row: row.expires_at)[:limit]
+        for row in over:
+            self._put(self._stored_objects, (row.id, row.file_type), None)
+            self._let_go(row.id)
+        return len(over)
+
+    def _keeps(self, guid: bytes) -> bool:
+        here = any(row.object_id == guid for row in self._transfers.values())
+        return here or any(key[0] == guid for key in self._stored_objects) or super()._keeps(guid)
 
     def opened_for(self, object_id: bytes, file_type: int, now: float) -> bool:
         wanted = (object_id, file_type, OPEN)

@@ -42,7 +42,8 @@ class StripeState(Protocol):
     def sweep_pages(self, now: float, limit: int) -> int:
         """Remove up to `limit` pages that have expired; how many it was.
 
-        Owner and payments of a GUID MUST go with its last page. Work MUST be bounded by `limit`.
+        Owner and payments of a GUID MUST go with the last that is kept of it, be it a page, a transfer or an object.
+        Work MUST be bounded by `limit`.
         """
 
 
@@ -96,8 +97,16 @@ class MemoryStripes(MemoryTables):
             self._put(self._pages[guid], where, None)
             if not self._pages[guid]:
                 self._put(self._pages, guid, None)
-                self._put(self._owners, guid, None)
-                for unit in range(256):
-                    if (guid, unit) in self._payments:
-                        self._put(self._payments, (guid, unit), None)
+                self._let_go(guid)
         return len(over)
+
+    def _keeps(self, guid: bytes) -> bool:
+        return bool(self._pages.get(guid)) or super()._keeps(guid)
+
+    def _let_go(self, guid: bytes) -> None:
+        if self._keeps(guid):
+            return
+        self._put(self._owners, guid, None)
+        for unit in range(256):
+            if (guid, unit) in self._payments:
+                self._put(self._payments, (guid, unit), None)

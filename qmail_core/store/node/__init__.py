@@ -39,3 +39,4 @@ class NodeStore(CoinTables, ClaimTables, StripeTables, TellTables, DirectoryTabl
     """
 
     schema = "".join(topic.schema for topic in _TOPICS)
+    upgrades = tuple(step for topic in _TOPICS for step in topic.upgrades)

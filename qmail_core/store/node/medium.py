@@ -17,7 +17,7 @@ from typing_extensions import Buffer
 
 from qmail_core.errors import StoreUnavailable
 
-VERSION = 6  # counts up when a topic adds tables or changes one
+VERSION = 7  # counts up when a topic adds tables or changes one
 
 
 class Medium:
@@ -70,6 +70,13 @@ class Medium:
 
     def _sweep(self) -> None:
         """Remove what a crash left behind; a topic with files has its own."""
+
+    def _keeps(self, guid: bytes) -> bool:
+        """Whether anything is kept of a GUID; a topic that does has its own."""
+        return False
+
+    def _let_go(self, guid: bytes) -> None:
+        """Something of a GUID was removed: what only accompanies it goes with the last; a topic has its own."""
 
     def _rows(self, sql: str, args: Sequence[Any] = ()) -> list[Any]:
         try:

@@ -53,7 +53,7 @@ CREATE TABLE IF NOT EXISTS transfers (
 );
 CREATE INDEX IF NOT EXISTS transfers_held ON transfers (owner, state, total_size) WHERE held;
 CREATE INDEX IF NOT EXISTS transfers_due ON transfers (due);
-CREATE INDEX IF NOT EXISTS transfers_open ON transfers (object_id, file_type) WHERE state = 1;
+CREATE INDEX IF NOT EXISTS transfers_object ON transfers (object_id, file_type);
 CREATE TABLE IF NOT EXISTS spans (
     transfer BLOB NOT NULL, start INTEGER NOT NULL, "end" INTEGER NOT NULL, PRIMARY KEY (transfer, start)
 ) WITHOUT ROWID;
@@ -62,7 +62,10 @@ CREATE TABLE IF NOT EXISTS stored_objects (
     generation INTEGER NOT NULL, transfer BLOB NOT NULL, total_size INTEGER NOT NULL, object_hash BLOB NOT NULL,
     storage_class INTEGER NOT NULL, expires_at INTEGER NOT NULL, PRIMARY KEY (id, file_type)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS stored_objects_buried ON stored_objects (expires_at) WHERE state = 2;
 """
+    # it was of open transfers alone, `transfers_object` is of all
+    upgrades: tuple[tuple[int, str], ...] = ((7, "DROP INDEX IF EXISTS transfers_open;"),)
 
     def transfer(self, transfer_id: bytes) -> Transfer | None:
         rows = self._rows("SELECT * FROM transfers WHERE id = ?", (transfer_id,))
@@ -72,7 +75,10 @@ CREATE TABLE IF NOT EXISTS stored_objects (
         self._change(f"INSERT OR REPLACE INTO transfers VALUES ({_marks(Transfer)})", [_to_row(row)])
 
     def forget_transfer(self, transfer_id: bytes) -> None:
-        self._change("DELETE FROM transfers WHERE id = ?", [(transfer_id,)])
+        object_id = self._one("SELECT object_id FROM transfers WHERE id = ?", (transfer_id,))
+        if object_id is not None:
+            self._change("DELETE FROM transfers WHERE id = ?", [(transfer_id,)])
+            self._let_go(object_id)
 
     def due_transfers(self, now: float, limit: int) -> list[Transfer]:
         rows = self._rows("SELECT * FROM transfers WHERE due <= ? ORDER BY due LIMIT ?", (now, limit))
@@ -137,6 +143,19 @@ CREATE TABLE IF NOT EXISTS stored_objects (
 
     def put_stored_object(self, row: StoredObject) -> None:
         self._change(f"INSERT OR REPLACE INTO stored_objects VALUES ({_marks(StoredObject)})", [_to_row(row)])
+
+    def sweep_tombstones(self, before: float, limit: int) -> int:
+        sql = "SELECT id, file_type FROM stored_objects WHERE state = 2 AND expires_at <= ? ORDER BY expires_at LIMIT ?"
+        rows = self._rows(sql, (before, limit))
+        if rows:
+            self._change("DELETE FROM stored_objects WHERE id = ? AND file_type = ?", rows)
+        for object_id in {row[0] for row in rows}:
+            self._let_go(object_id)
+        return len(rows)
+
+    def _keeps(self, guid: bytes) -> bool:
+        known = "SELECT 1 FROM transfers WHERE object_id = ?1 UNION ALL SELECT 1 FROM stored_objects WHERE id = ?1"
+        return self._one(f"{known} LIMIT 1", (guid,)) is not None or super()._keeps(guid)
 
     def opened_for(self, object_id: bytes, file_type: int, now: float) -> bool:
         sql = "SELECT 1 FROM transfers WHERE object_id = ? AND file_type = ? AND state = 1 AND expires_at > ?"

@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS payments (
     PRIMARY KEY (guid, unit)
 ) WITHOUT ROWID;
 """
-    upgrades = (
+    upgrades: tuple[tuple[int, str], ...] = (
         (
             6,
             """
@@ -120,12 +120,22 @@ ALTER TABLE pages DROP COLUMN version;
         self._change("DELETE FROM pages WHERE rowid = ?", [row[:1] for row in rows])
         for guid, file_type, file in {row[1:] for row in rows if row[3] is not None}:
             self._release(guid, file_type, file)
-        guids = [(guid, guid) for guid in {row[1] for row in rows}]
-        for table in ("objects", "payments", "segments"):
-            self._change(
-                f"DELETE FROM {table} WHERE guid = ? AND NOT EXISTS (SELECT 1 FROM pages WHERE guid = ?)", guids
-            )
+        for guid in {row[1] for row in rows}:
+            self._let_go(guid)
         return len(rows)
+
+    def _keeps(self, guid: bytes) -> bool:
+        return self._has_pages(guid) or super()._keeps(guid)
+
+    def _has_pages(self, guid: bytes) -> bool:
+        return self._one("SELECT 1 FROM pages WHERE guid = ? LIMIT 1", (guid,)) is not None
+
+    def _let_go(self, guid: bytes) -> None:
+        if not self._has_pages(guid):
+            self._change("DELETE FROM segments WHERE guid = ?", [(guid,)])
+        if not self._keeps(guid):
+            self._change("DELETE FROM objects WHERE guid = ?", [(guid,)])
+            self._change("DELETE FROM payments WHERE guid = ?", [(guid,)])
 
     def _path(self, guid: bytes, file: str) -> Path:
         name = guid.hex()
