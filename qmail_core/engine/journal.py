@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 
 import msgspec
 from msgspec import Struct
@@ -15,6 +16,9 @@ from msgspec import Struct
 from qmail_core.engine.durable import put_in_place
 from qmail_core.errors import NotFound
 from qmail_core.model import Striping
+
+
+_NAME = re.compile("([0-9a-f]{32})[.]json")  # others may lie in the folder
 
 
 class Upload(Struct, frozen=True, kw_only=True):
@@ -75,4 +79,4 @@ class Journal:
     def open_uploads(self) -> list[bytes]:
         """Ids of uploads that have not ended."""
         names = os.listdir(self._folder) if os.path.isdir(self._folder) else []
-        return sorted(bytes.fromhex(name[:-5]) for name in names if name.endswith(".json"))
+        return sorted(bytes.fromhex(found[1]) for name in names if (found := _NAME.fullmatch(name)))

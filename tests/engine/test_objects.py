@@ -673,3 +673,10 @@ def test_an_empty_journal(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path / "none"))
     assert journal.open_uploads() == []
     journal.remove(GUID)
+
+
+def test_what_others_put_beside_the_journal_is_left_alone(tmp_path: Path) -> None:
+    names = [f"{GUID.hex()}.json", "notes.json", f"{GUID.hex()}.json.new", f"{GUID.hex().upper()}.json", "00.json"]
+    for name in (*names, f"x{GUID.hex()}.json", ".json"):
+        (tmp_path / name).write_text("{}")
+    assert Journal(str(tmp_path)).open_uploads() == [GUID]
