@@ -17,7 +17,6 @@ from qmail_core.engine.durable import put_in_place
 from qmail_core.errors import NotFound
 from qmail_core.model import Striping
 
-
 _NAME = re.compile("([0-9a-f]{32})[.]json")  # others may lie in the folder
 
 
