@@ -268,7 +268,7 @@ def test_the_document_is_kept_by_clients(engine: FakeEngine) -> None:
     assert ask(engine, "GET", "/openapi.json", headers={"if-none-match": '"other"'}).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/docs", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/docs", "/docs/", "/openapi.json"])
 def test_the_pages_need_no_token_and_no_other_site_reads_them(engine: FakeEngine, path: str) -> None:
     assert ask(engine, "GET", path, guard=CLOSED).status_code == 200
     linked = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}

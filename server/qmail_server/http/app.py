@@ -52,7 +52,8 @@ def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[Ba
     own = [route for route in extra_routes if isinstance(route, Route)]
     found = [*surfaces(), _event_surface(engine, tickets), *([_extra_surface(own)] if own else [])]
     found.append(pages.surface(found))
-    static = [route for surface in found for route in surface.routes]
+    static = [*pages.TYPED, *(route for surface in found for route in surface.routes)]
+    unguarded = [*pages.TYPED, *(route for surface in found if not surface.security for route in surface.routes)]
     resources = [resource for surface in found for resource in surface.resources]
     router = Router([route for route in extra_routes if isinstance(route, BaseRoute)], redirect_slashes=False)
     dispatch = Dispatch(engine, static, Paths(resources), router, streams)
@@ -60,7 +61,7 @@ def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[Ba
     inner = Guard(
         RateLimit(dispatch, transfer.OWN_TOKEN, free=paths),
         guard,
-        pages=[route.path for surface in found if not surface.security for route in surface.routes],
+        pages=[route.path for route in unguarded],
         readable=[route.path for route in static if not route.effects],
         streams=EVENTS,
         tickets=tickets,

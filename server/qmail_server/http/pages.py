@@ -35,6 +35,9 @@ async def docs(call: Call) -> ASGIApp:
     return _page("docs.html")
 
 
+TYPED = [Route("/docs/", docs, effects=False)]  # as people type it; the document has the one name
+
+
 def surface(others: Sequence[Surface]) -> Surface:
     """The pages, and the document of the other surfaces and of these pages."""
     made: list[Response] = []
