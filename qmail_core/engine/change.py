@@ -23,8 +23,8 @@ from qmail_core.codec.healing import Held
 from qmail_core.codec.packet import Reply
 from qmail_core.engine.context import Context
 from qmail_core.errors import NodeError, NotFound, QMailError, RemoteProtocolError, UsageError
-from qmail_core.model import AN_SIZE, Address, Coin, Powned
-from qmail_core.store.base import PaymentStatus, Work, WorkKind
+from qmail_core.model import AN_SIZE, Address, Coin, PaymentStatus, Powned
+from qmail_core.store.base import Work, WorkKind
 
 log = logging.getLogger("qmail.wallet")
 

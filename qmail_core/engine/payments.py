@@ -11,8 +11,8 @@ from qmail_core.codec import mail
 from qmail_core.engine.context import Context
 from qmail_core.engine.purse import Purse
 from qmail_core.errors import Conflict, NotFound, QMailError, UsageError
-from qmail_core.model import Powned, Receipt
-from qmail_core.store.base import LockerKind, LockerState, PaymentStatus
+from qmail_core.model import PaymentStatus, Powned, Receipt
+from qmail_core.store.base import LockerKind, LockerState
 
 
 class Payment(Struct, frozen=True):

@@ -86,6 +86,7 @@ from qmail_core.model.wallet import (
     CoinHealth,
     Costs,
     Healed,
+    PaymentStatus,
     PoolStatus,
     Powned,
 )
@@ -124,6 +125,7 @@ __all__ = [
     "Operation",
     "OutgoingTell",
     "PartState",
+    "PaymentStatus",
     "Polled",
     "PoolStatus",
     "Powned",

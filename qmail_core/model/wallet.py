@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import enum
+
 from msgspec import Struct
 
 from qmail_core.model.network import Address
+
+
+class PaymentStatus(enum.IntEnum):
+    """What became of a payment that came with a mail."""
+
+    UNCLAIMED = 0
+    CLAIMED = 1
+    FAILED = 2
+    REFUNDED = 3
 
 
 class Powned(Struct, frozen=True):

@@ -23,6 +23,7 @@ from qmail_core.model import (
     MessagePage,
     Operation,
     OutgoingTell,
+    PaymentStatus,
     Receipt,
     RequestKey,
     StoredAttachment,
@@ -95,15 +96,6 @@ class Work(Struct, frozen=True, kw_only=True):
     session: int = 0
     created_at: int = 0
     payment: bytes = b""  # guid of the mail whose payment is taken; empty: no mail's
-
-
-class PaymentStatus(enum.IntEnum):
-    """What became of a payment that came with a mail."""
-
-    UNCLAIMED = 0
-    CLAIMED = 1
-    FAILED = 2
-    REFUNDED = 3
 
 
 class ReceivedTell(Struct, frozen=True):

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from qmail_core.errors import Conflict, NotFound
-from qmail_core.model import Address, Coin, Contact, OutgoingTell, Receipt, RequestKey
-from qmail_core.store.base import Claim, Locker, LockerKind, LockerState, PaymentStatus, Work, WorkKind
+from qmail_core.model import Address, Coin, Contact, OutgoingTell, PaymentStatus, Receipt, RequestKey
+from qmail_core.store.base import Claim, Locker, LockerKind, LockerState, Work, WorkKind
 from qmail_core.store.database import Database
 from qmail_core.store.mail import SqliteMail, folder_beside
 from qmail_core.store.mail.accounts import SqliteAccounts

@@ -13,9 +13,8 @@ from qmail_core.codec import consts as c
 from qmail_core.codec import mail
 from qmail_core.embed import Cluster
 from qmail_core.engine.engine import Engine
-from qmail_core.engine.payments import PaymentStatus
 from qmail_core.errors import Conflict, NotFound, QMailError, UsageError
-from qmail_core.model import Address
+from qmail_core.model import Address, PaymentStatus
 from qmail_core.store.base import LockerKind
 from tests.conftest import skip
 from tests.engine import couple, lockers, play

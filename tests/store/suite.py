@@ -21,6 +21,7 @@ from qmail_core.model import (
     Folder,
     Kind,
     Message,
+    PaymentStatus,
     Receipt,
     ReceiptRecipient,
     ReceiptSender,
@@ -35,7 +36,6 @@ from qmail_core.store.base import (
     LockerKind,
     LockerState,
     MailStore,
-    PaymentStatus,
     Work,
     WorkKind,
 )

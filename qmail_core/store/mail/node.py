@@ -17,11 +17,12 @@ from qmail_core.model import (
     Folder,
     Message,
     MessagePage,
+    PaymentStatus,
     Query,
     Recipient,
     StoredAttachment,
 )
-from qmail_core.store.base import Incoming, PaymentStatus, ReceivedTell
+from qmail_core.store.base import Incoming, ReceivedTell
 from qmail_core.store.mail import filing as changes
 from qmail_core.store.mail.journal import record
 from qmail_core.store.mail.mailboxes import MailboxPart, home_of

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import UNSET, Struct, UnsetType
 
-from qmail_core.engine.payments import Payment, PaymentStatus, Spent
+from qmail_core.engine.payments import Payment, Spent
 from qmail_core.model import (
     Address,
     Contact,
@@ -14,6 +14,7 @@ from qmail_core.model import (
     Message,
     Notification,
     OutgoingTell,
+    PaymentStatus,
     Receipt,
     ReceiptRecipient,
 )
