@@ -17,7 +17,7 @@ from qmail_core.transport.outside import Refusal
 
 _TIMEOUT = 60.0  # seconds one step may take
 _LINE_END = re.compile(rb"\r\n|\r|\n")
-_LOCAL = ("localhost", "127.0.0.1", "::1")
+LOCAL = ("localhost", "127.0.0.1", "::1")
 _NOT_SPOKEN = Refusal(553, "the relay takes no address in this script")
 
 
@@ -30,7 +30,7 @@ class SmtpRelay:
     def __init__(
         self, host: str, port: int, *, name: str, login: tuple[str, str] | None = None, starttls: bool = True
     ) -> None:
-        if login is not None and not starttls and host not in _LOCAL:
+        if login is not None and not starttls and host not in LOCAL:
             raise ConfigError("a password is not sent to another machine without TLS: leave smtp_starttls on")
         self._place = (host, port)
         self._name = name

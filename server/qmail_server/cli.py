@@ -21,11 +21,10 @@ import msgspec
 import typer
 
 from qmail_server import operate
-from qmail_server.client import Client, TaskStatus
+from qmail_server.client import Client, ClientError, TaskStatus
 from qmail_server.terminal import failures, visible
 
 app = typer.Typer(
-    help="Mail in erasure-coded stripes over independent servers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -67,7 +66,7 @@ def send(
     as_json: Json = False,
 ) -> None:
     """Send a mail."""
-    if tell and not (to or cc or bcc):
+    if tell and not any(text.strip() for text in (*(to or ()), *(cc or ()), *(bcc or ()))):
         raise typer.BadParameter("a mail needs a recipient: --to, --cc or --bcc (or --no-tell)")
     fields: dict[str, Any] = {"to": to or [], "cc": cc or [], "bcc": bcc or []}
     fields |= {"subject": subject, "body": _body(body, body_file)}
@@ -77,7 +76,10 @@ def send(
         if not wait:
             _out(answer, f"{started.file_guid}  task {started.task_id}", as_json)
             return
-        ended = client.wait(started.task_id, _quiet if as_json else _progress())
+        try:
+            ended = client.wait(started.task_id, _quiet if as_json else _progress())
+        except ClientError as error:  # what it is asked for by, whatever became of it
+            raise ClientError(f"Mail {started.file_guid}: {error}", error.status) from error
         answer |= {"message": ended.message, "data": ended.data}
         _out(answer, f"{started.file_guid}  {ended.message}", as_json)
 
@@ -139,6 +141,8 @@ def create_token(
     as_json: Json = False,
 ) -> None:
     """Make a token and print it; nobody can ask for it again."""
+    if not name.strip():
+        raise typer.BadParameter("--name is empty")
     with _client(api) as client:
         made = client.create_token(name)
     _out(msgspec.to_builtins(made), made.token, as_json)
@@ -202,6 +206,21 @@ def version() -> None:
         print("unknown (not installed)")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """Mail in erasure-coded stripes over independent servers."""
+
+
 app.command()(operate.serve)
 app.command()(operate.raida)
 app.command()(operate.mint)
@@ -215,8 +234,13 @@ def main() -> None:
 def _body(body: str | None, body_file: Path | None) -> str:
     if (body is None) == (body_file is None):
         raise typer.BadParameter("give exactly one of --body and --body-file")
-    if body_file is None:
-        return body or ""
+    text = _read(body_file) if body is None and body_file is not None else body
+    if not text:
+        raise typer.BadParameter(f"{'--body-file' if body is None else '--body'} is empty")
+    return text
+
+
+def _read(body_file: Path) -> str:
     try:
         return (sys.stdin.buffer.read() if str(body_file) == "-" else body_file.read_bytes()).decode()
     except OSError as error:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from qmail_core.codec.address import parse, render
+from qmail_core.codec.address import WORDS, parse, render
 from qmail_core.config import EngineConfig, beacons_for, striping_for
 from qmail_core.errors import AddressError
 from qmail_core.model import Address, Profile, Striping
@@ -164,10 +164,10 @@ def serve(
             storage_fee=storage_fee,
             inbox_fee=inbox_fee,
             roots=tuple(str(folder.resolve()) for folder in allow_path or ()),
-            domain=domain,
+            domain=_domain(domain),
             read_receipts=read_receipts,
             file_quota=file_quota << 20,
-            smtp_relay=smtp_relay,
+            smtp_relay=_relay(smtp_relay, smtp_login, plain=smtp_plain),
             smtp_login=smtp_login,
             smtp_starttls=not smtp_plain,
             webhooks=webhooks,
@@ -222,6 +222,29 @@ def _origin(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.netloc or text != f"{parts.scheme}://{parts.netloc}":
         raise typer.BadParameter(f"--allow-origin {text} is not of the form http://localhost:5173, without a path")
     return text
+
+
+def _domain(text: str) -> str:
+    from qmail_core.engine.accounts.rules import normal_domain  # heavy, as in `serve`
+
+    if text in WORDS:
+        raise typer.BadParameter(f"--domain {text} means mailboxes of the network")
+    if normal_domain(text) is None:
+        raise typer.BadParameter(f"--domain {text!r} is no host name, such as mail.example")
+    return text
+
+
+def _relay(place: str, login: str, *, plain: bool) -> str:
+    from qmail_core.transport.smtp import LOCAL  # heavy, as in `serve`
+
+    host, _, port = place.rpartition(":")
+    if login and not place:
+        raise typer.BadParameter("--smtp-login is for a relay; name it with --smtp-relay")
+    if place and not (host and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536):
+        raise typer.BadParameter(f"--smtp-relay {place} is not of the form HOST:PORT")
+    if login and plain and host.strip("[]") not in LOCAL:
+        raise typer.BadParameter("--smtp-plain: a password is not sent to another machine without TLS")
+    return place
 
 
 def _striping(text: str | None, profile: str, nodes: int) -> Striping:

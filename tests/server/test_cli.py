@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 from qmail_server import client as module
 from qmail_server.cli import app
-from qmail_server.client import Client, ClientError
+from qmail_server.client import Client, ClientError, TaskStatus
 from qmail_server.http.app import build_app
 from qmail_server.http.guard import GuardSettings, hosts_for
 from qmail_server.terminal import visible
@@ -111,7 +111,16 @@ def test_the_progress_of_a_send(live: Live, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(live.engine, "task", lambda _: states.pop(0))
     result = live.run("send", "--to", "a#b", "--body", "x")
     assert result.exit_code == 1
-    assert result.stderr.splitlines() == ["  5%  File 1/1", "qmail: Upload failed: too few servers"]
+    assert result.stderr.splitlines() == ["  5%  File 1/1", f"qmail: Mail {GUID.hex()}: Upload failed: too few servers"]
+
+
+def test_a_send_whose_end_nobody_knows_names_its_mail(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(self: Client, task_id: str) -> TaskStatus:
+        raise ClientError("No answer from there")
+
+    monkeypatch.setattr(Client, "task", unknown)
+    result = live.run("send", "--to", "a#b", "--body", "x", "--json")
+    assert (result.exit_code, result.stderr) == (1, f"qmail: Mail {GUID.hex()}: No answer from there\n")
 
 
 @pytest.mark.parametrize(
@@ -129,6 +138,22 @@ def test_the_progress_of_a_send(live: Live, monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_a_senseless_command_line_ends_with_2(live: Live, words: list[str]) -> None:
     assert live.run(*words).exit_code == 2
+    assert live.engine.drafts == []
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("send", "--to", "a#b", "--body", ""), "--body is empty"),
+        (("send", "--to", "a#b", "--body-file", "-"), "--body-file is empty"),
+        (("send", "--to", "", "--body", "x"), "a mail needs a recipient: --to, --cc or --bcc"),
+        (("token", "create", "--name", " "), "--name is empty"),
+    ],
+)
+def test_errors_name_options_and_not_parameters(live: Live, words: tuple[str, ...], reason: str) -> None:
+    result = live.run(*words, stdin="")
+    assert result.exit_code == 2
+    assert reason in result.stderr
     assert live.engine.drafts == []
 
 
@@ -287,8 +312,10 @@ def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_version() -> None:
-    result = CliRunner().invoke(app, ["version"])
+    result, option = (CliRunner().invoke(app, [word]) for word in ("version", "--version"))
     assert (result.exit_code, len(result.stdout.splitlines())) == (0, 1)
+    assert (option.exit_code, option.stdout) == (0, result.stdout)
+    assert CliRunner().invoke(app, ["--version", "send"]).stdout == result.stdout
 
 
 class FakeTokens:

@@ -91,6 +91,14 @@ def test_striping_follows_from_the_nodes(
     assert options.config.beacons == (1, 2)
 
 
+@pytest.mark.parametrize("domain", ["localhost", "mail.example", "b\u00fccher.example", "xn--bcher-kva.example"])
+def test_a_domain_and_a_relay_are_handed_on(caught: Caught, hosts: Path, domain: str) -> None:
+    words = ("--domain", domain, "--smtp-relay", "[::1]:25", "--smtp-login", "login", "--smtp-plain")
+    assert run("serve", "--data", hosts.parent, "--hosts", hosts, *words).exit_code == 0
+    config = caught.options.config
+    assert (config.domain, config.smtp_relay, config.smtp_login) == (domain, "[::1]:25", "login")
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -106,6 +114,19 @@ def test_striping_follows_from_the_nodes(
         (("serve", "--allow-origin", "localhost"), "is not of the form http://localhost:5173"),
         (("serve", "--allow-origin", "http://localhost/"), "is not of the form http://localhost:5173"),
         (("serve", "--allow-origin", "null"), "is not of the form http://localhost:5173"),
+        (("serve", "--smtp-login", "login"), "--smtp-login is for a relay; name it with --smtp-relay"),
+        (("serve", "--smtp-relay", "relay"), "--smtp-relay relay is not of the form HOST:PORT"),
+        (("serve", "--smtp-relay", ":25"), "--smtp-relay :25 is not of the form HOST:PORT"),
+        (("serve", "--smtp-relay", "relay:70000"), "--smtp-relay relay:70000 is not of the form HOST:PORT"),
+        (
+            ("serve", "--smtp-relay", "relay.example:25", "--smtp-login", "login", "--smtp-plain"),
+            "--smtp-plain: a password is not sent to another machine without TLS",
+        ),
+        (("serve", "--domain", ""), "--domain '' is no host name, such as mail.example"),
+        (("serve", "--domain", "a b"), "--domain 'a b' is no host name"),
+        (("serve", "--domain", "me@mail.example"), "--domain 'me@mail.example' is no host name"),
+        (("serve", "--domain", "mail..example"), "--domain 'mail..example' is no host name"),
+        (("serve", "--domain", "byte"), "--domain byte means mailboxes of the network"),
     ],
 )
 def test_refused_options_say_why(caught: Caught, hosts: Path, words: tuple[str, ...], reason: str) -> None:

@@ -113,10 +113,15 @@ def normal_address(text: str) -> str | None:
     local, at, domain = text.rpartition("@")
     if not at or len(text) > 254 or not _is_local(local):
         return None
-    labels = [_decode(label) for label in domain.split(".")]
-    if domain in WORDS or not all(map(_is_label, labels)):
-        return None
-    return f"{local}@{'.'.join(labels)}"
+    found = normal_domain(domain)
+    return f"{local}@{found}" if found else None
+
+
+def normal_domain(text: str) -> str | None:
+    """The one form of the domain of an address, as there; None if addresses cannot have it."""
+    text = _fold(text)
+    labels = [_decode(label) for label in text.split(".")]
+    return ".".join(labels) if text not in WORDS and all(map(_is_label, labels)) else None
 
 
 def _fold(text: str) -> str:
