@@ -36,15 +36,20 @@ class Server:
     """One process of a module of servers."""
 
     def __init__(self, what: str, port: int, folder: Path, module: str = "bench.api_site") -> None:
+        if _listens(port):  # it would be measured in the place of ours
+            raise SystemExit(f"port {port} is taken, and the bench needs it for its server {what}")
         command = [sys.executable, "-m", module, what, str(port), str(folder)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
         self.port = port
         assert self.process.stdout is not None
-        self.facts: dict[str, Any] = json.loads(self.process.stdout.readline())
-        for _ in range(100):  # uvicorn's own start does not say when it listens
+        first = self.process.stdout.readline()
+        self.facts: dict[str, Any] = json.loads(first or "{}")
+        for _ in range(100 if first else 0):  # uvicorn's own start does not say when it listens
             if _listens(port):
                 return
             time.sleep(0.05)
+        self.stop()
+        raise SystemExit(f"the server {what} of the bench did not start on port {port}")
 
     def spent(self) -> float:
         """Seconds of processor time so far, of all its threads."""
@@ -60,6 +65,8 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         self.process.wait(20)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 def _listens(port: int) -> bool:
