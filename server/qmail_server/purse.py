@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from qmail_core.engine.durable import sync_folder
 from qmail_core.errors import ConfigError
 from qmail_core.model import AN_SIZE, Address, Coin
 
@@ -51,6 +52,7 @@ def save_purse(path: Path, purse: Purse) -> None:
             file.write(msgspec.json.format(msgspec.json.encode(form), indent=1))
             file.flush()
             os.fsync(descriptor)
+        sync_folder(os.path.dirname(path))
     except OSError as error:
         raise ConfigError(f"purse file {path}: {error.strerror}") from error
 

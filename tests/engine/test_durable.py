@@ -8,8 +8,7 @@ import pytest
 
 from qmail_core.engine import receive
 from qmail_core.engine.durable import put_in_place
-
-from .test_objects import Syncs
+from tests.syncs import Syncs
 
 
 def test_a_name_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

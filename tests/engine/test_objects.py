@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import functools
 import hashlib
 import os
 import random
@@ -36,6 +34,7 @@ from qmail_core.errors import (
 from qmail_core.model import ObjectManifest, Profile, Striping
 from qmail_core.raida.node import Policy
 from qmail_core.store.base import LockerState
+from tests.syncs import Syncs
 
 from . import BALANCE, check_books, lockers, now, play, read
 
@@ -411,23 +410,6 @@ def test_a_download_of_lies(tmp_path: Path) -> None:
         assert read(path) == data
 
     tell(story)
-
-
-class Syncs:
-    """What is brought down to the medium, by name; a file can be made to fail."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.names: list[str] = []
-        self.fails = False
-        for call in ("fsync", "fdatasync"):
-            patch.setattr(os, call, functools.partial(self._sync, getattr(os, call)))
-
-    def _sync(self, real: Callable[[int], None], descriptor: int) -> None:
-        name = os.readlink(f"/proc/self/fd/{descriptor}")
-        if self.fails and os.path.isfile(name):
-            raise OSError(errno.EIO, "the medium is broken")
-        self.names.append(name)
-        real(descriptor)
 
 
 def test_a_file_that_did_not_reach_the_medium_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from qmail_server.purse import Purse, load_purse, save_purse
 from qmail_core.errors import ConfigError
 from qmail_core.model import Address, Coin
 from qmail_core.store.node import NodeStore
+from tests.syncs import Syncs
 
 NODES = 3
 MONEY = (Coin(Address(0, 7), bytes(48)), Coin(Address(-1, 8), bytes(48)))
@@ -28,6 +29,12 @@ def test_purse_both_ways_and_private(tmp_path: Path) -> None:
     assert PURSE.identity.ans.hex() not in repr(PURSE)
     with pytest.raises(ConfigError, match="File exists"):
         save_purse(path, PURSE)
+
+
+def test_a_purse_is_durable_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    syncs = Syncs(monkeypatch)
+    save_purse(tmp_path / "purse", PURSE)
+    assert syncs.names == [str(tmp_path / "purse"), str(tmp_path)]
 
 
 def test_a_purse_others_may_read_is_refused(tmp_path: Path) -> None:
