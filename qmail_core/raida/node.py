@@ -213,7 +213,7 @@ class Node:
         return Outcome(reply=self._reply(outcome.request, Answer(status), 0), close=outcome.close)
 
     def sweep(self, now: float, limit: int = objects.SWEPT_AT_ONCE) -> int:
-        """Clear away some of what time has ended: at most `limit` pages, tells, transfers and tombstones each; how many.
+        """Clear away some of what time has ended: at most `limit` of pages, tells, transfers, tombstones; how many.
 
         The host calls this between requests and commits. If it is `limit` or more there may be more to do.
         """
