@@ -53,6 +53,28 @@ def test_bodies_come_as_json_form_and_multipart() -> None:
     over(story)
 
 
+@pytest.mark.parametrize("body", [b'{"name":"\xff"}', b'{"\xc3":1}', b"{", b"[" * 100_000, b"1"])
+def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
+    async def story(api: Client) -> None:
+        kind = {"content-type": "application/json"}
+        bad = await api.ask("PUT", f"/users/{api.user}", 400, content=body, headers=kind)
+        assert (bad["error"][:14], bad["code"]) == ("Invalid JSON: ", "InvalidContent")
+
+    over(story)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"\xff", b'{"$oid":"\xff"}', b"[" * 20_000, b"{}", b'[18446744073709551616,{"$oid":"%s"}]' % (b"a" * 24)]
+)
+def test_a_cursor_that_is_none_is_refused(raw: bytes) -> None:
+    async def story(api: Client) -> None:
+        cursor = base64.urlsafe_b64encode(raw).decode()
+        bad = await api.get(f"/mailboxes/{api.box('INBOX')}/messages?next={cursor}", 400)
+        assert bad["code"] == "InputValidationError"
+
+    over(story)
+
+
 def test_the_path_wins_over_the_body_and_the_body_over_the_query() -> None:
     async def story(api: Client) -> None:
         cy, dee = await new(api, "cy"), await new(api, "dee")

@@ -98,7 +98,7 @@ def test_json_is_accepted_and_flat() -> None:
     assert params.integer("duration", 1, 1, 9) == 4
     assert params.flag("peek")
     assert not params.has("cc")
-    for bad in (b"[1]", b'{"a":{}}', b'{"a":[[1]]}', b"{", b"[" * 100_000):
+    for bad in (b"[1]", b'{"a":{}}', b'{"a":[[1]]}', b"{", b"[" * 100_000, b'{"a":"\xff"}', b'{"\xc3":1}'):
         with pytest.raises(UsageError, match="Invalid JSON body"):
             parse("", bad, "application/json")
 

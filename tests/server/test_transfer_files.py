@@ -82,6 +82,15 @@ BAD: list[tuple[str, str, bytes, int]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("body", [b'{"pin":"\xff"}', b'{"\xc3":1}', b"{", b"[" * 100_000, b"1"])
+def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
+    async def story(api: Client) -> None:
+        bad = await api.ask("POST", "/api/keys", 400, content=body, headers={"Content-Type": "application/json"})
+        assert bad.json()["message"].startswith("The body is not ")
+
+    over(story)
+
+
 @pytest.mark.parametrize("case", BAD, ids=lambda case: case[0])
 def test_a_form_that_is_none_leaves_nothing(case: tuple[str, str, bytes, int]) -> None:
     _, kind, raw, status = case

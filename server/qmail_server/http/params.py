@@ -11,7 +11,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Callable
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -41,6 +41,7 @@ ALIASES = {
 _KINDS = frozenset((b"application/x-www-form-urlencoded", b"application/json"))
 FILE_PARTS = frozenset(("attachment", "attachement", "attachments"))
 
+_FLAT = dict[str, bool | int | float | str | list[str | int] | None]
 _YES = frozenset(("true", "1", "yes", "on"))
 _NO = frozenset(("false", "0", "no", "off", ""))
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
@@ -68,6 +69,14 @@ def pairs_of(raw: bytes, most: int = MAX_PARAMETERS) -> list[tuple[str, str]]:
             name, _, value = pair.partition("=")
             pairs.append((_unquote(name) if "%" in name else name, _unquote(value) if "%" in value else value))
     return pairs
+
+
+def json_of(raw: bytes, kind: Any = Any) -> Any:
+    """A body that says it is JSON, as a value of this type; ValueError, whatever is wrong with it."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
 
 
 def _unquote(text: str) -> str:
@@ -120,8 +129,8 @@ class Params:
     def add_json(self, raw: bytes) -> None:
         """Append the members of a flat JSON object; lists are repeated values, null is absent."""
         try:
-            document = msgspec.json.decode(raw, type=dict[str, bool | int | float | str | list[str | int] | None])
-        except (msgspec.DecodeError, RecursionError):
+            document = json_of(raw, _FLAT)
+        except ValueError:
             raise UsageError("Invalid JSON body: a flat object of texts, numbers and lists is expected") from None
         for name, value in document.items():
             for item in value if isinstance(value, list) else [] if value is None else [value]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from qmail_core.model import Source
 from qmail_server.http.errors import Failed
 from qmail_server.http.guard import TRUSTED
 from qmail_server.http.mailbox.fields import Field, read
 from qmail_server.http.mailbox.who import me
-from qmail_server.http.params import MAX_FORM, MAX_PARAMETERS, pairs_of, read_multipart, whole
+from qmail_server.http.params import MAX_FORM, MAX_PARAMETERS, json_of, pairs_of, read_multipart, whole
 from qmail_server.http.paths import Endpoint
 from qmail_server.http.respond import Call
 
@@ -76,8 +74,8 @@ async def _body(call: Call, most: int) -> dict[str, Any]:
     if kind == "application/x-www-form-urlencoded" and not raw.lstrip().startswith(b"{"):
         return _pairs(raw)
     try:
-        document = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+        document = json_of(raw)
+    except ValueError as error:
         raise Failed(400, f"Invalid JSON: {error}", code="InvalidContent") from None
     if not isinstance(document, dict):
         raise Failed(400, "Invalid JSON: an object is expected", code="InvalidContent")

@@ -7,7 +7,6 @@ list is ordered by id, `[uid, {"$oid": ...}]` where it is ordered by uid.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -15,6 +14,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from qmail_server.http.mailbox.fields import invalid
+from qmail_server.http.params import json_of
 
 
 def cursor_of(oid: bytes, uid: int | None = None) -> str:
@@ -27,12 +27,12 @@ def cursor_of(oid: bytes, uid: int | None = None) -> str:
 def read_cursor(name: str, text: str) -> tuple[bytes, int | None]:
     """The oid, and the uid if there is one, of a cursor."""
     try:
-        found = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        found = json_of(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         uid, value = found if isinstance(found, list) else (None, found)
         oid = bytes.fromhex(value["$oid"])
-        if len(oid) != 12 or not (uid is None or (isinstance(uid, int) and uid >= 0)):
+        if len(oid) != 12 or not (uid is None or (isinstance(uid, int) and 0 <= uid < 1 << 63)):
             raise ValueError
-    except (ValueError, KeyError, TypeError, binascii.Error, msgspec.DecodeError):
+    except (ValueError, KeyError, TypeError):
         raise invalid({name: "is not a cursor of this list"}) from None
     return oid, uid
 

@@ -8,12 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-import msgspec
-
 from qmail_core.engine.files.tokens import Owner
 from qmail_core.errors import NotFound, UsageError
 from qmail_server.http.errors import Failed
-from qmail_server.http.params import MAX_PARAMETERS, whole
+from qmail_server.http.params import MAX_PARAMETERS, json_of, whole
 from qmail_server.http.paths import Endpoint
 from qmail_server.http.respond import Call
 
@@ -75,8 +73,8 @@ async def body(call: Call) -> dict[str, Any]:
     if not raw.strip():
         return {}
     try:
-        document = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+        document = json_of(raw)
+    except ValueError:
         raise UsageError("The body is not JSON.") from None
     if not isinstance(document, dict):
         raise UsageError("The body is not a JSON object.")
