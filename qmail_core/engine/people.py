@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -10,6 +11,8 @@ from qmail_core.codec import address as addresses
 from qmail_core.engine.context import Context
 from qmail_core.errors import NotFound
 from qmail_core.model import Address, Contact
+
+_SERIAL = re.compile(r"0*[0-9]{1,10}")
 
 
 class People:
@@ -25,10 +28,9 @@ class People:
 
     def _lookup(self, text: str) -> Address | None:
         found = self._store.find(text)
-        if found is None and "#" in text and text.rpartition("#")[2].isdecimal():
-            found = self._store.by_serial(int(text.rpartition("#")[2]))
-        if found is None and text.isdecimal():
-            found = self._store.by_serial(int(text))
+        digits = text.rpartition("#")[2]  # all of a text without one
+        if found is None and _SERIAL.fullmatch(digits) and int(digits) <= addresses.MAX_SERIAL:
+            found = self._store.by_serial(int(digits))
         return found.address if found is not None else None
 
     def find(self, address: Address) -> Contact | None:

@@ -145,6 +145,19 @@ def test_contacts_resolve_words_and_names_first() -> None:
         assert parse(text, contacts.get) == expected
 
 
+def test_words_are_resolved_whatever_name_stands_before_them() -> None:
+    contacts = {
+        "@chariot.harbor.byte": Address(BYTE, 55077),
+        "ann@chariot.harbor.byte": Address(KILO, 7),
+        "@byte": Address(BIT, 1),
+    }
+    assert parse("Bob@chariot.harbor.byte", contacts.get) == Address(BYTE, 55077)
+    assert parse("ann@chariot.harbor.byte", contacts.get) == Address(KILO, 7)
+    for text in ("Bob@chariot.harbor.kilo", "Bob@chariot.harbor", "Bob@byte", "Bob@x@chariot.harbor.byte"):
+        with pytest.raises(AddressError):
+            parse(text, contacts.get)
+
+
 def test_plainly_numeric_texts_never_ask_the_contacts() -> None:
     def forbidden(text: str) -> Address | None:
         raise AssertionError(text)

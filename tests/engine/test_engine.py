@@ -326,6 +326,12 @@ def test_contacts_and_addresses_are_resolved() -> None:
         assert alice.resolve("BOB") == alice.resolve(bob.address_text) == bob.address
         assert alice.resolve(str(bob.address.serial)) == bob.address
         assert alice.resolve(f"Robert@Org#{bob.address.serial}") == bob.address
+        assert alice.resolve(f"Robert#{bob.address.serial:020}") == bob.address
+        # other scripts' digits are no number, and what no serial number is long enough for is not looked for
+        foreign = "".join(chr(0x660 + int(digit)) for digit in str(bob.address.serial))
+        for none in (foreign, f"Robert#{foreign}", "Robert#" + "9" * 20, "Robert#4294967296", "#" + "9" * 400):
+            with pytest.raises(AddressError):
+                alice.resolve(none)
         assert alice.render(bob.address) == bob.address_text
         with pytest.raises(AddressError):
             alice.resolve("nobody")
