@@ -248,6 +248,11 @@ def _cut(raw: bytes, size: int) -> bytes:
     return raw[:size]
 
 
+def cut_text(text: str) -> str:
+    """As much of a text as a value of the meta holds."""
+    return _cut(_utf8(text), MAX_VALUE).decode()
+
+
 def cut_name(name: str) -> bytes:
     raw = _utf8(name)
     stem, dot, extension = raw.rpartition(b".")

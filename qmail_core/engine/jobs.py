@@ -9,9 +9,10 @@ import msgspec
 from msgspec import Struct
 from typing_extensions import Buffer
 
+from qmail_core.codec import cbdf
 from qmail_core.codec import consts as c
 from qmail_core.engine.paths import Paths
-from qmail_core.errors import ErasureError, PathRefused
+from qmail_core.errors import ErasureError, InputInvalid, PathRefused
 from qmail_core.model import Durability, FileEntry, Recipient, Source, Striping
 from qmail_core.store.base import SendStore
 
@@ -50,6 +51,12 @@ class Job(Struct, frozen=True, kw_only=True):
     def files(self) -> int:
         """What is paid per server: the mail itself and each attachment."""
         return 1 + len(self.sources)
+
+
+def check_subject(text: str) -> None:
+    """InputInvalid for a subject that would not arrive whole."""
+    if len(text.encode("utf-8", "replace")) > cbdf.MAX_VALUE:
+        raise InputInvalid({"subject": f"subject is too long (max {cbdf.MAX_VALUE} bytes)"})
 
 
 def encode(job: Job) -> bytes:

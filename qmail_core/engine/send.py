@@ -168,6 +168,7 @@ class Sender:
             raise UsageError(f"Too many attachments: maximum is {c.MAX_ATTACHMENTS}")
         if tell and not draft.recipients:
             raise UsageError("At least one recipient required (to/cc/bcc)")
+        jobs.check_subject(draft.subject)
         guid = draft.guid or self._ctx.entropy(16)
         if draft.guid and self._ctx.store.sends.has_receipt(guid):
             raise Conflict("A receipt already exists for that file_guid")

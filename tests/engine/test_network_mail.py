@@ -111,6 +111,17 @@ def test_the_absent_answer_over_the_network_once() -> None:
     over(story)
 
 
+def test_the_absent_answer_a_long_subject() -> None:
+    async def story(_: Cluster, alice: Engine, bob: Engine) -> None:
+        await alice.post.autoreplies.set(HOME, Autoreply(status=True, text="Back on Monday"))
+        await arrive(alice, bob, "s" * 255)
+        await alice.wait(alice.tasks()[0].id)
+        (answer,) = await bob.receive()
+        assert answer.message.subject == "Auto: Re: " + "s" * 245
+
+    over(story)
+
+
 def test_the_absent_do_not_answer_blind_copies() -> None:
     async def story(_: Cluster, alice: Engine, bob: Engine) -> None:
         await alice.post.autoreplies.set(HOME, Autoreply(status=True, text="Back on Monday"))

@@ -59,6 +59,26 @@ def over(story: Story, **config: Any) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------------
+# Sending
+
+
+def test_a_subject_that_would_be_cut_is_refused() -> None:
+    async def story(api: Client) -> None:
+        path, said = f"{API}/net/messages/upload_and_tell", {"body": "x", "to": "alice"}
+        for subject in ("s" * 256, "é" * 128, "s" * 100_000):
+            refused = await api.post(path, 400, data={"subject": subject, **said})
+            assert refused["message"] == "subject is too long (max 255 bytes)"
+        assert (await api.get(f"{API}/receipts/list"))["total"] == 0
+        for subject in ("s" * 255, "é" * 127 + "s"):
+            receipt = await api.done(await api.post(path, data={"subject": subject, **said}))
+            assert receipt.upload.subject == subject
+            (got,) = await api.alice.receive()
+            assert got.message.subject == subject
+
+    over(story)
+
+
+# ------------------------------------------------------------------------------------------------------------------
 # Payments
 
 

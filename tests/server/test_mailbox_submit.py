@@ -122,6 +122,38 @@ def test_a_message_goes_over_the_network_and_is_filed_once() -> None:
     over(story)
 
 
+def test_a_subject_the_network_would_cut_is_refused() -> None:
+    async def story(api: Client) -> None:
+        long = {"to": ["bob"], "subject": "é" * 128, "text": "x"}
+        refused = await api.post("/submit", long, 400)
+        assert (refused["code"], list(refused["details"])) == ("InputValidationError", ["subject"])
+        assert (await api.get(f"/mailboxes/{api.box('Sent Mail')}/messages"))["total"] == 0
+        assert (await api.ask("GET", f"/users/{api.user}"))["limits"]["recipients"]["used"] == 0
+        cy = await new(api, "cy", address="cy@example.org")
+        await api.post("/submit", long | {"to": ["cy@example.org"]})  # nothing is cut on this way
+        (got,) = await inbox(api, cy)
+        assert got["subject"] == "é" * 128
+
+    over(story)
+
+
+def test_a_subject_that_comes_by_itself_fits_the_network() -> None:
+    async def story(api: Client) -> None:
+        await api.other.send(api.other.draft(["alice"], "é" * 127 + "s", "x"))
+        await api.engine.receive()
+        (got,) = await inbox(api, api.user)
+        about = {"mailbox": got["mailbox"], "id": got["id"], "action": "reply"}
+        sent = (await api.post("/submit", {"text": "y", "reference": about}))["message"]
+        shown = await api.get(f"/mailboxes/{sent['mailbox']}/messages/{sent['id']}")
+        assert shown["subject"] == "Re: " + "é" * 125
+        while api.engine.tasks()[0].status == "running":
+            await api.engine.wait(api.engine.tasks()[0].id)
+        (back,) = await api.other.receive()
+        assert back.message.subject == shown["subject"]
+
+    over(story)
+
+
 def test_replies_and_forwards_know_what_they_are_about() -> None:
     async def story(api: Client) -> None:
         cy, dee = await new(api, "cy", address="cy@example.org"), await new(api, "dee", address="dee@example.org")

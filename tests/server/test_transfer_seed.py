@@ -90,6 +90,8 @@ def test_a_mail_with_files_from_one_to_the_other() -> None:
         mail: dict[str, Any] = {"subject": "Secure files", "body": "<p>Mail body</p>", "recipients": ["bob"]}
         mail["files"] = [file["id"] for file in files]
         assert list((await alice.post("/api/mails", mail, 422))["errors"]) == ["pinKey"]
+        long = mail | {"subject": "é" * 128, "pinKey": await alice.pin_key()}
+        assert list((await alice.post("/api/mails", long, 422))["errors"]) == ["subject"]
         answer = await alice.ask("POST", "/api/mails", json={**mail, "pinKey": await alice.pin_key()})
         (row,) = answer.json()["data"]
         assert (row["recipient_email"], row["status"], row["opened_at"]) == ("bob", "queued", "")

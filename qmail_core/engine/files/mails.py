@@ -121,11 +121,12 @@ class Mails:
     ) -> tuple[Sequence[SentRow], str]:
         """Accept a mail with uploaded files; it is on its way when this returns. Also returns the id of its task.
 
-        raises   Forbidden for anybody but the engine's own user, AddressError, KeyRefused, NotFound
+        raises   Forbidden for anybody but the engine's own user, AddressError, InputInvalid, KeyRefused, NotFound
         """
         if owner.user != HOME:
             raise Forbidden("Only the owner of this service's identity can send.")
         recipients = tuple(Recipient(Kind.TO, text, self._people.resolve(text)) for text in to)
+        jobs.check_subject(subject)
         guid = self._ctx.entropy(16)
         try:
             sources = await self._library.spool(owner, files, pin_key, guid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from qmail_core.codec import mime
+from qmail_core.codec.cbdf import cut_text
 from qmail_core.codec.mime import Compose, Parsed, Person
 from qmail_core.engine.context import Context
 from qmail_core.store.post import Autoreply
@@ -64,7 +65,7 @@ class Autoreplies:
             return None
         if not await self._store.may_answer(user, to, self._ctx.now(), SILENCE):
             return None
-        return self._subject(item, subject), item.text or mime.html_to_text(item.html)
+        return cut_text(self._subject(item, subject)), item.text or mime.html_to_text(item.html)
 
     def _now(self, user: int) -> Autoreply | None:
         """The answer that is on at this moment."""

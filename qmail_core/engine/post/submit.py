@@ -10,10 +10,12 @@ import msgspec
 from msgspec import Struct
 
 from qmail_core.codec import mime
+from qmail_core.codec.cbdf import cut_text
 from qmail_core.codec.mime import Attachment, Compose, Person
 from qmail_core.codec.mime.encode import address_field
 from qmail_core.engine.accounts.defaults import RECIPIENTS
 from qmail_core.engine.context import INLINE_BYTES, Context
+from qmail_core.engine.jobs import check_subject
 from qmail_core.engine.letters import Letters, routable
 from qmail_core.engine.messages import Messages
 from qmail_core.engine.post.arrivals import DAY, Arrivals
@@ -124,6 +126,8 @@ class Submitter:
         wanted = self._completed(account, wanted, referred)
         sends = not (wanted.draft or wanted.upload_only)
         parcel = self._sort(user, wanted) if sends else _Parcel()
+        if parcel.network:
+            check_subject(wanted.subject or "")
         draft = await self._compose(account, wanted, referred)
         raw = await self._write(draft)
         if sends:
@@ -201,7 +205,7 @@ class Submitter:
         changes: dict[str, object] = {}
         if wanted.subject is None:
             plain_subject = mime.normal_subject(referred.subject)
-            changes["subject"] = f"{'Fwd' if action == 'forward' else 'Re'}: {plain_subject}"
+            changes["subject"] = cut_text(f"{'Fwd' if action == 'forward' else 'Re'}: {plain_subject}")
         if action != "forward" and not (wanted.to or wanted.cc or wanted.bcc):
             headers = self._headers(referred)
             writer = (Person(referred.from_name, referred.from_address),)

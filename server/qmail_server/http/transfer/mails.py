@@ -8,7 +8,7 @@ from qmail_core.engine.files.content import type_of
 from qmail_core.engine.files.downloads import KeyRefused
 from qmail_core.engine.files.library import Person
 from qmail_core.engine.files.tokens import Owner
-from qmail_core.errors import AddressError
+from qmail_core.errors import AddressError, InputInvalid
 from qmail_core.model import Address, SentRow
 from qmail_server.http.respond import Call, Json
 from qmail_server.http.transfer import paging, schema
@@ -64,7 +64,7 @@ async def get_mail(call: Call, owner: Owner) -> dict[str, Any]:
 async def send(call: Call, owner: Owner) -> Json:
     """Send a mail; an object for one recipient given as `recipient_email`, else a list. A header names the task."""
     found = await body(call)
-    subject, said = text(found, "subject", required=True, most=1000), text(found, "body")
+    subject, said = text(found, "subject", required=True), text(found, "body")
     to = _recipients(call, found)
     ids = file_ids(found.get("files"), required=False)
     own_files(call, owner, ids)
@@ -73,6 +73,8 @@ async def send(call: Call, owner: Owner) -> Json:
         rows, task = await call.engine.transfer.mails.send(owner, subject, said, to, ids, pin_key)
     except KeyRefused as error:
         raise invalid(pinKey=error.message) from None
+    except InputInvalid as error:
+        raise wrong(error.details) from None
     answer = [shown(call, owner, row, set()) for row in rows]
     data = {"data": answer if "recipients" in found else answer[0]}
     return Json(data, headers=((b"x-qmail-operation-id", task.encode()),))
