@@ -147,8 +147,8 @@ def _named(text: str, lookup: Lookup | None, default_denomination: int) -> Addre
     left, _, right = text.partition("@")
     labels = right.split(".")
     if len(labels) >= 3 and _code(labels[-1]) is not None:
-        # words map to serials through lists that differ between clients (QMail wire F.1), so only contacts resolve them,
-        # whatever name stands before the words
+        # words map to serials through lists that differ between clients (QMail wire F.1), so only contacts resolve
+        # them, whatever name stands before the words
         found = lookup(f"@{right}") if lookup and left else None
         if found is not None:
             return found

@@ -62,7 +62,7 @@ _FILES = (
 )
 _UPLOAD = (
     *_PEOPLE,
-    text("subject", "The subject", example="Minutes"),
+    text("subject", "The subject, at most 255 bytes", example="Minutes", maxLength=255),
     text("body", "The text; one of `body`, `plain_text_qmail_path` and `email_file` is needed", example="Dear all"),
     text("plain_text_qmail_path", "Path of a file with the text"),
     text("email_file", "Path of a ready document"),

@@ -216,7 +216,7 @@ _KNOWN: dict[Any, Facts] = {
         takes=(
             text("recipient_email", "The recipient", example="16.0.0@byte"),
             _strings("recipients", "Several recipients; the answer is a list then"),
-            text("subject", "The subject", required=True, example="Minutes", maxLength=1000),
+            text("subject", "The subject", required=True, example="Minutes", maxLength=255),
             text("body", "The text, or HTML", example="Dear all"),
             _strings("files", "Ids of uploaded files"),
             text("pinKey", "A temporary key; needed with files"),
