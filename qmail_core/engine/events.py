@@ -71,6 +71,8 @@ class Events:
     def subscribe(self, user: int, wake: Callable[[], None], after: int | None = None) -> Subscription:
         """Listen to a user's changes: those behind entry `after`, or only new ones."""
         self._pump()  # so that "new" means from now on
+        if after is not None and after > self._last:
+            after = None  # the number of another journal: waiting for this one to reach it would be silence
         subscription = Subscription(self, user, self._last if after is None else after, wake)
         if after is None:
             subscription._behind = False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from qmail_core.embed import Cluster
 from qmail_core.engine import events
 from qmail_core.engine.engine import Engine
@@ -62,6 +64,21 @@ def test_an_old_number_replays_and_then_follows() -> None:
         await bob.mailbox.set_read(message.id, False)
         await asyncio.sleep(0)
         assert first.take() == []
+
+    over(story)
+
+
+@pytest.mark.parametrize("after", [1, 1000, (1 << 63) - 1, 1 << 63, 1 << 64])
+def test_a_number_the_journal_has_not_reached_hears_what_is_new(after: int) -> None:
+    async def story(alice: Engine, bob: Engine) -> None:
+        await alice.send(alice.draft(["bob"], "one", "text"))
+        await bob.receive()
+        last = bob.events.subscribe(HOME, lambda: None, after=0).take()[-1].id
+        ahead = bob.events.subscribe(HOME, lambda: None, after=last + after)
+        assert ahead.take() == []
+        await bob.mailbox.set_read(bob.messages(Folder.INBOX).messages[0].id, True)
+        await asyncio.sleep(0)
+        assert [entry.command for entry in ahead.take()] == ["FETCH"]
 
     over(story)
 

@@ -17,6 +17,7 @@ from starlette.types import Message
 from qmail_core.embed import Cluster
 from qmail_core.engine.engine import Engine
 from qmail_core.model import Folder
+from qmail_core.store.mailbox import HOME
 from tests.server.fake_engine import OPEN
 
 CLOSED = GuardSettings(hosts=hosts_for(8080), token="secret-token")
@@ -26,11 +27,11 @@ Story = Callable[[Engine, Engine], Awaitable[None]]
 class Stream:
     """One request to an application, read piece by piece."""
 
-    def __init__(self, app: App, path: str = "/api/events", **headers: str) -> None:
+    def __init__(self, app: App, path: str = "/api/events", method: str = "GET", **headers: str) -> None:
         path, _, query = path.partition("?")
         given = {"host": "127.0.0.1:8080"} | {name.replace("_", "-"): value for name, value in headers.items()}
         self._scope = {
-            "type": "http", "method": "GET", "path": path, "query_string": query.encode(), "scheme": "http",
+            "type": "http", "method": method, "path": path, "query_string": query.encode(), "scheme": "http",
             "headers": [(name.encode(), value.encode()) for name, value in given.items()],
         }  # fmt: skip
         self._left = asyncio.Event()
@@ -168,6 +169,19 @@ def test_a_quiet_stream_says_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> N
         await stream.status()
         assert await stream.text() == ": still here\n\n"
         await stream.leave()
+
+    over(story)
+
+
+@pytest.mark.parametrize("path", ["/api/events", "/events", "/users/{}/updates"])
+def test_the_head_of_a_stream_ends(path: str) -> None:
+    async def story(alice: Engine, bob: Engine) -> None:
+        app = build_app(bob, OPEN)
+        stream = Stream(app, path.format(bob.mailboxes.user_id(HOME).hex()), "HEAD")
+        head = await asyncio.wait_for(stream._sent.get(), 5)
+        assert (b"content-type", b"text/event-stream; charset=utf-8") in head["headers"]
+        assert await asyncio.wait_for(stream._sent.get(), 5) == {"type": "http.response.body", "body": b""}
+        await asyncio.wait_for(stream.task, 5)
 
     over(story)
 

@@ -204,6 +204,9 @@ def test_updates_are_streamed_with_counters() -> None:
         assert "EXISTS" not in text
         for one in (stream, again):
             await one.leave()
+        ahead = Stream(build_app(api.engine, OPEN), f"/users/{api.user}/updates", last_event_id="0" * 8 + "f" * 16)
+        assert await ahead.status() == 200
+        await ahead.leave()
         await api.ask("GET", f"/users/{'0' * 24}/updates", 404)
 
     over(story)

@@ -151,6 +151,10 @@ class EventStream:
         self._streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            await send(_HEAD)
+            await send({"type": "http.response.body", "body": b""})
+            return
         wake = Wake()
         seen = next((value for name, value in scope["headers"] if name == b"last-event-id"), b"").strip()
         listener = _Listener(wake, self._engine.events.subscribe(self._user, wake.set, self._last_id(seen)))
