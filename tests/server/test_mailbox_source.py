@@ -85,6 +85,29 @@ def test_the_node_api_shows_the_same_message_and_its_attachments() -> None:
     over(story)
 
 
+@pytest.mark.parametrize("name", ["²", "٣", "a" * 24 + ":²", "9" * 11])
+def test_what_is_no_number_is_no_message(name: str) -> None:
+    async def story(api: Client) -> None:
+        path = f"/mailboxes/{api.box('INBOX')}/messages"
+        for end in ("", "/message.eml", "/attachments/ATT00001"):
+            bad = await api.get(f"{path}/{name}{end}", 400)
+            assert (bad["code"], list(bad["details"])) == ("InputValidationError", ["message"])
+        for body in ({"seen": True}, None):
+            bad = await api.ask("PUT" if body else "DELETE", f"/users/{api.user}{path}/{name}", 400, json=body)
+            assert list(bad["details"]) == ["message"]
+
+    over(story)
+
+
+@pytest.mark.parametrize("raw", ["²", "é", "AAA", "A A="])
+def test_what_is_no_base64_is_no_message(raw: str) -> None:
+    async def story(api: Client) -> None:
+        bad = await api.post(f"/mailboxes/{api.box('INBOX')}/messages", {"raw": raw}, 400)
+        assert list(bad["details"]) == ["raw"]
+
+    over(story)
+
+
 def test_equal_attachments_are_stored_once() -> None:
     async def story(api: Client) -> None:
         for number in range(5):

@@ -20,8 +20,8 @@ from qmail_server.http.mailbox.paging import Asked, cursor_of
 from qmail_server.http.mailbox.who import user_of
 from qmail_server.http.respond import Call
 
-_NAMED = re.compile(r"([0-9a-f]{24}):(\d{1,10})")
-_PART = re.compile(r"(\d{1,10})(?::(\d{1,10}|\*))?")
+_NAMED = re.compile(r"(?:([0-9a-f]{24}):)?([0-9]{1,10})")
+_PART = re.compile(r"([0-9]{1,10})(?::([0-9]{1,10}|\*))?")
 _NO_MESSAGE = "This message does not exist"
 _FLAGS = ("seen", "deleted", "flagged", "draft")
 _INTRO = 128
@@ -178,26 +178,23 @@ def one(call: Call, found: dict[str, Any]) -> tuple[int, MailboxState, MessageSt
     """The user, mailbox and message of a path; NotFound for what does not fit together."""
     user = user_of(call, found["user"])
     box = call.engine.mailboxes.get(user, found["mailbox"])
-    text = found["message"].lower()
-    named = _NAMED.fullmatch(text)
-    if named is None and not (text.isdigit() and len(text) <= 10):
+    named = _NAMED.fullmatch(found["message"].lower())
+    if named is None:
         raise f.invalid({"message": "is not the id of a message"})
-    oid, uid = (bytes.fromhex(named[1]), int(named[2])) if named else (None, int(text))
-    return user, box, call.engine.messages_of.get(user, box, uid, oid)
+    oid = bytes.fromhex(named[1]) if named[1] else None
+    return user, box, call.engine.messages_of.get(user, box, int(named[2]), oid)
 
 
 def uid_of(text: str) -> int | None:
     """The uid in the name of one message; None if it is none."""
     named = _NAMED.fullmatch(text.lower())
-    if named is not None:
-        return int(named[2])
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None
+    return None if named is None else int(named[2])
 
 
 def several(call: Call, user: int, box: MailboxState, text: str) -> Sequence[MessageState]:
     """The messages a text means: one name, or uids and ranges with commas; NotFound if there is none."""
     named = _NAMED.fullmatch(text.lower())
-    if named is not None:
+    if named is not None and named[1]:
         return [call.engine.messages_of.get(user, box, int(named[2]), bytes.fromhex(named[1]))]
     chosen: dict[int, MessageState] = {}
     for part in text.split(","):

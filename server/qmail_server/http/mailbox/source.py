@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -100,5 +99,5 @@ async def add_message(call: Call) -> dict[str, Any]:
 def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise f.invalid({"raw": "must be a valid base64 string"}) from None

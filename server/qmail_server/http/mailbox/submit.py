@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -82,7 +81,7 @@ def _bytes(content: str, encoding: str) -> bytes:
         return content.encode("utf-8", "replace")
     try:
         return base64.b64decode(content, validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise ValueError("has content that is not valid base64") from None
 
 
