@@ -69,6 +69,9 @@ def test_a_mail_goes_through_the_folders() -> None:
         assert (await api.get("/messages/get", email_id=email_id, peek=1))["is_read"] is False
         assert (await api.get("/messages/set-read", email_id=email_id))["is_read"] is True
         assert (await api.get("/messages/set-read", email_id=email_id, is_read="false"))["is_read"] is False
+        assert (await api.get("/messages/set-read", email_id=email_id, is_read=""))["is_read"] is True
+        assert (await api.get("/messages/set-star", email_id=email_id, starred=""))["is_starred"] is True
+        assert (await api.get("/messages/set-read", email_id=email_id, is_read="0"))["is_read"] is False
         moved = await api.post("/messages/move", email_id=email_id, folder="archive")
         assert (moved["message"], moved["folder"]) == ("Email moved", 5)
         counts = (await api.get("/folders/counts"))["folders"]
@@ -157,8 +160,14 @@ def test_drafts_keep_what_was_typed() -> None:
         assert changed["draft"]["id"] == created["id"]
         (row,) = (await api.get("/drafts/list"))["drafts"]
         assert (row["to"], row["body"], row["subject"]) == ("", "Second", "Plan")
+        await api.http.post(path, json={"to": ["alice", "77"], "cc": "bob"})
+        await api.http.post(path, json={"to": [], "subsubject": []})
+        (row,) = (await api.get("/drafts/list"))["drafts"]
+        assert (row["to"], row["cc"], row["subsubject"]) == ("", "bob", "")
         legacy = await api.post("/drafts/update", draft_id=created["id"], subject="")
         assert legacy["message"] == "Draft updated"
+        paged = (await api.get("/drafts/list", limit=2, offset=5))["pagination"]
+        assert paged == {"page": 3, "limit": 2, "total": 1, "total_pages": 1}
         page = await api.get("/drafts/list", limit=1, page=2)
         assert (page["drafts"], page["pagination"]) == ([], {"page": 2, "limit": 1, "total": 1, "total_pages": 1})
         assert (await api.get("/drafts/list"))["drafts"][0]["subject"] == "(No Subject)"

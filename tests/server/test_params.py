@@ -103,6 +103,25 @@ def test_json_is_accepted_and_flat() -> None:
             parse("", bad, "application/json")
 
 
+def test_an_empty_list_is_given_and_empty() -> None:
+    params = parse("", b'{"to":[],"Subject":[],"cc":null}', "application/json")
+    assert (params.given("to"), params.many("to"), params.text("to", default="x")) == (True, [], "x")
+    assert (params.given("subject"), params.last("subject")) == (True, "")
+    assert not params.given("cc")
+    with pytest.raises(UsageError, match="Too many request parameters"):
+        parse("", b"{" + b",".join(b'"%d":[]' % number for number in range(301)) + b"}", "application/json")
+
+
+def test_an_empty_value_counts_as_not_given() -> None:
+    params = parse("limit=5&peek=1&starred=&flag=no&sort=old&offset=%20", b"limit=&peek=&starred=&flag=&sort=new&sort=")
+    assert params.integer("limit", 50, 1, 200) == 5
+    assert params.integer("offset", 7, 0, 9) == 7
+    assert params.text("sort") == "new"
+    assert (params.flag("peek"), params.flag("starred", True), params.flag("starred")) == (True, True, False)
+    assert params.flag("flag", True) is False
+    assert params.last("limit") == ""  # for fields that an empty value clears
+
+
 def test_other_content_types_are_refused_unless_empty() -> None:
     assert parse("", b"", "text/plain").text("a") == ""
     with pytest.raises(UsageError, match="Unsupported content type") as caught:

@@ -43,7 +43,7 @@ FILE_PARTS = frozenset(("attachment", "attachement", "attachments"))
 
 _FLAT = dict[str, bool | int | float | str | list[str | int] | None]
 _YES = frozenset(("true", "1", "yes", "on"))
-_NO = frozenset(("false", "0", "no", "off", ""))
+_NO = frozenset(("false", "0", "no", "off"))
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{0,18})?", re.ASCII)
 
@@ -101,15 +101,15 @@ class Params:
         self._count = 0
         self.files: list[Source] = []
 
-    def add(self, name: str, value: str) -> None:
-        """Append one value; UsageError beyond the limits."""
-        self._count += 1
+    def add(self, name: str, *values: str) -> None:
+        """Append values; UsageError beyond the limits. Without any, the name counts as given and empty."""
+        self._count += len(values) or 1
         if self._count > MAX_PARAMETERS:
             raise _too_many()
         if len(name) > MAX_NAME:
             raise _long_name()
         name = name.strip().lower()
-        self._values.setdefault(ALIASES.get(name, name), []).append(value)
+        self._values.setdefault(ALIASES.get(name, name), []).extend(values)
 
     def add_form(self, raw: bytes) -> None:
         """Append everything of a query string or an urlencoded body."""
@@ -127,14 +127,14 @@ class Params:
                 values[name] = [value]
 
     def add_json(self, raw: bytes) -> None:
-        """Append the members of a flat JSON object; lists are repeated values, null is absent."""
+        """Append the members of a flat JSON object: lists are repeated values, an empty one is given, null is not."""
         try:
             document = json_of(raw, _FLAT)
         except ValueError:
             raise UsageError("Invalid JSON body: a flat object of texts, numbers and lists is expected") from None
         for name, value in document.items():
-            for item in value if isinstance(value, list) else [] if value is None else [value]:
-                self.add(name, str(item).lower() if isinstance(item, bool) else str(item))
+            if value is not None:
+                self.add(name, *map(_word, value if isinstance(value, list) else [value]))
 
     def has(self, *names: str) -> bool:
         """Whether any of these was given a value that is not empty."""
@@ -150,26 +150,30 @@ class Params:
 
     def last(self, name: str) -> str:
         """The last value, be it empty."""
-        return self._values[name][-1]
+        values = self._values[name]
+        return values[-1] if values else ""
 
     def text(self, *names: str, default: str = "") -> str:
         """The last value of the first of these names that was given; an empty value counts as not given."""
         for name in names:
             values = self._values.get(name)
-            if values and values[-1]:
-                return values[-1]
+            if values:
+                found = values[-1] or next(filter(None, reversed(values)), "")
+                if found:
+                    return found
         return default
 
     def flag(self, name: str, default: bool = False) -> bool:
         """A boolean parameter."""
-        values = self._values.get(name)
-        if not values:
+        if name not in self._values:  # as most are, and `debug` is looked for in every request
             return default
-        word = values[-1].strip().lower()
+        word = self.text(name).strip().lower()
         if word in _YES:
             return True
         if word in _NO:
             return False
+        if not word:
+            return default
         raise UsageError(f"Invalid {name} (must be true or false)")
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
@@ -367,6 +371,10 @@ def file_name(text: str) -> str:
     if len(raw) > 200 and dot and len(extension) <= 16:
         return stem.encode("utf-8", "replace")[:180].decode("utf-8", "ignore") + dot + extension
     return raw[:200].decode("utf-8", "ignore") or "attachment"
+
+
+def _word(value: bool | int | float | str) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _too_many() -> UsageError:

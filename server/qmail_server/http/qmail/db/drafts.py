@@ -16,13 +16,14 @@ async def list_drafts(call: Call) -> db.DraftList:
     """Drafts, the newest first."""
     rows = limit(call.params)
     number = call.params.integer("page", 1, 1, MAX_OFFSET // rows)
-    page = call.engine.drafts.page(rows, call.params.integer("offset", (number - 1) * rows, 0, MAX_OFFSET))
+    offset = call.params.integer("offset", (number - 1) * rows, 0, MAX_OFFSET)
+    page = call.engine.drafts.page(rows, offset)
     drafts = [db.draft(message, call.engine.drafts.get(message.id)) for message in page.messages]
     pages = max(1, -(-page.total // rows))
     return db.DraftList(
         count=len(drafts),
         drafts=drafts,
-        pagination=db.Pagination(page=number, limit=rows, total=page.total, total_pages=pages),
+        pagination=db.Pagination(page=offset // rows + 1, limit=rows, total=page.total, total_pages=pages),
     )
 
 
