@@ -218,6 +218,9 @@ def test_addresses_by_number_and_base32() -> None:
         unknown = await api.get(path, sn=1441, denomination=1)
         assert (unknown["email"], unknown["class"], unknown["from_directory"]) == ("5.161@byte", "byte", False)
         assert (await api.get(path, sn=1441))["denomination"] == 2
+        for denomination in (-1, 5, 7, 10**17):
+            refused = await api.get(path, 400, sn=1441, denomination=denomination)
+            assert refused["message"] == "Invalid denomination (must be 0 to 4)"
         known = await api.get(f"{API}/convert_coin_to_email", sn=api.alice.address.serial)
         assert (known["email"], known["denomination"], known["from_directory"]) == ("alice", 1, True)
         for value, text in ((8189, "H97"), (5735, "FVH"), (0, "A"), (2**64 - 1, "R999999999999")):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qmail_core.errors import AddressError, UsageError
 from qmail_core.model import Address, Folder
 from qmail_server.http.qmail.answers import money, people, process
-from qmail_server.http.qmail.db.contacts import serial_of
+from qmail_server.http.qmail.db.contacts import denomination_of, serial_of
 from qmail_server.http.qmail.net import attachments_of, complain, recipients_of, wallet_of
 from qmail_server.http.respond import Call
 
@@ -87,8 +87,8 @@ async def from_sn(call: Call) -> people.FromSn:
     """The address of a serial number."""
     serial = serial_of(call.params, "sn")
     known = call.engine.people.by_serial(serial)
-    given = call.params.integer("denomination", known.address.denomination if known else 2, 0, 4)
-    address = Address(given, serial)
+    default = known.address.denomination if known else 2
+    address = Address(denomination_of(call.params, default, 0, 4), serial)
     if known is not None and known.address != address:
         known = call.engine.people.find(address)
     return people.from_sn(address, known.text if known is not None else call.engine.render(address), known)

@@ -30,7 +30,7 @@ async def create_contact(call: Call) -> db.ContactAdded:
     """Add a contact, or change what is known of one."""
     serial = serial_of(call.params, "serial_number")
     people = call.engine.people
-    address = Address(call.params.integer("denomination", 1, -8, 11), serial)
+    address = Address(denomination_of(call.params, 1, -8, 11), serial)
     known = people.find(address)
     contact = known if known is not None else db.new_contact(address, call.params.text("auto_address").strip())
     changes = {name: call.params.text(name).strip() for name in _TEXTS if call.params.has(name)}
@@ -64,6 +64,16 @@ async def favorite_contact(call: Call) -> db.FavoriteAnswer:
     except NotFound as error:
         raise NotFound("Contact not found") from error
     return db.FavoriteAnswer(serial_number=serial, is_favorite=contact.favorite)
+
+
+def denomination_of(params: Params, default: int, low: int, high: int) -> int:
+    """A denomination code; never clamped, as the nearest one is somebody else's."""
+    if not params.has("denomination"):
+        return default
+    found = params.integer("denomination", default, low - 1, high + 1)
+    if not low <= found <= high:
+        raise UsageError(f"Invalid denomination (must be {low} to {high})")
+    return found
 
 
 def serial_of(params: Params, *names: str) -> int:
