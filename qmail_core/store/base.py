@@ -323,7 +323,7 @@ class MessageStore(Protocol):
         ...
 
     def find_mail(self, words: str, limit: int) -> list[Message]:
-        """Messages outside the trash that have all these words, newest first."""
+        """Messages outside the trash that have all these words, newest first; none without a word."""
         ...
 
     def folder_counts(self) -> dict[Folder, tuple[int, int]]:

@@ -111,7 +111,8 @@ def test_search_covers_subject_people_and_text() -> None:
             found = await api.get("/messages/search", query=query)
             assert [row["email_id"] for row in found["results"]] == [email_id]
             assert (found["query"], found["count"], found["limit"]) == (query, 1, 50)
-        assert (await api.get("/messages/search", query='"'))["count"] == 2
+        for none in ('"', "\0", "*", " - "):  # no word is in every message, but nobody looks for that
+            assert (await api.get("/messages/search", query=none))["count"] == 0
         assert (await api.get("/messages/search", query="alice", limit=1))["count"] == 1
         assert (await api.get("/messages/search", 400))["message"] == "Missing required parameter: query"
 

@@ -28,6 +28,7 @@ from qmail_core.store.mail.journal import record
 from qmail_core.store.mail.mailboxes import MailboxPart, home_of
 from qmail_core.store.mail.messages import MessagePart
 from qmail_core.store.mail.rows import Row, marks
+from qmail_core.store.mail.search import words_alone
 from qmail_core.store.mailbox import HOME, FiledAttachment, Filing
 
 # the columns of a Message, in its order; `{text}` is the whole text or, in lists, the preview
@@ -233,8 +234,11 @@ class NodePart(MailboxPart, MessagePart):
         return await self._change(change)
 
     def find_mail(self, words: str, limit: int) -> list[Message]:
+        query = Query(words=words)
+        if not words_alone(HOME, query):
+            return []
         with self._db.read() as db:
-            found, _, _ = self._matches(db, HOME, Query(words=words), limit, None, None)
+            found, _, _ = self._matches(db, HOME, query, limit, None, None)
             numbers = [message.id for message in found]
             rows = db.execute(f"{_LIST} WHERE m.id IN ({marks(numbers)}) ORDER BY m.id DESC", numbers)
             return list(map(_message, rows))
