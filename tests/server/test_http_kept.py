@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+import gc
+import tracemalloc
+from collections.abc import Awaitable, Callable, Iterator
 
 import httpx
 import pytest
 from qmail_server.http.app import build_app
 from qmail_server.http.respond import Answers, Json
+from starlette.types import Message
 
 from qmail_core.embed import Cluster
 from qmail_core.engine.engine import Engine
@@ -45,6 +49,17 @@ async def _lettered(alice: Engine, bob: Engine) -> None:
     box = bob.mailboxes.at(1, "INBOX")
     assert box is not None
     await bob.letters.deliver(1, b"Subject: a letter\r\n\r\ntext\r\n", box)
+
+
+@contextlib.contextmanager
+def traced() -> Iterator[Callable[[], int]]:
+    """How many bytes were taken since, and not given back."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        yield lambda: (gc.collect(), tracemalloc.get_traced_memory()[0])[1] - before
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("change", [_arrives, _trashed, _flagged, _deleted, _lettered])
@@ -129,6 +144,43 @@ def test_an_answer_made_while_the_store_changed_is_not_kept() -> None:
     answers.keep("q", 2, Json({}))
     assert answers.find("q", 2) is not None
     assert answers.find("other", 2) is None
+
+
+def test_answers_to_long_questions_are_not_kept() -> None:
+    async def story() -> None:
+        async with Cluster(5) as cluster:
+            bob = await cluster.engine("bob")
+            app, sent = build_app(bob, OPEN), list[Message]()
+
+            async def ask(
+                query: bytes,
+            ) -> None:  # not through a client: the standard library keeps what URLs it has seen
+                scope = {"type": "http", "method": "GET", "path": LIST, "query_string": query, "scheme": "http"}
+                await app(scope | {"headers": [(b"host", BASE[7:].encode())]}, received, keep)
+                assert sent[0]["status"] == 200
+                sent.clear()
+
+            async def keep(message: Message) -> None:
+                sent.append(message)
+
+            async def received() -> Message:
+                return {"type": "http.disconnect"}
+
+            await ask(b"")
+            with traced() as held:
+                for number in range(100):
+                    await ask(b"x=" + b"a" * 60_000 + b"%d" % number)
+                assert held() < 1 << 20
+
+    asyncio.run(story())
+
+
+def test_what_is_kept_costs_about_what_is_counted() -> None:
+    answers = Answers()
+    with traced() as held:
+        for number in range(10_000):
+            answers.keep((LIST, b"q" * 180 + b"%d" % number), 1, Json({"a": "b" * 20}))
+        assert held() < 6 << 20
 
 
 def test_no_more_is_kept_than_a_few_megabytes() -> None:

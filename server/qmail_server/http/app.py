@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 HOME = 1  # the user whose mailboxes the node API shows
 EVENTS = ("/api/events", "/events")  # the second is what clients look for on the port a hundred above
 EVENT_PORT = 100
+_LONG = 200  # bytes of a query; answers to longer ones are not kept
 
 
 def build_app(engine: Engine, guard: GuardSettings, *, extra_routes: Sequence[BaseRoute | Route] = ()) -> App:
@@ -219,7 +220,7 @@ class Dispatch:
         if route.kept is None or scope["method"] != "GET":
             return self._serve(route, scope, receive, send)
         query: bytes = scope["query_string"]
-        if query and (b"%" in query or b"debug" in query.lower()):
+        if query and (len(query) > _LONG or b"%" in query or b"debug" in query.lower()):
             return self._serve(route, scope, receive, send)
         key, revision = (route.endpoint, query), route.kept(self._engine)
         answer = self._answers.find(key, revision)

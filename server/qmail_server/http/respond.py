@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 VERBS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 _encode = msgspec.json.Encoder().encode
 _MOST_KEPT = 4 << 20  # bytes of answers
-_ENTRY = 500  # bytes an answer costs beside its body
+_ENTRY = 1000  # bytes an answer costs beside its body, with a question that is not long
 _JSON_HEADERS = (
     (b"content-type", b"application/json"),
     (b"cache-control", b"no-store"),
