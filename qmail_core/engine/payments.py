@@ -11,7 +11,7 @@ from qmail_core.codec import mail
 from qmail_core.engine.context import Context
 from qmail_core.engine.purse import Purse
 from qmail_core.errors import Conflict, NotFound, QMailError, UsageError
-from qmail_core.model import PaymentStatus, Powned, Receipt
+from qmail_core.model import Message, PaymentStatus, Powned, Receipt
 from qmail_core.store.base import LockerKind, LockerState
 
 
@@ -60,16 +60,19 @@ class Payments:
 
     def get(self, email_id: bytes) -> Payment:
         """The payment that came with a message; NotFound if there is no such message."""
-        message = self._ctx.store.mail.message_of(email_id)
+        return self.of(self._ctx.store.mail.message_of(email_id))
+
+    def of(self, message: Message) -> Payment:
+        """The payment that came with this message."""
         code, status = bytes(16), PaymentStatus.UNCLAIMED
         if not message.outgoing:
             try:
                 kept = self._ctx.store.mail.tell(message.guid)
             except NotFound:  # downloaded without one
-                return Payment(email_id, message.guid, code, status)
+                return Payment(message.id, message.guid, code, status)
             code = mail.parse_record(memoryview(kept.record))[0].locker_code
             status = kept.payment
-        return Payment(email_id, message.guid, code, status)
+        return Payment(message.id, message.guid, code, status)
 
     async def claim(self, email_id: bytes, wallet: str) -> Powned | None:
         """Take a payment into a wallet, under numbers nobody else knows; None if that was done before.

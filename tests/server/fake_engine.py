@@ -14,6 +14,7 @@ from qmail_server.http.guard import GuardSettings, hosts_for
 
 from qmail_core.codec.address import split_list
 from qmail_core.config import EngineConfig
+from qmail_core.engine.payments import Payment, PaymentStatus
 from qmail_core.errors import AddressError, Forbidden, NotFound, PathRefused, QMailError, UsageError
 from qmail_core.model import (
     Address,
@@ -51,6 +52,13 @@ BASE = "http://127.0.0.1:8080"
 OPEN = GuardSettings(hosts=hosts_for(8080), compat_open=True)
 
 
+class Payments:
+    """Nothing was paid."""
+
+    def of(self, message: Message) -> Payment:
+        return Payment(message.id, message.guid, bytes(16), PaymentStatus.UNCLAIMED)
+
+
 class FakeEngine:
     """Answers at once. `fail` names a method and the error it raises; `drafts` keeps what was accepted."""
 
@@ -70,6 +78,7 @@ class FakeEngine:
         self.asked: list[Any] = []
         self.ping_cancelled = False
         self.quiet: asyncio.Event | None = None
+        self.payments = Payments()
         self._revision = 0
 
     @property

@@ -96,6 +96,7 @@ def test_fetched_attachments_go_with_their_mail() -> None:
         fetched = await api.engine.attachment(bytes.fromhex(email_id), row.id)
         answer = await api.http.get(f"{DB}/attachments/get?email_id={email_id}&attachment_id={row.id}")
         assert answer.content == b"note"
+        assert answer.headers["x-qmail-operation-id"] == answer.headers["x-request-id"]
         await api.engine.mailbox.move(bytes.fromhex(email_id), Folder.TRASH)
         await api.get("/messages/delete", email_id=email_id)
         assert not os.path.lexists(fetched.path)  # noqa: ASYNC240
@@ -172,7 +173,13 @@ def test_drafts_keep_what_was_typed() -> None:
         page = await api.get("/drafts/list", limit=1, page=2)
         assert (page["drafts"], page["pagination"]) == ([], {"page": 2, "limit": 1, "total": 1, "total_pages": 1})
         assert (await api.get("/drafts/list"))["drafts"][0]["subject"] == "(No Subject)"
+        await api.http.post(path, json={"subsubject": "the plan", "cc": "bob"})
+        shown = await api.get("/messages/get", email_id=created["id"])
+        assert (shown["subsubject"], shown["cc"], shown["folder"]) == ("the plan", "bob", 2)
+        assert "payment_status" not in shown
         mail = await api.mail()
+        shown = await api.get("/messages/get", email_id=mail)
+        assert ("payment_status" in shown, shown["subsubject"]) == (False, "")
         assert (await api.get("/drafts/update", 404, email_id=mail))["message"] == "Draft not found"
         await api.post("/drafts/create", 413, body="x" * ((1 << 20) + 1))
 

@@ -342,6 +342,7 @@ def test_attachments(stored: FakeEngine) -> None:
     body = ask(stored, "GET", f"{FILES}?email_id={GUID.hex()}").json()
     assert list(body) == ["success", "status", "email_id", "count", "attachments"]
     assert [row.get("dangerous") for row in body["attachments"]] == [None, True]
+    assert [row.get("warning") for row in body["attachments"]] == [None, "This file can run as a program"]
     info = ask(stored, "GET", f"{FILE}?email_id={GUID.hex()}&attachment_id=1&info=1").json()
     assert info == {
         "success": True,
@@ -368,6 +369,30 @@ def test_the_bytes_of_an_attachment(stored: FakeEngine) -> None:
     assert plain == 'filename="pl_n.pdf"'
     assert unquote(exact.removeprefix("filename*=UTF-8''")) == "plän.pdf"
     assert get("GET", headers={"range": "bytes=1-3"}).content == b"PDF"
+    for passed_over in (
+        "items=0-1",
+        "bytes",
+        "bytes=",
+        "bytes=-",
+        "bytes=x-y",
+        "bytes=3-1",
+        "bytes=0-0,2-2",
+    ):  # RFC 9110 14.2
+        whole = get("GET", headers={"range": passed_over})
+        assert (whole.status_code, whole.content) == (200, b"%PDF-1.7"), passed_over
+    for behind in ("bytes=8-", "bytes=9-12", "bytes=-0"):
+        refused = get("GET", headers={"range": behind})
+        assert (refused.status_code, refused.json()["code"], refused.headers["content-range"]) == (
+            416,
+            416,
+            "bytes */8",
+        )
+        for name in ("cache-control", "x-content-type-options"):
+            assert refused.headers[name] == answer.headers[name]
+        stale = get("GET", headers={"range": behind, "if-range": '"another"'})
+        assert (stale.status_code, stale.content) == (200, b"%PDF-1.7")
+    same = get("GET", headers={"range": "bytes=-3", "if-range": answer.headers["etag"]})
+    assert (same.status_code, same.content, same.headers["content-range"]) == (206, b"1.7", "bytes 5-7/8")
     head = get("HEAD")
     assert (head.content, head.headers["content-length"]) == (b"", "8")
 

@@ -92,12 +92,16 @@ def test_a_payment_is_shown_claimed_and_not_claimed_again() -> None:
             "locker_code": code, "locker_code_hex": code.encode().hex().ljust(64, "0"), "payment_status": 0,
             "payment_status_text": "unclaimed", "can_retry": True,
         }  # fmt: skip
+        mail = await api.get(f"{API}/db/messages/get", email_id=email_id)
+        assert (mail["payment_status"], mail["payment_status_text"], mail["subsubject"]) == (0, "unclaimed", "")
         claimed = await api.post(f"{API}/raida/payments/claim", data={"email_id": email_id})
         assert (claimed["status"], claimed["coins_saved"], claimed["total_value"]) == ("claimed", 7, 7)
         again = await api.get(f"{API}/payment/claim", email_id=email_id)
         assert (again["status"], again["coins_found"]) == ("already_claimed", 0)
         shown = await api.get(f"{API}/payment", email_id=email_id)
         assert (shown["payment_status_text"], shown["can_retry"]) == ("claimed", False)
+        mail = await api.get(f"{API}/db/messages/get", email_id=email_id)
+        assert (mail["payment_status"], mail["payment_status_text"]) == (1, "claimed")
 
     over(story)
 

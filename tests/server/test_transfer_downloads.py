@@ -14,8 +14,8 @@ import pytest
 from qmail_server import logs
 from qmail_server.http.app import build_app
 from qmail_server.http.errors import Failed
+from qmail_server.http.ranges import range_of
 from qmail_server.http.transfer.schema import human
-from qmail_server.http.transfer.serve import range_of
 
 from qmail_core.engine.files import downloads
 from tests.server.fake_engine import BASE, OPEN

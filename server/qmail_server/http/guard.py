@@ -31,8 +31,8 @@ _PREFLIGHT = (
     (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
     (
         b"access-control-allow-headers",
-        b"Content-Type, Authorization, Idempotency-Key, Range, If-Range, Tus-Resumable, Upload-Length,"
-        b" Upload-Defer-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, X-HTTP-Method-Override",
+        b"Content-Type, Authorization, Idempotency-Key, X-Access-Token, Last-Event-ID, Range, If-Range, Tus-Resumable,"
+        b" Upload-Length, Upload-Defer-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, X-HTTP-Method-Override",
     ),
     (b"access-control-max-age", b"600"),
 )

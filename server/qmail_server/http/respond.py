@@ -5,14 +5,12 @@ Rule: an endpoint returns a Struct or a dict (sent as JSON with status 200) or a
 
 from __future__ import annotations
 
-import mimetypes
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
-from starlette.responses import FileResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qmail_core.model import Source
@@ -133,20 +131,6 @@ def failure(error: Exception, dialect: Dialect = NODE) -> ASGIApp:
     """An error as a response."""
     status, body = describe(error, dialect, logs.request_id.get())
     return Json(body, status, headers_of(error))
-
-
-def attachment(path: str, name: str) -> ASGIApp:
-    """A file as a download that no browser will run or guess the type of."""
-    return FileResponse(
-        path,
-        media_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
-        headers={
-            "content-disposition": disposition(name),
-            "x-content-type-options": "nosniff",
-            "content-security-policy": "sandbox; default-src 'none'",
-            "cache-control": "no-store",
-        },
-    )
 
 
 def disposition(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType, field
 
+from qmail_core.engine.payments import Payment
 from qmail_core.model import (
     Address,
     Downloaded,
@@ -27,6 +28,7 @@ from qmail_core.model import (
 )
 
 CLASSES = ("bit", "byte", "kilo", "mega", "giga", "epic")  # by denomination code
+DANGER = "This file can run as a program"
 DANGEROUS = frozenset(["exe", "bat", "cmd", "scr", "vbs", "pif", "com", "js", "wsf", "msi", "dll", "ps1", "reg"])
 TASKS = "/api/system/tasks?id="
 STARTED = "{} — poll /api/system/tasks for status, or GET /api/qmail/receipts?guid=... for receipt detail"
@@ -103,6 +105,7 @@ class AttachmentItem(Struct, kw_only=True):
     storage_mode: int
     size_bytes: int
     dangerous: bool | UnsetType = UNSET
+    warning: str | UnsetType = UNSET
 
 
 class AttachmentInfo(Struct, kw_only=True):
@@ -114,6 +117,7 @@ class AttachmentInfo(Struct, kw_only=True):
     size_bytes: int
     storage_mode: int
     dangerous: bool | UnsetType = UNSET
+    warning: str | UnsetType = UNSET
 
 
 class AttachmentList(Struct, kw_only=True):
@@ -250,7 +254,10 @@ class EmailAnswer(Struct, kw_only=True):
     to: str
     cc: str
     bcc: str
+    subsubject: str
     inbox_fee: int
+    payment_status: int | UnsetType = UNSET
+    payment_status_text: str | UnsetType = UNSET
     attachment_count: int
 
 
@@ -469,7 +476,7 @@ def email_list(page: MessagePage, items: list[EmailItem], folder: Folder, limit:
     )
 
 
-def email(message: Message) -> EmailAnswer:
+def email(message: Message, payment: Payment, subsubject: str) -> EmailAnswer:
     """One message as a whole."""
     return EmailAnswer(
         email_id=message.id.hex(),
@@ -488,7 +495,10 @@ def email(message: Message) -> EmailAnswer:
         to=_recipients(message, Kind.TO),
         cc=_recipients(message, Kind.CC),
         bcc=_recipients(message, Kind.BCC),
+        subsubject=subsubject,
         inbox_fee=message.inbox_fee,
+        payment_status=int(payment.status) if payment.attached else UNSET,
+        payment_status_text=payment.status.name.lower() if payment.attached else UNSET,
         attachment_count=message.attachments,
     )
 
@@ -503,6 +513,7 @@ def attachment_item(row: StoredAttachment) -> AttachmentItem:
         storage_mode=row.mode,
         size_bytes=row.size,
         dangerous=True if extension in DANGEROUS else UNSET,
+        warning=DANGER if extension in DANGEROUS else UNSET,
     )
 
 
@@ -516,6 +527,7 @@ def attachment_info(row: StoredAttachment) -> AttachmentInfo:
         size_bytes=row.size,
         storage_mode=row.mode,
         dangerous=True if extension in DANGEROUS else UNSET,
+        warning=DANGER if extension in DANGEROUS else UNSET,
     )
 
 

@@ -16,10 +16,10 @@ from qmail_core.engine.files.downloads import Opened
 from qmail_core.errors import QMailError
 from qmail_server.http.errors import TRANSFER, Failed
 from qmail_server.http.params import ClientGone
+from qmail_server.http.ranges import range_of
 from qmail_server.http.respond import Call, disposition, failure
 from qmail_server.http.transfer.given import header
 
-_RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.ASCII)
 _AHEAD = re.compile(r"prefetch|prerender|preview", re.I)
 _PREVIEWERS = re.compile(
     r"facebookexternalhit|slackbot|twitterbot|whatsapp|telegrambot|discordbot|linkedinbot|skypeuripreview|embedly", re.I
@@ -35,26 +35,6 @@ def is_preview(scope: Scope) -> bool:
         if name == b"user-agent" and _PREVIEWERS.search(text):
             return True
     return False
-
-
-def range_of(text: str, size: int) -> tuple[int, int] | None:
-    """The bytes a Range header asks for, as [start, stop); None for all of them.
-
-    What is no range, or several, is passed over, as RFC 9110 14.2 allows. Failed 416 for one behind the end.
-    """
-    match = _RANGE.fullmatch(text)
-    if match is None or not (match[1] or match[2]):
-        return None
-    if not match[1]:
-        start, stop = max(0, size - int(match[2])), size
-    else:
-        start, stop = int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
-        if match[2] and int(match[2]) < start:
-            return None
-    if start >= stop:
-        limits = {"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"}
-        raise Failed(416, "The requested range is not in the file.", headers=limits)
-    return start, stop
 
 
 class Bytes:

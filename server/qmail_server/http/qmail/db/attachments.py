@@ -8,7 +8,8 @@ from qmail_core.errors import NotFound, QMailError
 from qmail_server.http.errors import network_failure
 from qmail_server.http.qmail import schema
 from qmail_server.http.qmail.db.ids import email_id, number
-from qmail_server.http.respond import Call, attachment
+from qmail_server.http.ranges import Attachment
+from qmail_server.http.respond import Call
 
 _EMAIL_ID = "Missing or invalid 'email_id' parameter (32 hex chars)"
 
@@ -40,4 +41,4 @@ async def get_attachment(call: Call) -> schema.AttachmentInfo | ASGIApp:
         raise NotFound("Attachment not found") from error
     except QMailError as error:
         raise network_failure("Download failed", error) from error
-    return schema.attachment_info(row) if info else attachment(row.path, row.name)
+    return schema.attachment_info(row) if info else Attachment(row.path, row.name, call.request_id)

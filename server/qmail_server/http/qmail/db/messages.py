@@ -31,7 +31,9 @@ async def list_messages(call: Call) -> schema.EmailList:
 async def get_message(call: Call) -> schema.EmailAnswer:
     """One message; read from then on unless `peek` is set."""
     message_id = email_id(call.params)
-    return schema.email(await _found(call.engine.message(message_id, mark_read=not call.params.flag("peek"))))
+    message = await _found(call.engine.message(message_id, mark_read=not call.params.flag("peek")))
+    subsubject = call.engine.drafts.get(message.id).subsubject if message.folder == Folder.DRAFTS else ""
+    return schema.email(message, call.engine.payments.of(message), subsubject)
 
 
 async def search_messages(call: Call) -> db.SearchAnswer:
