@@ -405,12 +405,12 @@ class Engine:
 
     # ---------------------------------------------------------------------------------------------- wallet
 
-    def wallet_name(self, text: str) -> str:
-        """The wallet a name or path means; UsageError or NotFound with the documented words."""
+    def wallet_name(self, text: str, *, pays: bool = True) -> str:
+        """The wallet a name or path means; UsageError or NotFound with the documented words. Mail never pays."""
         name = text.replace("\\", "/").rstrip("/").rpartition("/")[2]
         if not name or name in (".", "..") or "\0" in text:
             raise UsageError("Invalid wallet_path")
-        if name == "Mail":
+        if name == "Mail" and pays:
             raise UsageError("Invalid wallet_path")  # it holds the identity and is never a payment source
         if not os.path.isdir(os.path.join(self.config.data, "Wallets", name)):
             raise NotFound("Wallet not found")

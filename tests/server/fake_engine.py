@@ -109,7 +109,7 @@ class FakeEngine:
     def balance(self, wallet: str) -> int:
         return 320
 
-    def wallet_name(self, text: str) -> str:
+    def wallet_name(self, text: str, *, pays: bool = True) -> str:
         if "?" in text:
             raise UsageError("Invalid wallet_path")
         name = text.rstrip("/").rpartition("/")[2]

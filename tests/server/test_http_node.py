@@ -289,6 +289,10 @@ def test_lockers_and_balances() -> None:
         body = await api.get("/api/wallets/balance")
         assert (body["total_value"], body["total_notes"], body["denominations"]) == (494, 485, {"bit": 484, "byte": 1})
         assert (body["folders"]["bank_coins"], body["log_balance"], body["balance_reconciled"]) == (485, 494, True)
+        for wallet in (await api.get("/api/wallets/list"))["wallets"]:
+            shown = await api.get("/api/wallets/balance", wallet_path=wallet["wallet_path"])
+            assert shown["wallet_name"] == wallet["wallet_name"]
+            assert shown["total_value"] == (494 if wallet["wallet_name"] == "Default" else 0)
         change = await api.get("/api/coins/prepare-change", wallet_path="Default")
         assert (change["coins_broken"], change["message"]) == (0, "Nothing to break")
 
@@ -486,6 +490,8 @@ REFUSED: list[tuple[str, int, dict[str, Any], str]] = [
     ("../system/tasks/cancel", 404, {"id": "task_0"}, "Task not found"),
     ("../wallets/balance", 404, {"wallet_path": "None"}, "Wallet not found"),
     ("../coins/prepare-change", 400, {"wallet_path": ".."}, "Invalid wallet_path"),
+    ("../coins/prepare-change", 400, {"wallet_path": "Mail"}, "Invalid wallet_path"),
+    ("../wallets/balance", 400, {"wallet_path": "Mail/.."}, "Invalid wallet_path"),
 ]
 
 

@@ -224,10 +224,10 @@ def complain(kind: Kind, text: str, reason: str) -> UsageError:
     return UsageError(f'Invalid {kind.value.capitalize()} address "{text}": {reason}')
 
 
-def wallet_of(call: Call) -> str:
-    """The wallet that pays."""
+def wallet_of(call: Call, *, pays: bool = True) -> str:
+    """The wallet that pays, or that is only looked at."""
     text = call.params.text("wallet_path")
-    return call.engine.wallet_name(text) if text else "Default"
+    return call.engine.wallet_name(text, pays=pays) if text else "Default"
 
 
 def attachments_of(call: Call, refusal: str) -> tuple[Source, ...]:

@@ -57,11 +57,9 @@ async def import_credentials(call: Call) -> money.ImportAnswer:
 
 
 def _wallet(call: Call) -> str:
-    text = call.params.text("wallet_path")
-    if not text or text.replace("\\", "/").rstrip("/").rpartition("/")[2] == "Mail":
-        return text or "Mail"
+    text = call.params.text("wallet_path", default="Mail")
     try:
-        call.engine.wallet_name(text)
+        call.engine.wallet_name(text, pays=False)
     except UsageError as error:
         raise UsageError("Invalid wallet path") from error
     return text

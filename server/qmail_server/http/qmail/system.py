@@ -57,7 +57,7 @@ async def receipts(call: Call) -> sends.ReceiptList:
 
 async def balance(call: Call) -> money.BalanceAnswer:
     """What a wallet holds."""
-    wallet = wallet_of(call)
+    wallet = wallet_of(call, pays=False)
     return money.balance(call.params.text("wallet_path") or wallet, wallet, call.engine.balances.of(wallet))
 
 
