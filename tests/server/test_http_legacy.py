@@ -34,6 +34,7 @@ SUCCESS = {
 def engine(tmp_path: Path) -> FakeEngine:
     for name in ("msg001.qmail", "photo.jpg", "doc.pdf"):
         (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "empty.qmail").touch()
     return FakeEngine(tmp_path)
 
 
@@ -62,6 +63,7 @@ def test_the_spellings_of_the_page(engine: FakeEngine) -> None:
         ("", 400, "Missing required parameter: to"),
         ("to=a%231", 400, "Missing required parameter: email_file"),
         ("to=a%231&email_file=E:%5Coutbox%5Cmsg001.qmail", 404, "Email file not found: E:\\outbox\\msg001.qmail"),
+        ("to=a%231&email_file=empty.qmail", 400, "email_file is empty or too large (max 8 MB)"),
         (f"{QUERY}&attachments=no.pdf", 404, "Attachment file not found: no.pdf"),
         (
             "to=billy.jenkins@hotdog&email_file=none",

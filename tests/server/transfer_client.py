@@ -40,6 +40,8 @@ class Client:
         headers = {**self.headers, **options.pop("headers", {})}
         answer = await self.http.request(verb, path, headers=headers, **options)
         assert answer.status_code == expected, (answer.status_code, answer.text)
+        if path.startswith("/api/files/tus"):  # required in every answer but to OPTIONS
+            assert answer.headers.get_list("tus-resumable") == ["1.0.0"]
         if expected >= 400 and answer.content:
             assert set(answer.json()) <= {"message", "errors"}
         return answer

@@ -130,7 +130,7 @@ def response_of(value: Any) -> ASGIApp:
 def failure(error: Exception, dialect: Dialect = NODE) -> ASGIApp:
     """An error as a response."""
     status, body = describe(error, dialect, logs.request_id.get())
-    return Json(body, status, headers_of(error))
+    return Json(body, status, (*headers_of(error), *dialect.headers))
 
 
 def disposition(name: str) -> str:

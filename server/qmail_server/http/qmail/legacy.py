@@ -8,7 +8,7 @@ from __future__ import annotations
 from qmail_core.errors import AddressError, PathRefused, PaymentError, UsageError
 from qmail_core.model import Draft, Kind, SendResult
 from qmail_server.http.qmail import schema
-from qmail_server.http.qmail.net import MAX_WEEKS, attachments_of, recipients_of, wallet_of
+from qmail_server.http.qmail.net import MAX_WEEKS, attachments_of, document_of, recipients_of, wallet_of
 from qmail_server.http.respond import Call
 
 _WEEKS = 35  # "8 months"
@@ -26,7 +26,7 @@ def _draft(call: Call) -> Draft:
         if not params.has(name):
             raise UsageError(f"Missing required parameter: {name}")
     recipients = recipients_of(call, _complain)
-    document = _document(call, params.text("email_file"))
+    document = document_of(call, PathRefused(f"Email file not found: {params.text('email_file')}"))
     attachments = attachments_of(call, "Attachment file not found: {}")
     return Draft(
         document=document,
@@ -41,13 +41,6 @@ def _draft(call: Call) -> Draft:
 def _complain(kind: Kind, text: str, reason: str) -> UsageError:
     sentence = reason[:1].upper() + reason[1:]
     return AddressError(f"Invalid QMail address: {text}. {sentence}{'' if sentence.endswith('.') else '.'}")
-
-
-def _document(call: Call, path: str) -> bytes:
-    try:
-        return call.engine.read_path(path, call.engine.config.max_document)
-    except PathRefused as error:
-        raise PathRefused(f"Email file not found: {path}") from error
 
 
 async def _send(call: Call, draft: Draft) -> SendResult:

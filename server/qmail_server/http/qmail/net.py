@@ -168,7 +168,7 @@ def _draft(call: Call, tell: bool, key: RequestKey | None) -> Draft:
     return Draft(
         subject=params.text("subject"),
         body=_body(call) if given != ["email_file"] else None,
-        document=_document(call) if given == ["email_file"] else None,
+        document=document_of(call) if given == ["email_file"] else None,
         recipients=recipients,
         attachments=attachments,
         duration_weeks=params.integer("duration", _WEEKS, 1, MAX_WEEKS),
@@ -264,12 +264,13 @@ def _body(call: Call) -> str:
         raise UsageError(f"plain_text_qmail_path is empty or too large (max {_megabytes(limit)} MB)") from error
 
 
-def _document(call: Call) -> bytes:
+def document_of(call: Call, refusal: QMailError | None = None) -> bytes:
+    """The ready document; `refusal` is raised for a path instead of the usual error."""
     limit = call.engine.config.max_document
     try:
         return call.engine.read_path(call.params.text("email_file"), limit)
     except PathRefused as error:
-        raise UsageError("email_file not found or not readable") from error
+        raise (refusal or UsageError("email_file not found or not readable")) from error
     except UsageError as error:
         raise UsageError(f"email_file is empty or too large (max {_megabytes(limit)} MB)") from error
 

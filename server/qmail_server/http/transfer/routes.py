@@ -51,4 +51,7 @@ _TEMPLATES = (
     ("/api/tokens/{id}", {"DELETE": keys.delete_token}),
 )
 
-RESOURCES = tuple(Resource(template, verbs, TRANSFER) for template, verbs in _TEMPLATES)
+RESOURCES = tuple(
+    Resource(template, verbs, tus.DIALECT if template.startswith(tus.PATH) else TRANSFER)
+    for template, verbs in _TEMPLATES
+)

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from qmail_core.engine.files.tokens import Owner
 from qmail_core.engine.files.uploads import MAX_SIZE, Appending
 from qmail_core.errors import NotFound, UsageError
-from qmail_server.http.errors import Failed
+from qmail_server.http.errors import Failed, TransferDialect
 from qmail_server.http.params import ClientGone, chunks, file_name
 from qmail_server.http.paths import Endpoint
 from qmail_server.http.respond import Call
@@ -29,8 +29,8 @@ from qmail_server.http.transfer.given import header, owner_of, path_id
 PATH = "/api/files/tus"
 VERSION = "1.0.0"
 _DIGESTS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256}
+DIALECT = TransferDialect({}, {}, ((b"tus-resumable", VERSION.encode()),))
 _ABOUT = {
-    "Tus-Resumable": VERSION,
     "Tus-Version": VERSION,
     "Tus-Extension": "creation,creation-with-upload,creation-defer-length,expiration,checksum,termination",
     "Tus-Max-Size": str(MAX_SIZE),
@@ -56,7 +56,7 @@ def spoken(endpoint: Callable[[Call, Owner], Awaitable[Response]]) -> Endpoint:
 
 async def about(call: Call) -> Response:
     """What of tus is spoken here."""
-    return _answer(204, **{name: value for name, value in _ABOUT.items() if name != "Tus-Resumable"})
+    return _answer(204, **_ABOUT)
 
 
 async def create(call: Call, owner: Owner) -> Response:
