@@ -36,20 +36,14 @@ class Dialect:
 
     statuses   error class -> HTTP status where it differs from the class's hint; the nearest class in the MRO wins
     prefix     members that stand before the error code in every body
-    headers    what every answer has beside the headers of its error
     """
 
-    __slots__ = ("headers", "prefix", "statuses")
+    __slots__ = ("prefix", "statuses")
+    headers: ClassVar[tuple[tuple[bytes, bytes], ...]] = ()  # of every answer, beside those of its error
 
-    def __init__(
-        self,
-        statuses: Mapping[type[QMailError], int],
-        prefix: Mapping[str, Any],
-        headers: tuple[tuple[bytes, bytes], ...] = (),
-    ) -> None:
+    def __init__(self, statuses: Mapping[type[QMailError], int], prefix: Mapping[str, Any]) -> None:
         self.statuses = dict(statuses)
         self.prefix = dict(prefix)
-        self.headers = headers
 
     def status(self, error: QMailError) -> int:
         """The HTTP status of an error."""

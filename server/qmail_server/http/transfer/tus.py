@@ -12,7 +12,7 @@ import hashlib
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from email.utils import formatdate
-from typing import Any
+from typing import Any, ClassVar
 
 from starlette.responses import Response
 
@@ -29,7 +29,6 @@ from qmail_server.http.transfer.given import header, owner_of, path_id
 PATH = "/api/files/tus"
 VERSION = "1.0.0"
 _DIGESTS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256}
-DIALECT = TransferDialect({}, {}, ((b"tus-resumable", VERSION.encode()),))
 _ABOUT = {
     "Tus-Version": VERSION,
     "Tus-Extension": "creation,creation-with-upload,creation-defer-length,expiration,checksum,termination",
@@ -39,6 +38,15 @@ _ABOUT = {
 _SILENCE = 30.0  # seconds
 _OFFSET = "application/offset+octet-stream"
 _MISMATCH = 460  # what tus answers when a checksum does not fit
+
+
+class TusDialect(TransferDialect):
+    """Refusals name the version as well."""
+
+    headers: ClassVar = ((b"tus-resumable", VERSION.encode()),)
+
+
+DIALECT = TusDialect({}, {})
 
 
 def spoken(endpoint: Callable[[Call, Owner], Awaitable[Response]]) -> Endpoint:
