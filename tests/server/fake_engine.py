@@ -14,7 +14,7 @@ from qmail_server.http.guard import GuardSettings, hosts_for
 
 from qmail_core.codec.address import split_list
 from qmail_core.config import EngineConfig
-from qmail_core.engine.payments import Payment, PaymentStatus
+from qmail_core.engine.payments import Payment
 from qmail_core.errors import AddressError, Forbidden, NotFound, PathRefused, QMailError, UsageError
 from qmail_core.model import (
     Address,
@@ -27,6 +27,7 @@ from qmail_core.model import (
     Message,
     MessagePage,
     Notification,
+    PaymentStatus,
     Polled,
     PoolStatus,
     Profile,
