@@ -200,6 +200,7 @@ class Engine:
             self._background.cancel()
             await asyncio.gather(self._background, return_exceptions=True)
         await self._tasks.close()
+        await self._receiver.close()
         self.accounts.close()
         self.transfer.close()
         await self._transport.close()
@@ -216,6 +217,7 @@ class Engine:
     async def _work(self) -> None:
         """The queues: lockers in doubt, the pool, tells to retry, mails and directory copies to repair."""
         chores: Sequence[Callable[[], Awaitable[object]]] = (
+            self._receiver.polls.keeper.again,
             self._wallet.recover,
             lambda: self._wallet.replenish("Default"),
             self._outgoing.retry_due,
