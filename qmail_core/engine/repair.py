@@ -146,7 +146,7 @@ class Repairer:
 
     async def repair_due(self) -> int:
         """Repair the mails whose time has come; returns how many were looked at."""
-        due = self._ctx.store.sends.due_repairs(self._ctx.now())
+        due = self._ctx.store.sends.due_repairs(self._ctx.now(), _LAST_PAUSE)
         for guid, tries in due:
             try:
                 result = await self.repair(guid)
