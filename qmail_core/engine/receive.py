@@ -25,6 +25,7 @@ from qmail_core.engine.fetch import Fetch
 from qmail_core.engine.keeper import Pairs
 from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.polls import Polls
+from qmail_core.engine.turns import Turns
 from qmail_core.errors import Forbidden, NotFound, RemoteProtocolError
 from qmail_core.model import (
     Address,
@@ -61,7 +62,7 @@ class Receiver:
     def __init__(self, ctx: Context, mailbox: Mailbox) -> None:
         self._ctx = ctx
         self._mailbox = mailbox
-        self._fetching: dict[bytes, asyncio.Lock] = {}
+        self._turns = Turns()  # by mail
         self.polls = Polls(ctx, self._keep, self._waiting)
         self._folder = os.path.join(ctx.config.data, "Attachments")
 
@@ -139,14 +140,9 @@ class Receiver:
         raises     NotFound without a tell; ErasureError, QuorumError when it cannot be rebuilt now (nothing is stored
                    then, and a later try may succeed)
         """
-        lock = self._fetching.setdefault(guid, asyncio.Lock())
-        try:
-            async with lock:
-                stored = self._stored(guid)
-                return stored if stored is not None else await self._download(guid, sender_sn)
-        finally:
-            if not lock.locked():
-                self._fetching.pop(guid, None)
+        async with self._turns.take(guid):
+            stored = self._stored(guid)
+            return stored if stored is not None else await self._download(guid, sender_sn)
 
     def _stored(self, guid: bytes) -> Downloaded | None:
         found = self._ctx.store.mail.received(guid)
@@ -228,8 +224,7 @@ class Receiver:
             raise Forbidden("Attachment does not belong to the specified email")
         if not fetch or found.mode == 0 or _on_disk(found):  # 0: the store has it, see engine/letters.py
             return found
-        lock = self._fetching.setdefault(message_id, asyncio.Lock())
-        async with lock:
+        async with self._turns.take(message_id):
             found = self._ctx.store.mail.attachment(attachment_id)
             if _on_disk(found):
                 return found
