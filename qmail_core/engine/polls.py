@@ -243,6 +243,11 @@ class Polls:
         heard = [watch.tell(found) for watch in list(self._watches.values())]
         return any(heard)
 
+    def heard(self, found: Polled) -> None:
+        """Somebody was shown this otherwise."""
+        for item in found.notifications:
+            self._unheard.pop(item.tell.guid, None)
+
     def _tell_unheard(self) -> None:
         found = self._still(self._unheard)
         if not found.notifications or self._tell(found):
@@ -282,7 +287,6 @@ class Polls:
                     await asyncio.shield(kept)
             if not run.good:
                 raise QuorumError("Peek failed", {node: run.failed.get(node) or _silent(node) for node in self.beacons})
-            self._unheard.clear()  # whoever peeks is shown all that waits
         finally:
             self._let_go_on(run)
 

@@ -72,7 +72,9 @@ class Receiver:
         """Ask both beacons now; answers every tell whose mail has not been downloaded yet."""
         begun = asyncio.get_running_loop().time()
         await self.polls.peek(since)
-        return Polled(self.notifications(since), elapsed_ms=_since(begun))
+        found = Polled(self.notifications(since), elapsed_ms=_since(begun))
+        self.polls.heard(found)
+        return found
 
     async def ping(self, timeout: float, since: int) -> Polled:
         """Wait for new tells at both beacons at once; answers only tells that were not known before."""
