@@ -281,12 +281,12 @@ class Polls:
         run = self.ask(c.CMD_PEEK, since, nodes, max(timeout, _PEEK_LATE))
         try:
             await run.wait(1, timeout=timeout)
-            await run.wait(len(nodes), timeout=_PEEK_PATIENCE)
-            for kept in run.good.values():
-                if isinstance(kept, asyncio.Task):
-                    await asyncio.shield(kept)
             if not run.good:
                 raise QuorumError("Peek failed", {node: run.failed.get(node) or _silent(node) for node in self.beacons})
+            await run.wait(len(nodes), timeout=_PEEK_PATIENCE)
+            for kept in list(run.good.values()):  # another answer may come meanwhile
+                if isinstance(kept, asyncio.Task):
+                    await asyncio.shield(kept)
         finally:
             self._let_go_on(run)
 

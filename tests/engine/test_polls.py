@@ -270,6 +270,24 @@ def test_a_cancelled_peek_does_not_keep_its_tells_from_being_announced() -> None
     play(story)
 
 
+def test_an_answer_that_comes_while_the_other_is_committed_disturbs_nothing() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        keep = bob._store.mail.add_tells
+
+        async def slow(*given: object) -> object:
+            await asyncio.sleep(1)
+            return await keep(*given)  # type: ignore[arg-type]
+
+        bob._store.mail.add_tells = slow  # type: ignore[method-assign,assignment]
+        first, second = await told_at(cluster, alice, 11), await told_at(cluster, alice, 14)
+        Late(bob, {14: 0.8})
+        assert [item.tell.guid.hex() for item in (await bob.peek()).notifications] == [first]
+        assert guids(await bob.ping(10)) == [second]
+
+    play(story)
+
+
 def test_a_hanging_beacon_is_owed_few_peeks() -> None:
     async def story(cluster: Cluster) -> None:
         _, bob = await couple(cluster)
