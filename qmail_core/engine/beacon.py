@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from qmail_core.engine.receive import Receiver
 from qmail_core.errors import QMailError
-from qmail_core.model import Downloaded, Polled
+from qmail_core.model import Downloaded, Notification, Polled
 
 log = logging.getLogger("qmail.beacon")
 
@@ -44,6 +44,7 @@ class Beacon:
         self._download = download
         self._auto = auto
         self._task: asyncio.Task[None] | None = None
+        self._news: dict[bytes, Notification] = {}  # mails it has heard of and not looked at, by GUID
         self._last = self._errors = self._backoff = 0
 
     @property
@@ -55,24 +56,34 @@ class Beacon:
     def start(self) -> None:
         """Watch; nothing happens if it is done already."""
         if not self.state.running:
+            self._receiver.polls.listeners.add(self._heard)
             self._task = asyncio.get_running_loop().create_task(self._watch(), name="qmail-beacon")
 
     async def stop(self) -> None:
         """Watch no more."""
+        self._receiver.polls.listeners.discard(self._heard)
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._task, self._backoff, self._errors = None, 0, 0
+        self._news.clear()
+
+    def _heard(self, found: Polled) -> None:
+        """What is new comes at any time: while a mail is fetched, and whoever else polls."""
+        self._news |= {item.tell.guid: item for item in found.notifications}
 
     async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
         while not self._receiver.polls.draining:
             try:
+                await self._take()
+                begun = loop.time()
                 polled = await self._receiver.ping(_WAIT, 0)
                 self._errors = self._backoff = 0
-                await self._take(polled)
-                if not polled.notifications:
-                    await asyncio.sleep(max(0.0, _LEAST - polled.elapsed_ms / 1000))
+                self._heard(polled)
+                if not self._news:
+                    await asyncio.sleep(max(0.0, begun + _LEAST - loop.time()))
                 continue
             except QMailError as error:
                 log.warning("beacons: %s", error)
@@ -82,8 +93,9 @@ class Beacon:
             self._backoff = min(_PAUSES[1], _PAUSES[0] * 2 ** min(self._errors - 1, 10))
             await asyncio.sleep(self._backoff)
 
-    async def _take(self, polled: Polled) -> None:
-        for item in polled.notifications:
+    async def _take(self) -> None:
+        while self._news:
+            item = self._news.pop(next(iter(self._news)))
             self._last = max(self._last, item.tell.timestamp)
             if self._auto:
                 try:

@@ -148,7 +148,7 @@ class Changer:
 
     async def recover(self) -> None:
         """Bring works to an end that a crash, or nodes that were away, left open."""
-        due = [work for work in self._store.works() if self._ctx.now() - work.created_at >= AGE]
+        due = [work for work in self._store.works() if self._ctx.past(work.created_at, AGE)]
         powns = [work for work in due if work.kind == WorkKind.POWN]
         others = [[work] for work in due if work.kind != WorkKind.POWN]
         for group in [*(powns[at : at + _AT_ONCE] for at in range(0, len(powns), _AT_ONCE)), *others]:

@@ -88,6 +88,10 @@ class Context:
         """Unix seconds."""
         return int(self.clock())
 
+    def past(self, moment: int, seconds: int) -> bool:
+        """Whether so long has passed since a moment in the store; one still to come is of a clock that was set back."""
+        return not 0 <= self.now() - moment < seconds
+
     def key(self, node: int) -> Key:
         """The wire key shared with one node."""
         found = self._keys.get(node)

@@ -88,7 +88,20 @@ from qmail_core.transport.outside import MailRelay, Poster
 
 log = logging.getLogger("qmail.engine")
 
-_TICK = 2.0  # seconds between looks at the queues
+_TICK = 2.0  # seconds between looks at a queue
+Chore = Callable[[], Awaitable[object]]
+
+
+async def _again_and_again(chore: Chore) -> None:
+    """Work off one queue."""
+    while True:
+        try:
+            await chore()
+        except QMailError as error:
+            log.warning("background work: %s", error)
+        except Exception:
+            log.exception("background work failed")
+        await asyncio.sleep(_TICK)
 
 
 class Engine:
@@ -200,6 +213,7 @@ class Engine:
             self._background.cancel()
             await asyncio.gather(self._background, return_exceptions=True)
         await self._tasks.close()
+        await self._receiver.close()
         self.accounts.close()
         self.transfer.close()
         await self._transport.close()
@@ -215,7 +229,8 @@ class Engine:
 
     async def _work(self) -> None:
         """The queues: lockers in doubt, the pool, tells to retry, mails and directory copies to repair."""
-        chores: Sequence[Callable[[], Awaitable[object]]] = (
+        chores: Sequence[Chore] = (
+            self._receiver.polls.keeper.again,
             self._wallet.recover,
             lambda: self._wallet.replenish("Default"),
             self._outgoing.retry_due,
@@ -226,15 +241,8 @@ class Engine:
             self.accounts.sweep,
             self.transfer.uploads.expire,
         )
-        while True:
-            for chore in chores:
-                try:
-                    await chore()
-                except QMailError as error:
-                    log.warning("background work: %s", error)
-                except Exception:
-                    log.exception("background work failed")
-            await asyncio.sleep(_TICK)
+        # each by itself, so that servers that hang hold up one of them at most
+        await asyncio.gather(*map(_again_and_again, chores))
 
     # ---------------------------------------------------------------------------------------------- who and what
 

@@ -25,7 +25,7 @@ from qmail_core.codec.legacy_reader import OldReader
 from qmail_core.codec.packet import Reply
 from qmail_core.codec.stripes import Shards, crc32
 from qmail_core.engine.context import Context, drop
-from qmail_core.errors import ErasureError, QMailError, QuorumError
+from qmail_core.errors import ErasureError, NodeTimeout, QMailError, QuorumError
 from qmail_core.model import FileEntry, Profile, Striping, Tell
 from qmail_core.transport.fanout import Fanout, Run
 
@@ -135,7 +135,7 @@ class Fetch:
 
     async def _search(self, run: Run, search: _RowSearch, *, everybody: bool) -> None:
         health = self._ctx.fanout.health
-        waiting = health.order((n for n in self._stripe_of if everybody or n not in self.failed), bulk=True)
+        waiting = health.order((n for n in self._stripe_of if self._may_ask(n, everybody=everybody)), bulk=True)
         hedge = None
         if not everybody and not self._ask_all(search.page):
             hedge = _Hedge(self._ctx.fanout, run, self._stripe_size())
@@ -172,6 +172,11 @@ class Fetch:
         if hedge is not None:
             hedge.settle(len(run.good) - self.striping.k)
         self._conclude(run, search)
+
+    def _may_ask(self, node: int, *, everybody: bool) -> bool:
+        """A node that failed is not asked again; not even for the repair if it was silent, which takes too long."""
+        error = self.failed.get(node)
+        return error is None or (everybody and not isinstance(error, NodeTimeout))
 
     def _margin(self, order: Sequence[int]) -> int:
         """One more for each of the first k nodes that failed of late or was never seen."""

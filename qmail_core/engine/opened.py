@@ -25,6 +25,7 @@ log = logging.getLogger("qmail.opened")
 _AT_ONCE = 20  # senders told in one go
 _TRIES = 8
 _PAUSE = 60  # seconds before the second try, doubled for each further one
+_LONGEST = _PAUSE << (_TRIES - 2)
 _NOTHING = FileEntry(c.FILE_META, c.FLAG_META, 0, None)  # every tell lists a file
 
 
@@ -38,7 +39,7 @@ class Opened:
     async def tell_due(self) -> int:
         """Tell senders whose mails were opened; returns how many mails were looked at."""
         now = self._ctx.now()
-        due = self._store.due_opened(now, _AT_ONCE)
+        due = self._store.due_opened(now, _AT_ONCE, _LONGEST)
         for row in due:
             at = row.opened_at or now
             told = await self._tell(row, at)

@@ -46,6 +46,7 @@ _SECOND_PATIENCE = 0.5  # seconds the other beacon is given once one has accepte
 RETRY_FIRST = 60
 RETRY_LAST = 3600
 RETRY_TIMES = 10
+_LONGEST = RETRY_LAST + RETRY_LAST // 10
 _ALL = 1_000_000
 
 
@@ -284,7 +285,7 @@ class Outgoing:
 
     async def retry_due(self) -> int:
         """Try the queue rows whose time has come; returns how many."""
-        due = self._ctx.store.sends.due_tells(self._ctx.now())
+        due = self._ctx.store.sends.due_tells(self._ctx.now(), _LONGEST)
         for item in due:
             receipt = self._receipts.get(item.guid)
             if receipt.tell.status != "in_progress":

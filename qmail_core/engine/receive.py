@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections.abc import Iterable
 from typing import BinaryIO
 
 import msgspec
@@ -21,9 +22,11 @@ from qmail_core.codec.legacy_reader import OldReader
 from qmail_core.engine.context import Context
 from qmail_core.engine.durable import put_in_place
 from qmail_core.engine.fetch import Fetch
+from qmail_core.engine.keeper import Pairs
 from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.polls import Polls
-from qmail_core.errors import Forbidden, NotFound, QuorumError, RemoteProtocolError
+from qmail_core.engine.turns import Turns
+from qmail_core.errors import Forbidden, NotFound, RemoteProtocolError
 from qmail_core.model import (
     Address,
     Downloaded,
@@ -37,11 +40,8 @@ from qmail_core.model import (
     Tell,
 )
 from qmail_core.store.base import ReceivedTell
-from qmail_core.transport.fanout import Run
 
 log = logging.getLogger("qmail.receive")
-
-_PEEK_PATIENCE = 0.5  # seconds the second beacon is given once the first has answered; our tells lie at both
 
 
 def _notification(kept: ReceivedTell) -> Notification:
@@ -51,35 +51,36 @@ def _notification(kept: ReceivedTell) -> Notification:
     )
 
 
+def _since(begun: float) -> int:
+    """Milliseconds by the loop's clock, which nobody sets."""
+    return int((asyncio.get_running_loop().time() - begun) * 1000)
+
+
 class Receiver:
     """Receives the mails of one engine."""
 
     def __init__(self, ctx: Context, mailbox: Mailbox) -> None:
         self._ctx = ctx
         self._mailbox = mailbox
-        self._fetching: dict[bytes, asyncio.Lock] = {}
-        self.polls = Polls(ctx, self._keep)
+        self._turns = Turns()  # by mail
+        self.polls = Polls(ctx, self._keep, self._waiting)
         self._folder = os.path.join(ctx.config.data, "Attachments")
 
     # ---------------------------------------------------------------------------------------------- beacons
 
     async def peek(self, since: int) -> Polled:
         """Ask both beacons now; answers every tell whose mail has not been downloaded yet."""
-        begun = self._ctx.clock()
-        run = self.polls.ask(c.CMD_PEEK, since, self._ctx.config.timeouts.small)
-        await run.wait(1)
-        await run.wait(len(set(self._ctx.config.beacons)), timeout=_PEEK_PATIENCE)
-        await self._keep(run)
-        if not run.good:
-            run.cancel()
-            raise QuorumError("Peek failed", run.failed)
-        run.cancel()
-        return Polled(self.notifications(since), elapsed_ms=self._since(begun))
+        begun = asyncio.get_running_loop().time()
+        await self.polls.peek(since)
+        found = Polled(self.notifications(since), elapsed_ms=_since(begun))
+        self.polls.heard(found)
+        return found
 
     async def ping(self, timeout: float, since: int) -> Polled:
         """Wait for new tells at both beacons at once; answers only tells that were not known before."""
-        begun = self._ctx.clock()
-        answer: asyncio.Future[Polled | Exception] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        answer: asyncio.Future[Polled | Exception] = loop.create_future()
 
         def told(found: Polled | Exception) -> None:
             if not answer.done():
@@ -92,29 +93,33 @@ class Receiver:
             waiting.close()
         if isinstance(found, Exception):
             raise found
-        return msgspec.structs.replace(found, elapsed_ms=self._since(begun))
+        return msgspec.structs.replace(found, elapsed_ms=_since(begun))
 
-    async def _keep(self, run: Run) -> None:
-        """Commit what the beacons handed out, and tell whoever waits what is new."""
-        answers = [found for found in run.good.values() if isinstance(found, list)]
-        tells = [pair for found in answers for pair in found]
-        for tell, _ in tells:
-            if tell.tell_type == c.TELL_READ_RECEIPT:
-                await self._note_opened(tell)
-        records = {tell.guid: record for tell, record in tells if tell.tell_type != c.TELL_READ_RECEIPT}
+    async def close(self) -> None:
+        """Listen to the beacons no more."""
+        await self.polls.close()
+
+    async def _keep(self, pairs: Pairs) -> bool:
+        """Commit what beacons handed out, and announce what is new; whether anything was."""
+        records = {tell.guid: record for record, tell in pairs.items() if tell.tell_type != c.TELL_READ_RECEIPT}
         new = await self._ctx.store.mail.add_tells(list(records.items()), self._ctx.now())
         if new:
             shown = sorted(map(self.notification, set(new)), key=lambda item: item.id)
-            self.polls.tell(Polled(tuple(shown)))
+            self.polls.announce(Polled(tuple(shown)))
+        opened = [await self._note_opened(tell) for tell in pairs.values() if tell.tell_type == c.TELL_READ_RECEIPT]
+        return bool(new) or any(opened)
 
-    async def _note_opened(self, tell: Tell) -> None:
+    def _waiting(self, guids: Iterable[bytes]) -> Polled:
+        shown = map(self.notification, guids)
+        return Polled(tuple(item for item in shown if not item.downloaded))
+
+    async def _note_opened(self, tell: Tell) -> bool:
         """A recipient of a sent mail says that it was opened; the beacon has proved who that is."""
         at = min(tell.timestamp, self._ctx.now()) or self._ctx.now()
-        if await self._ctx.store.files.mark_opened(tell.guid, tell.sender, at):
+        fresh = await self._ctx.store.files.mark_opened(tell.guid, tell.sender, at)
+        if fresh:
             log.info("mail %s was opened by %s", tell.guid.hex(), tell.sender)
-
-    def _since(self, begun: float) -> int:
-        return int((self._ctx.clock() - begun) * 1000)
+        return fresh
 
     def notifications(self, since: int) -> tuple[Notification, ...]:
         """Tells that wait for their download."""
@@ -137,14 +142,9 @@ class Receiver:
         raises     NotFound without a tell; ErasureError, QuorumError when it cannot be rebuilt now (nothing is stored
                    then, and a later try may succeed)
         """
-        lock = self._fetching.setdefault(guid, asyncio.Lock())
-        try:
-            async with lock:
-                stored = self._stored(guid)
-                return stored if stored is not None else await self._download(guid, sender_sn)
-        finally:
-            if not lock.locked():
-                self._fetching.pop(guid, None)
+        async with self._turns.take(guid):
+            stored = self._stored(guid)
+            return stored if stored is not None else await self._download(guid, sender_sn)
 
     def _stored(self, guid: bytes) -> Downloaded | None:
         found = self._ctx.store.mail.received(guid)
@@ -226,8 +226,7 @@ class Receiver:
             raise Forbidden("Attachment does not belong to the specified email")
         if not fetch or found.mode == 0 or _on_disk(found):  # 0: the store has it, see engine/letters.py
             return found
-        lock = self._fetching.setdefault(message_id, asyncio.Lock())
-        async with lock:
+        async with self._turns.take(message_id):
             found = self._ctx.store.mail.attachment(attachment_id)
             if _on_disk(found):
                 return found

@@ -17,7 +17,7 @@ from qmail_core.engine.fetch import Fetch
 from qmail_core.engine.jobs import Job, unit_of
 from qmail_core.engine.receipts import Receipts
 from qmail_core.engine.wallet import Wallet
-from qmail_core.errors import Conflict, ErasureError, NodeError, QMailError
+from qmail_core.errors import Conflict, ErasureError, NodeError, NodeTimeout, QMailError
 from qmail_core.model import FileEntry, Repaired, StripeLocation, Tell
 from qmail_core.store.base import Locker, LockerState
 
@@ -67,6 +67,7 @@ class Repairer:
 
     async def _repair_object(self, job: Job, entry: FileEntry, lockers: Lockers, found: _Findings) -> None:
         fetch = Fetch(self._ctx, _everything(job, self._ctx), entry.file_type, entry)
+        fetch.failed |= found.silent
         page, pages = 0, 1
         lacking: set[int] = set()
         refused: set[int] = set()
@@ -76,6 +77,7 @@ class Repairer:
             pages = fetch.reader.pages
             absent = {node for node, error in fetch.failed.items() if isinstance(error, (NodeError, ErasureError))}
             found.unreachable |= set(fetch.failed) - absent
+            found.silent |= {node: error for node, error in fetch.failed.items() if isinstance(error, NodeTimeout)}
             if absent:
                 lacking |= absent
                 donor = next(iter(fetch.pages_seen.values()))
@@ -146,7 +148,7 @@ class Repairer:
 
     async def repair_due(self) -> int:
         """Repair the mails whose time has come; returns how many were looked at."""
-        due = self._ctx.store.sends.due_repairs(self._ctx.now())
+        due = self._ctx.store.sends.due_repairs(self._ctx.now(), _LAST_PAUSE)
         for guid, tries in due:
             try:
                 result = await self.repair(guid)
@@ -172,6 +174,7 @@ class _Findings:
         self.missing = 0
         self.rebuilt = 0
         self.unreachable: set[int] = set()
+        self.silent: dict[int, QMailError] = {}  # of these, the ones that are not asked again
         self.lost: set[int] = set()  # nodes that did not take a rebuilt stripe
 
     @property

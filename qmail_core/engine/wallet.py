@@ -315,7 +315,7 @@ class Wallet:
         # under the lock, so that what is being funded right now is not taken for lost
         async with self._purse.lock:
             for locker in self._store.lockers(state=LockerState.FUNDING):
-                if self._ctx.now() - locker.created_at >= AGE:
+                if self._ctx.past(locker.created_at, AGE):
                     await self._recover_funding(locker)
             await self._purse.changer.recover()
         for locker in self._store.lockers(state=LockerState.LIMBO):

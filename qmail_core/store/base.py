@@ -32,6 +32,7 @@ from qmail_core.store.accounts import AccountStore
 from qmail_core.store.files import FileStore
 from qmail_core.store.mailbox import MailboxStore
 from qmail_core.store.post import PostStore
+from qmail_core.store.when import FOREVER
 
 
 class LockerKind(enum.IntEnum):
@@ -251,7 +252,14 @@ class SendStore(Protocol):
         """Mark a queue row sent or failed, if there is one."""
         ...
 
-    def due_tells(self, now: int) -> list[OutgoingTell]: ...
+    def due_tells(self, now: int, longest: int = FOREVER) -> list[OutgoingTell]:
+        """Queue rows whose time has come.
+
+        longest  seconds a row waits at most; one that should wait longer was put off by a clock that has been set back
+                 since, and is due
+        """
+        ...
+
     def outgoing_tells(self, status: str | None, limit: int) -> list[OutgoingTell]:
         """Queue rows, newest first."""
         ...
@@ -266,8 +274,8 @@ class SendStore(Protocol):
 
     async def schedule_repair(self, guid: bytes, due: int) -> None: ...
     async def drop_repair(self, guid: bytes) -> None: ...
-    def due_repairs(self, now: int) -> list[tuple[bytes, int]]:
-        """(guid, tries so far) of repairs that are due."""
+    def due_repairs(self, now: int, longest: int = FOREVER) -> list[tuple[bytes, int]]:
+        """(guid, tries so far) of repairs that are due; `longest` as for tells."""
         ...
 
 

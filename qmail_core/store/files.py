@@ -12,6 +12,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from qmail_core.model import Address, DownloadRow, Listing, MessageState, SentRow, StoredFile, Token
+from qmail_core.store.when import FOREVER
 
 
 class VaultRow(Struct, frozen=True, kw_only=True):
@@ -151,8 +152,11 @@ class FileStore(Protocol):
         """A recipient of a sent mail has opened it; whether that is news."""
         ...
 
-    def due_opened(self, now: int, limit: int) -> list[OpenedRow]:
-        """Received mails whose senders are to be told now that they were opened, oldest first."""
+    def due_opened(self, now: int, limit: int, longest: int = FOREVER) -> list[OpenedRow]:
+        """Received mails whose senders are to be told now that they were opened, oldest first.
+
+        longest  seconds one waits at most, whatever clock put it off
+        """
         ...
 
     async def put_off_opened(self, guid: bytes, at: int, due: int | None) -> None:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from qmail_core.store.when import FOREVER
+
 
 class Queued(Struct, frozen=True, kw_only=True):
     """A message on its way to the relay."""
@@ -75,8 +77,11 @@ class PostStore(Protocol):
 
     # ------------------------------------------------------------------ the queue
     async def enqueue(self, item: Queued) -> None: ...
-    def due(self, now: int, limit: int) -> list[Queued]:
-        """What is to be tried now, longest due first."""
+    def due(self, now: int, limit: int, longest: int = FOREVER) -> list[Queued]:
+        """What is to be tried now, longest due first.
+
+        longest  seconds something waits at most, whatever clock put it off
+        """
         ...
 
     def queued(self, user: int) -> list[Queued]:

@@ -19,6 +19,7 @@ from qmail_core.store.mail.node import set_payment
 from qmail_core.store.mail.post import SqlitePost
 from qmail_core.store.sqlite_files import SqliteFiles
 from qmail_core.store.sqlite_operations import SqliteOperations
+from qmail_core.store.when import FOREVER
 
 Row = tuple[Any, ...]
 
@@ -422,12 +423,12 @@ class SqliteSends:
             )
         )
 
-    def due_tells(self, now: int) -> list[OutgoingTell]:
+    def due_tells(self, now: int, longest: int = FOREVER) -> list[OutgoingTell]:
         with self._db.read() as db:
             rows = db.execute(
-                f"SELECT {_OUTGOING} FROM outgoing_tell WHERE status='pending' AND next_attempt<=?"
+                f"SELECT {_OUTGOING} FROM outgoing_tell WHERE status='pending' AND (next_attempt<=? OR next_attempt>?)"
                 " ORDER BY next_attempt LIMIT 100",
-                (now,),
+                (now, now + longest),
             ).fetchall()
         return list(map(_outgoing, rows))
 
@@ -461,9 +462,10 @@ class SqliteSends:
     async def drop_repair(self, guid: bytes) -> None:
         await self._db.write(lambda db: db.execute("DELETE FROM repair WHERE guid=?", (guid,)))
 
-    def due_repairs(self, now: int) -> list[tuple[bytes, int]]:
+    def due_repairs(self, now: int, longest: int = FOREVER) -> list[tuple[bytes, int]]:
+        sql = "SELECT guid, tries FROM repair WHERE due<=? OR due>? ORDER BY due LIMIT 20"
         with self._db.read() as db:
-            return db.execute("SELECT guid, tries FROM repair WHERE due<=? ORDER BY due LIMIT 20", (now,)).fetchall()
+            return db.execute(sql, (now, now + longest)).fetchall()
 
 
 _CONTACT = (

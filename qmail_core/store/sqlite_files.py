@@ -13,6 +13,7 @@ from qmail_core.model import Address, DownloadRow, Listing, MessageState, SentRo
 from qmail_core.store.database import Database
 from qmail_core.store.files import OpenedRow, UploadRow, VaultRow
 from qmail_core.store.mail.rows import MESSAGE, message_of
+from qmail_core.store.when import FOREVER
 
 Row = tuple[Any, ...]
 _DAY = 86_400
@@ -345,9 +346,10 @@ class SqliteFiles:
         row = (at, guid, recipient.denomination, recipient.serial)
         return await self._db.write(lambda db: db.execute(sql, row).rowcount > 0)
 
-    def due_opened(self, now: int, limit: int) -> list[OpenedRow]:
-        sql = f"SELECT {_OPENED} FROM transfer_opened WHERE due<=? ORDER BY due LIMIT ?"
-        rows = self._rows(sql, now, limit)
+    def due_opened(self, now: int, limit: int, longest: int = FOREVER) -> list[OpenedRow]:
+        due = "due IS NOT NULL AND (due<=? OR due>?)"  # spelled out for the index
+        sql = f"SELECT {_OPENED} FROM transfer_opened WHERE {due} ORDER BY due LIMIT ?"
+        rows = self._rows(sql, now, now + longest, limit)
         return [OpenedRow(**dict(zip(OpenedRow.__struct_fields__, row, strict=True))) for row in rows]
 
     async def put_off_opened(self, guid: bytes, at: int, due: int | None) -> None:

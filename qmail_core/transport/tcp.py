@@ -16,8 +16,10 @@ echo bytes of its request. Whatever may take its time (polls, bodies) has a conn
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -33,7 +35,21 @@ _FIRST_BUFFER = 4096  # most answers fit, so header and body come with one read
 _MAX_IDLE = 8  # kept connections per node
 _RIGHT_BEHIND = 1.0  # seconds from a request in which a close counts as one behind its answer
 _DEEPEST = 8  # requests on one connection, whatever the node says: one that stalls holds up those behind it
+_PROBES = [  # seconds of silence before the first, seconds between two, and how many; not every system has them
+    (getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+    if hasattr(socket, name)
+]
 _PATIENCE = 0.25  # seconds after which a silent connection does not hold up the next one
+
+
+def _probe(transport: asyncio.BaseTransport) -> None:
+    """Have the system notice in two minutes that the other end is gone without a word: long polls are silent too."""
+    sock = transport.get_extra_info("socket")
+    with suppress(OSError):  # it is closed already
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _PROBES:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _dropped(answer: memoryview | TransportError) -> None:
@@ -165,6 +181,7 @@ class _Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by shape only
         self.pool.connected(self)  # both loops have set TCP_NODELAY
+        _probe(transport)
         if self.done is None:
             self.transport.abort()
             return

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from qmail_core.embed import Cluster
-from qmail_core.model import Polled
-from tests.engine import couple, play
+from qmail_core.model import Downloaded, Polled
+from tests.engine import T0, couple, play
 
 NODES = 5
 
@@ -43,6 +43,42 @@ def test_it_fetches_mail_if_told_to() -> None:
         (row,) = bob.notifications(downloaded=True)
         assert row.downloaded
         assert (await bob.message(row.tell.guid)).subject == "Fetched"
+
+    play(story, NODES)
+
+
+def test_mail_that_comes_while_another_is_fetched_is_fetched_too() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster, auto_download=True)
+        download = bob._receiver.download
+
+        async def slow(guid: bytes, sender_sn: int | None = None) -> Downloaded:
+            await asyncio.sleep(30)
+            return await download(guid, sender_sn)
+
+        bob._receiver.download = slow  # type: ignore[method-assign]
+        bob.beacon.start()
+        for _ in range(3):
+            waiting = asyncio.create_task(bob.ping(300))  # somebody else hears of it
+            await asyncio.sleep(10)
+            await alice.send(alice.draft(["bob"], "s", "b"))
+            assert len((await waiting).notifications) == 1
+        await asyncio.sleep(100)
+        assert [row.downloaded for row in bob.notifications(downloaded=True)] == [True, True, True]
+
+    play(story, NODES)
+
+
+def test_a_clock_that_is_set_back_does_not_stop_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster, auto_download=True)
+        bob.beacon.start()
+        await asyncio.sleep(100)
+        monkeypatch.setattr("tests.engine.T0", T0 - 86400)
+        await asyncio.sleep(900)
+        await alice.send(alice.draft(["bob"], "s", "b"))
+        await asyncio.sleep(10)
+        assert [row.downloaded for row in bob.notifications(downloaded=True)] == [True]
 
     play(story, NODES)
 

@@ -16,8 +16,10 @@ from typing_extensions import Buffer
 
 from qmail_core import Address, AddressError, Cluster, Engine, EngineConfig, NotFound, QMailError, Source, UsageError
 from qmail_core.codec.cipher import locker_key
+from qmail_core.engine.repair import Repairer
+from qmail_core.engine.wallet import Wallet
 from qmail_core.errors import ConfigError, StoreUnavailable
-from qmail_core.model import Coin, Folder, Receipt
+from qmail_core.model import Coin, Durability, Folder, Receipt
 from qmail_core.store.base import LockerKind, LockerState
 from qmail_core.store.sqlite import SqliteStore
 from qmail_core.transport.base import Cancel, Done
@@ -425,6 +427,34 @@ def test_settings_that_fit_no_network_are_refused(wrong: dict[str, Any], tmp_pat
         await store.close()
 
     play(story, nodes=5)
+
+
+def test_a_background_chore_that_hangs_does_not_hold_up_the_others_nor_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(cluster: Cluster) -> None:
+        ended = []
+
+        async def hang(*_: object) -> None:
+            try:
+                await asyncio.sleep(1e9)
+            finally:
+                ended.append(True)
+
+        monkeypatch.setattr(Wallet, "recover", hang)
+        monkeypatch.setattr(Repairer, "repair_due", hang)
+        alice, bob = await couple(cluster)
+        cluster.down |= set(alice.config.beacons)
+        sent = await alice.start_upload(alice.draft(["bob"], "s", "b", durability=Durability.FAST), tell=True)
+        await alice.wait(sent.task_id)
+        cluster.down.clear()
+        await asyncio.sleep(70)
+        assert [mail.message.guid for mail in await bob.receive()] == [sent.guid]
+        await alice.close()
+        assert len(ended) == 2
+        await bob.close()
+        assert len(ended) == 4
+        cluster._engines.clear()
+
+    play(story)
 
 
 def test_a_background_chore_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from qmail_core import Cluster, NotFound, QuorumError, Source
 from qmail_core.codec import consts as c
 from qmail_core.errors import Forbidden
-from qmail_core.model import Folder
+from qmail_core.model import Downloaded, Folder
 from tests.conftest import skip
 from tests.engine import content, couple, now, play
 
@@ -172,6 +172,52 @@ def test_attachments_belong_to_their_message_and_are_fetched_once() -> None:
         cluster.down.clear()
         os.remove((await bob.attachment(one.message.id, row.id)).path)
         assert await content(bob, one.message.id, row.id) == data  # fetched again
+
+    play(story, nodes=5)
+
+
+def test_after_a_failed_download_the_next_one_is_alone_too() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        await alice.send(alice.draft(["bob"], "s", "b"))
+        ((item,), download) = (await bob.peek()).notifications, bob._receiver._download
+        running = 0
+        tasks: list[asyncio.Task[Downloaded]] = []
+
+        async def fetch(guid: bytes, sender_sn: int | None) -> Downloaded:
+            nonlocal running
+            running += 1
+            assert running == 1
+            try:
+                await asyncio.sleep(1)
+                if len(tasks) == 2:
+                    tasks.append(asyncio.create_task(bob.download(guid)))  # it comes as the second one is woken
+                    raise QuorumError("not now", {})
+                return await download(guid, sender_sn)
+            finally:
+                running -= 1
+
+        bob._receiver._download = fetch  # type: ignore[method-assign]
+        tasks += [asyncio.create_task(bob.download(item.tell.guid)) for _ in range(2)]
+        await asyncio.wait(tasks)
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(outcome) for outcome in found] == [QuorumError, Downloaded, Downloaded]
+        assert len(bob._receiver._turns) == 0
+
+    play(story, nodes=5)
+
+
+def test_nothing_is_kept_of_attachments_that_were_fetched() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        await alice.send(alice.draft(["bob"], "s", "b", attachments=[Source(name="x", data=b"x")]))
+        (mail,) = await bob.receive()
+        (row,) = mail.attachments
+        assert [
+            await content(bob, mail.message.id, row.id),
+            *await asyncio.gather(*(content(bob, mail.message.id, row.id) for _ in range(3))),
+        ] == [b"x"] * 4
+        assert len(bob._receiver._turns) == 0
 
     play(story, nodes=5)
 

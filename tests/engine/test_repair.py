@@ -12,7 +12,7 @@ from qmail_core.model import Profile, Striping
 from qmail_core.raida.node import Policy
 from qmail_core.store.base import LockerState
 from tests.conftest import skip
-from tests.engine import check_books, couple, lockers, play
+from tests.engine import check_books, couple, lockers, now, play
 
 STRIPINGS = [None, Striping(Profile.RS, 20, 5), Striping(Profile.INTEROP, 24, 1)]
 
@@ -90,6 +90,25 @@ def test_a_lying_server_gets_the_right_stripe_again() -> None:
         done = await alice.repair(guid)
         assert (done.missing, done.rebuilt) == (1, 1)
         assert pages(cluster, guid) == before
+
+    play(story)
+
+
+def test_a_server_that_hangs_is_waited_for_once() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, _ = await couple(cluster)
+        guid = await mailed(alice)
+        before = pages(cluster, guid)
+        cluster.raida.lose(8, guid)
+        cluster.raida.commit()
+        cluster.delay.update({3: 1e9, 4: 1e9})
+        begun = now()
+        done = await alice.repair(guid)
+        assert now() - begun < 15
+        assert (done.missing, done.rebuilt, done.unreachable, done.survives_loss_of) == (3, 3, (3, 4), 3)
+        assert pages(cluster, guid) == before
+        cluster.delay.clear()
+        assert (await alice.repair(guid)).survives_loss_of == 5
 
     play(story)
 

@@ -435,6 +435,17 @@ async def a_queued_tell_counts_its_retries(store: MailStore) -> None:
 
 
 @promise
+async def what_a_clock_put_off_that_was_set_back_is_due(store: MailStore) -> None:
+    await store.sends.queue_tell(GUID, 3, 11, "first", 100_000, 100_060)
+    await store.sends.schedule_repair(GUID, 100_060)
+    for now, longest, due in ((100, 3600, True), (100_000, 60, False), (100_000, 59, True), (100_060, 0, True)):
+        assert len(store.sends.due_tells(now, longest)) == due
+        assert len(store.sends.due_repairs(now, longest)) == due
+    assert store.sends.due_tells(100) == []
+    assert store.sends.due_repairs(100) == []
+
+
+@promise
 async def a_repair_waits_for_its_time_and_counts_its_tries(store: MailStore) -> None:
     await store.sends.schedule_repair(GUID, 100)
     assert store.sends.due_repairs(99) == []
@@ -733,6 +744,7 @@ async def mail_for_the_relay_waits_until_it_is_due(store: MailStore) -> None:
     assert post.due(9, 5) == []
     assert post.due(20, 5) == [items[1], items[0]]
     assert post.due(20, 1) == [items[1]]
+    assert post.due(-100, 5, 90) == [items[1], items[0]]
     await post.postpone(items[1].oid, ["e@f.example"], 30)
     (left,) = (item for item in post.queued(HOME) if item.oid == items[1].oid)
     assert (left.recipients, left.attempts, left.next_attempt) == (("e@f.example",), 1, 30)

@@ -19,6 +19,7 @@ from qmail_core.codec.packet import Batch
 from qmail_core.errors import ConnectError, NodeTimeout, RemoteProtocolError
 from qmail_core.model import Address, NodeId
 from qmail_core.raida.cluster import Cluster
+from qmail_core.transport import tcp
 from qmail_core.transport.fanout import Fanout, Run
 from qmail_core.transport.tcp import TcpTransport
 
@@ -296,6 +297,25 @@ def test_a_node_that_never_answers_times_out_and_its_connection_goes() -> None:
         assert not world.open
 
     run(serve, story)
+
+
+def test_the_system_looks_after_connections_that_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    probe = tcp._probe
+
+    def probed(transport: asyncio.BaseTransport) -> None:
+        made.append(transport)
+        probe(transport)
+
+    monkeypatch.setattr(tcp, "_probe", probed)
+
+    async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
+        assert (await ask(fanout, world.batch())).good
+        sock = made[0].get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+
+    run(lambda world: world.whole, story)
 
 
 def test_an_answer_that_claims_another_node_is_a_protocol_error() -> None:

@@ -60,7 +60,7 @@ class Outbox:
     async def _turn(self) -> None:
         tried: set[bytes] = set()
         # one after the other: a message may be large
-        while (items := self._store.due(self._ctx.now(), 1)) and items[0].oid not in tried:
+        while (items := self._store.due(self._ctx.now(), 1, _LAST)) and items[0].oid not in tried:
             tried.add(items[0].oid)
             await self._attempt(items[0])
 

@@ -103,7 +103,7 @@ class Webhooks:
             async with gate:
                 await self._tell(hook)
 
-        await asyncio.gather(*(tell(hook) for hook in hooks if hook.next_attempt <= now))
+        await asyncio.gather(*(tell(hook) for hook in hooks if not 0 < hook.next_attempt - now <= _LAST))
 
     async def _tell(self, hook: Webhook) -> None:
         told = max(hook.told, self._looked.get(hook.oid, 0))

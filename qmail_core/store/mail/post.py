@@ -11,6 +11,7 @@ from qmail_core.errors import Conflict
 from qmail_core.store.database import Database
 from qmail_core.store.mail.rows import Row
 from qmail_core.store.post import Autoreply, Filter, Queued, Usage, Webhook
+from qmail_core.store.when import FOREVER
 
 _QUEUED = "SELECT oid, user, sender, recipients, raw, attempts, next_attempt, created_at FROM relay"
 _FILTER = "SELECT oid, name, query, action, disabled, created_at FROM filter"
@@ -38,10 +39,10 @@ class SqlitePost:
             )
         )
 
-    def due(self, now: int, limit: int) -> list[Queued]:
+    def due(self, now: int, limit: int, longest: int = FOREVER) -> list[Queued]:
+        sql = f"{_QUEUED} WHERE next_attempt<=? OR next_attempt>? ORDER BY next_attempt, id LIMIT ?"
         with self._db.read() as db:
-            rows = db.execute(f"{_QUEUED} WHERE next_attempt<=? ORDER BY next_attempt, id LIMIT ?", (now, limit))
-            return list(map(_queued, rows))
+            return list(map(_queued, db.execute(sql, (now, now + longest, limit))))
 
     def queued(self, user: int) -> list[Queued]:
         with self._db.read() as db:
