@@ -1,7 +1,7 @@
 """Whether a stored mail is told: now, later, or not at all.
 
-A mail is told or taken back, never both: whatever decides about it changes its job under one lock, and the job in the
-store is the truth, so a restart decides the same.
+A mail is told or taken back, never both: whatever decides about it looks at what the store has and changes that in one
+step, so of two decisions the second knows of the first, and a restart decides the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from qmail_core.engine.outgoing import Outgoing
 from qmail_core.engine.receipts import Receipts
 from qmail_core.engine.tasks import Report
 from qmail_core.errors import Cancelled, Conflict
-from qmail_core.model import FileEntry, Receipt, Started
+from qmail_core.model import FileEntry, Receipt, ReceiptRecipient, Started
+from qmail_core.store.base import SendRow
 
 
 class Decisions:
@@ -28,7 +29,6 @@ class Decisions:
         self._ctx = ctx
         self._receipts = receipts
         self._outgoing = outgoing
-        self._lock = asyncio.Lock()
         self._holds: dict[bytes, asyncio.Event] = {}  # mails whose tell waits; set: look again
         self._taken_back: set[bytes] = set()
 
@@ -40,10 +40,13 @@ class Decisions:
 
     async def uploaded(self, job: Job, receipt: Receipt, entries: tuple[FileEntry, ...]) -> None:
         """Commit a complete upload; somebody may have decided about its tell meanwhile."""
-        async with self._lock:
-            tell = self.job(job.guid).tell
-            kept = msgspec.structs.replace(job, tell=tell, entries=entries)
-            await self._receipts.save(receipt, stage="tell" if tell else "uploaded", job=jobs.encode(kept))
+
+        def stored(row: SendRow) -> None:
+            kept = msgspec.structs.replace(jobs.decode(row.job), entries=entries)
+            row.job, row.stage = jobs.encode(kept), "tell" if kept.tell else "uploaded"
+            row.receipt.upload = receipt.upload
+
+        await self._receipts.change(job.guid, stored)
 
     async def hold(self, job: Job, report: Report) -> bool:
         """Wait until the tell is due or somebody decides about it; False if another task tells the mail by then."""
@@ -63,12 +66,9 @@ class Decisions:
 
         raises   Cancelled if it was taken back
         """
-        async with self._lock:
-            receipt = self._receipts.get(guid)
-            if self.job(guid).tell or receipt.tell.status == "in_progress":
-                self._outgoing.claim(receipt, resume=True)
-                await self._receipts.save(receipt, stage="tell")
-                return receipt
+        with contextlib.suppress(Conflict):  # somebody else tells it, or has
+            if self.job(guid).tell or self._receipts.get(guid).tell.status == "in_progress":
+                return await self._outgoing.claim(guid, _promised)
         if guid in self._taken_back:
             raise Cancelled("Cancelled; the mail is stored and nobody was told")
         return None
@@ -91,8 +91,7 @@ class Decisions:
 
     async def start_tell(self, guid: bytes) -> Started:
         """Tell a mail now; one whose tell is held does not wait any longer."""
-        async with self._lock:
-            started = await self._outgoing.start(guid)
+        started = await self._outgoing.start(guid)
         self._wake(guid)
         return started
 
@@ -113,16 +112,26 @@ class Decisions:
             raise
 
     async def _drop_tell(self, guid: bytes, refusal: str) -> None:
-        async with self._lock:
-            job, receipt = self.job(guid), self._receipts.get(guid)
-            if receipt.tell.status != "not_started" or receipt.upload.status == "failed":
+        def untold(row: SendRow) -> None:
+            if row.receipt.tell.status != "not_started" or row.receipt.upload.status == "failed":
                 raise Conflict(refusal)
-            if job.tell:
-                stage = "uploaded" if receipt.upload.status == "success" else None
-                untold = jobs.encode(msgspec.structs.replace(job, tell=False))
-                await self._receipts.save(receipt, stage=stage, job=untold)
+            row.job = jobs.encode(msgspec.structs.replace(jobs.decode(row.job), tell=False))
+            if row.receipt.upload.status == "success":
+                row.stage = "uploaded"
+
+        await self._receipts.change(guid, untold)
         self._wake(guid)
 
     def _wake(self, guid: bytes) -> None:
         if guid in self._holds:
             self._holds[guid].set()
+
+
+def _promised(row: SendRow) -> list[ReceiptRecipient]:
+    """Whom the task of a send tells: everybody, or after a crash those it had begun with."""
+    tell = row.receipt.tell
+    if tell.status == "in_progress":
+        return [each for each in tell.recipients if each.status == "sending"]
+    if tell.status != "not_started" or not jobs.decode(row.job).tell:
+        raise Conflict("Somebody else has decided about this tell")
+    return tell.recipients

@@ -8,8 +8,10 @@ pauses. Beacons take the same tell twice, so trying again is always safe.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from qmail_core.codec import consts as c
@@ -25,7 +27,7 @@ from qmail_core.engine.tasks import Report, Tasks
 from qmail_core.engine.wallet import Wallet
 from qmail_core.errors import Conflict, NodeError, QMailError, TellError, UsageError
 from qmail_core.model import Address, OutgoingTell, Profile, Receipt, ReceiptRecipient, Started, StripeLocation, Tell
-from qmail_core.store.base import Claim, Locker
+from qmail_core.store.base import Claim, Locker, SendRow
 
 log = logging.getLogger("qmail.tell")
 
@@ -48,6 +50,7 @@ RETRY_LAST = 3600
 RETRY_TIMES = 10
 _LONGEST = RETRY_LAST + RETRY_LAST // 10
 _ALL = 1_000_000
+_BEING_TOLD = "Tell already in progress; poll /api/qmail/receipts for status"
 
 
 def _shown_code(job: Job, code: str) -> bytes:
@@ -89,12 +92,11 @@ class Outgoing:
         self._receipts = receipts
         self._wallet = wallet
         self._mailbox = mailbox
+        self._telling: set[bytes] = set()  # mails somebody in this process tells, or is about to
 
     async def start(self, guid: bytes) -> Started:
         """Begin telling the recipients of an uploaded mail (QMail node API, net/messages/tell)."""
-        receipt = self._receipts.get(guid)
-        self.claim(receipt)
-        await self._receipts.save(receipt, stage="tell")
+        receipt = await self.claim(guid, _asked)
 
         async def story(report: Report) -> tuple[str, dict[str, Any]]:
             return await self.tell(receipt, report)
@@ -110,39 +112,43 @@ class Outgoing:
             receipt_recipients=len(receipt.tell.recipients),
         )
 
-    def claim(self, receipt: Receipt, *, resume: bool = False) -> None:
-        """Mark every row that is not sent as being sent, or say why the mail cannot be told now."""
-        tell = receipt.tell
-        if receipt.upload.status != "success":
-            raise Conflict(f"Upload is not complete; current upload status is {receipt.upload.status}")
-        if not tell.recipients:
-            raise UsageError("Receipt has no recipients; call /upload with to/cc/bcc first")
-        if not resume:
-            refusals = {
-                "in_progress": "Tell already in progress; poll /api/qmail/receipts for status",
-                "success": "Tell already complete for this email",
-            }
-            if tell.status in refusals:
-                raise Conflict(refusals[tell.status])
-            if tell.status not in ("not_started", "failed", "partial"):
-                raise Conflict(f"Tell cannot start from status {tell.status}")
-            if all(row.status == "sent" for row in tell.recipients):
-                raise Conflict("No recipients need Tell; all receipt rows are already sent")
+    async def claim(self, guid: bytes, choose: Callable[[SendRow], Sequence[ReceiptRecipient]]) -> Receipt:
+        """Take a mail to tell it, which is up to the caller then; its receipt, the chosen rows marked.
+
+        choose  the rows to tell; Conflict if there is nothing to do
+        raises  Conflict if it is being told
+        """
+        if guid in self._telling:
+            raise Conflict(_BEING_TOLD)
         now = self._ctx.now()
-        for row in tell.recipients:
-            if row.status != "sent":
-                row.status, row.finished_at, row.started_at = "sending", 0, row.started_at or now
-        tell.roll_up()
-        tell.status, tell.started_at, tell.finished_at = "in_progress", tell.started_at or now, 0
+
+        def claimed(row: SendRow) -> None:
+            for each in choose(row):
+                each.status, each.finished_at, each.started_at = "sending", 0, each.started_at or now
+            tell = row.receipt.tell
+            tell.roll_up()
+            tell.status, tell.started_at, tell.finished_at = "in_progress", tell.started_at or now, 0
+            row.stage = "tell"
+
+        self._telling.add(guid)
+        try:
+            return await self._receipts.change(guid, claimed)
+        except BaseException:
+            self._telling.discard(guid)
+            raise
 
     async def tell(self, receipt: Receipt, report: Report) -> tuple[str, dict[str, Any]]:
-        """Send every claimed row; returns the task's final message and data."""
+        """Send every row of a claimed mail; returns the task's final message and data."""
         guid = bytes.fromhex(receipt.file_guid)
+        try:
+            return await self._tell(guid, receipt, report)
+        finally:
+            self._telling.discard(guid)
+
+    async def _tell(self, guid: bytes, receipt: Receipt, report: Report) -> tuple[str, dict[str, Any]]:
         job = jobs.decode(self._ctx.store.sends.job(guid)[0])
         report(91, "Resolving recipients")
         positions = [i for i, row in enumerate(receipt.tell.recipients) if row.status == "sending"]
-        if not positions:
-            return "Tell skipped: all recipients already sent", {"file_guid": guid.hex(), "all_accepted": True}
         report(93, "Building Tell")
         tell = tell_of(job, receipt, self._ctx)
         gate, done = asyncio.Semaphore(_PARALLEL), 0
@@ -164,7 +170,7 @@ class Outgoing:
         sent = sum(row.status == "sent" for row in rows)
         if sent:
             await self._mailbox.file_sent(job)
-        await self._receipts.save_tell(receipt, stage="done")
+        await self._receipts.change(job.guid, lambda row: _told(row, receipt))
         data = {
             "file_guid": job.guid.hex(),
             "beacons": len({row.beacon_raida for row in rows}),
@@ -274,9 +280,12 @@ class Outgoing:
         """Try a tell that was given up again, from the beginning; NotFound if it is not one."""
         row = next((row for row in self.rows("failed", _ALL) if row.id == tell_id), None)
         if row is not None:
-            receipt = self._receipts.get(row.guid)
-            receipt.tell.recipients[row.position].attempts = 0
-            await self._receipts.save(receipt)
+            position = row.position
+
+            def fresh(kept: SendRow) -> None:
+                kept.receipt.tell.recipients[position].attempts = 0
+
+            await self._receipts.change(row.guid, fresh)
         await self._ctx.store.sends.retry_tell(tell_id, self._ctx.now())
 
     async def clear_sent(self) -> int:
@@ -287,19 +296,42 @@ class Outgoing:
         """Try the queue rows whose time has come; returns how many."""
         due = self._ctx.store.sends.due_tells(self._ctx.now(), _LONGEST)
         for item in due:
-            receipt = self._receipts.get(item.guid)
-            if receipt.tell.status != "in_progress":
-                await self._retry(receipt, item)
+            with contextlib.suppress(Conflict, TellError):  # somebody else tells it; it has come to nothing again
+                receipt = await self.claim(item.guid, partial(_due, position=item.position))
+                await self.tell(receipt, _nobody_asks)
         return len(due)
 
-    async def _retry(self, receipt: Receipt, item: OutgoingTell) -> None:
-        """One queue row; claimed like any tell, so that nobody else tells this mail at the same time."""
-        receipt.tell.recipients[item.position].status = "sending"
-        receipt.tell.status = "in_progress"
-        await self._receipts.save(receipt, stage="tell")
-        job = jobs.decode(self._ctx.store.sends.job(item.guid)[0])
-        await self._tell_row(tell_of(job, receipt, self._ctx), receipt, item.position)
-        receipt.tell.roll_up()
-        if receipt.tell.recipients[item.position].status == "sent":
-            await self._mailbox.file_sent(job)
-        await self._receipts.save_tell(receipt, stage="done")
+
+def _asked(row: SendRow) -> list[ReceiptRecipient]:
+    """Whom to tell when the user asks for it: all that have not been, or why that is not possible now."""
+    receipt, tell = row.receipt, row.receipt.tell
+    if receipt.upload.status != "success":
+        raise Conflict(f"Upload is not complete; current upload status is {receipt.upload.status}")
+    if not tell.recipients:
+        raise UsageError("Receipt has no recipients; call /upload with to/cc/bcc first")
+    refusals = {"in_progress": _BEING_TOLD, "success": "Tell already complete for this email"}
+    if tell.status in refusals:
+        raise Conflict(refusals[tell.status])
+    if tell.status not in ("not_started", "failed", "partial"):
+        raise Conflict(f"Tell cannot start from status {tell.status}")
+    unsent = [each for each in tell.recipients if each.status != "sent"]
+    if not unsent:
+        raise Conflict("No recipients need Tell; all receipt rows are already sent")
+    return unsent
+
+
+def _due(row: SendRow, position: int) -> list[ReceiptRecipient]:
+    """The one recipient a queue row is for."""
+    tell = row.receipt.tell
+    if tell.status == "in_progress" or tell.recipients[position].status == "sent":
+        raise Conflict(_BEING_TOLD)
+    return [tell.recipients[position]]
+
+
+def _told(row: SendRow, receipt: Receipt) -> None:
+    """What a tell came to; the upload's part may have been brought up to date meanwhile."""
+    row.receipt.tell, row.stage = receipt.tell, "done"
+
+
+def _nobody_asks(progress: int, text: str) -> None:
+    """A report for what has no task."""

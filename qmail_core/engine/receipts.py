@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 
 import msgspec
 
@@ -30,7 +31,7 @@ from qmail_core.model import (
     ReceiptUpload,
     RequestKey,
 )
-from qmail_core.store.base import Claim, Locker
+from qmail_core.store.base import Claim, Locker, SendRow
 
 _PREVIEW = 255  # bytes
 
@@ -146,17 +147,17 @@ class Receipts:
         await self._ctx.store.sends.accept(receipt, job, objects, stage, key)
         return self._mirror(receipt)
 
-    async def save(self, receipt: Receipt, *, stage: str | None = None, job: bytes | None = None) -> None:
-        """Commit a changed receipt, then mirror it."""
-        receipt.updated_at = self._ctx.now()
-        await self._ctx.store.sends.save(receipt, stage=stage, job=job)
-        await self._mirror(receipt)
+    async def change(self, guid: bytes, edit: Callable[[SendRow], None]) -> Receipt:
+        """Change a send as the store has it by then, see `SendStore.change`; the receipt, mirrored."""
+        now = self._ctx.now()
 
-    async def save_tell(self, receipt: Receipt, *, stage: str) -> None:
-        """Commit only the tell's part: a repair may have brought the upload's part up to date meanwhile."""
-        newest = self.get(bytes.fromhex(receipt.file_guid))
-        newest.tell = receipt.tell
-        await self.save(newest, stage=stage)
+        def dated(row: SendRow) -> None:
+            edit(row)
+            row.receipt.updated_at = now
+
+        receipt = (await self._ctx.store.sends.change(guid, dated)).receipt
+        await self._mirror(receipt)
+        return receipt
 
     def _mirror(self, receipt: Receipt) -> asyncio.Future[None]:
         text = msgspec.json.format(msgspec.json.encode(receipt), indent=2)

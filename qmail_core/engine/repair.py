@@ -18,7 +18,7 @@ from qmail_core.engine.jobs import Job, unit_of
 from qmail_core.engine.receipts import Receipts
 from qmail_core.engine.wallet import Wallet
 from qmail_core.errors import Conflict, ErasureError, NodeError, NodeTimeout, QMailError
-from qmail_core.model import FileEntry, Repaired, StripeLocation, Tell
+from qmail_core.model import FileEntry, ReceiptUpload, Repaired, StripeLocation, Striping, Tell
 from qmail_core.store.base import Locker, LockerState
 
 log = logging.getLogger("qmail.repair")
@@ -131,18 +131,7 @@ class Repairer:
             locker for (_, node), locker in lockers.items() if node in whole and locker.state == LockerState.RESERVED
         ]
         await self._wallet.consume(spent)
-        receipt = self._receipts.get(job.guid)
-        up = receipt.upload
-        up.servers.ok, up.servers.fail = len(whole), job.striping.n - len(whole)
-        up.survives_loss_of = len(whole) - job.striping.k
-        for row in up.files[0].stripes:
-            if row.server_id in whole:
-                row.status, row.error = "ok", ""
-            else:
-                row.status, row.error = "failed", row.error or "not stored"
-        for file in up.files:
-            file.stripes_uploaded, file.stripes_failed = len(whole), job.striping.n - len(whole)
-        await self._receipts.save(receipt)
+        await self._receipts.change(job.guid, lambda kept: _describe(kept.receipt.upload, job.striping, whole))
         if len(whole) == job.striping.n:
             await self._ctx.store.sends.drop_repair(job.guid)
 
@@ -181,6 +170,19 @@ class _Findings:
     def whole(self) -> frozenset[int]:
         """Nodes that hold every stripe they should."""
         return self.nodes - self.unreachable - self.lost
+
+
+def _describe(up: ReceiptUpload, striping: Striping, whole: frozenset[int]) -> None:
+    """Write into a receipt which nodes hold everything."""
+    up.servers.ok, up.servers.fail = len(whole), striping.n - len(whole)
+    up.survives_loss_of = len(whole) - striping.k
+    for row in up.files[0].stripes:
+        if row.server_id in whole:
+            row.status, row.error = "ok", ""
+        else:
+            row.status, row.error = "failed", row.error or "not stored"
+    for file in up.files:
+        file.stripes_uploaded, file.stripes_failed = len(whole), striping.n - len(whole)
 
 
 def _everything(job: Job, ctx: Context) -> Tell:

@@ -43,7 +43,7 @@ from qmail_core.errors import (
     UsageError,
 )
 from qmail_core.model import Costs, Draft, FileEntry, Kind, Receipt, RequestKey, SendResult, Source, Started
-from qmail_core.store.base import Claim, Locker
+from qmail_core.store.base import Claim, Locker, SendRow
 from qmail_core.transport.fanout import Run
 
 log = logging.getLogger("qmail.send")
@@ -378,9 +378,13 @@ class Sender:
         await self._wallet.release(lockers.values(), failures)
         if not isinstance(error, Cancelled):
             await self._mailbox.returned(job.guid, {who.text: error.message for who in job.recipients})
-        receipt.upload.status, receipt.upload.finished_at = "failed", self._ctx.now()
-        receipt.upload.error = error.message
-        await self._receipts.save(receipt, stage="failed")
+        now, reason = self._ctx.now(), error.message
+
+        def failed(row: SendRow) -> None:
+            up = row.receipt.upload
+            up.status, up.finished_at, up.error, row.stage = "failed", now, reason, "failed"
+
+        await self._receipts.change(job.guid, failed)
         self.drop_spool(job.guid)
         clear = isinstance(error, Cancelled) or error.message.startswith("Upload failed")
         prefix = "" if clear else f"Upload failed: {error.code} — "

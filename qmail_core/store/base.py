@@ -8,7 +8,7 @@ point look-ups or bounded pages, cheap enough for the event loop.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -76,6 +76,14 @@ class Claim(Struct, frozen=True):
 
     unit: int
     node: int | None = None  # upload: the server it pays; None: an inbox fee
+
+
+class SendRow(Struct):
+    """One send as it is kept."""
+
+    receipt: Receipt
+    job: bytes
+    stage: str
 
 
 class WorkKind(enum.IntEnum):
@@ -229,8 +237,12 @@ class SendStore(Protocol):
 
     def count_receipts(self, status: str | None) -> int: ...
 
-    async def save(self, receipt: Receipt, *, stage: str | None = None, job: bytes | None = None) -> None:
-        """Commit a receipt and, where given, the send's stage and job."""
+    async def change(self, guid: bytes, edit: Callable[[SendRow], None]) -> SendRow:
+        """Change a send as it is by then, and return it; NotFound if there is none.
+
+        edit  changes what it is given; what it raises is raised here, and nothing is changed. It is called between two
+              changes and maybe on another thread, so it MUST NOT wait, nor touch what others may be changing.
+        """
         ...
 
     def receipt(self, guid: bytes) -> Receipt: ...

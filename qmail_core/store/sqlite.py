@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from qmail_core.errors import Conflict, NotFound
 from qmail_core.model import Address, Coin, Contact, OutgoingTell, PaymentStatus, Receipt, RequestKey
-from qmail_core.store.base import Claim, Locker, LockerKind, LockerState, Work, WorkKind
+from qmail_core.store.base import Claim, Locker, LockerKind, LockerState, SendRow, Work, WorkKind
 from qmail_core.store.database import Database
 from qmail_core.store.mail import SqliteMail, folder_beside
 from qmail_core.store.mail.accounts import SqliteAccounts
@@ -315,6 +315,24 @@ def _outgoing(row: Row) -> OutgoingTell:
     return OutgoingTell(**dict(zip(OutgoingTell.__struct_fields__, row, strict=True)))
 
 
+def _change(db: sqlite3.Connection, guid: bytes, edit: Callable[[SendRow], None]) -> SendRow:
+    sql = "SELECT body, job, stage FROM receipt JOIN send USING (guid) WHERE guid=?"
+    found = db.execute(sql, (guid,)).fetchone()
+    if found is None:
+        raise NotFound("Receipt not found for that file_guid")
+    body, job, stage = found
+    row = SendRow(msgspec.json.decode(body, type=Receipt), job, stage)
+    edit(row)
+    kept = row.receipt
+    db.execute(
+        "UPDATE receipt SET body=?, upload_status=?, tell_status=?, updated_at=? WHERE guid=?",
+        (msgspec.json.encode(kept), kept.upload.status, kept.tell.status, kept.updated_at, guid),
+    )
+    if (row.job, row.stage) != (job, stage):
+        db.execute("UPDATE send SET job=?, stage=? WHERE guid=?", (row.job, row.stage, guid))
+    return row
+
+
 class SqliteSends:
     """SendStore."""
 
@@ -338,17 +356,8 @@ class SqliteSends:
 
         await self._db.write(change)
 
-    async def save(self, receipt: Receipt, *, stage: str | None = None, job: bytes | None = None) -> None:
-        guid = bytes.fromhex(receipt.file_guid)
-        row = (msgspec.json.encode(receipt), receipt.upload.status, receipt.tell.status, receipt.updated_at, guid)
-
-        def change(db: sqlite3.Connection) -> None:
-            db.execute("UPDATE receipt SET body=?, upload_status=?, tell_status=?, updated_at=? WHERE guid=?", row)
-            db.execute(
-                "UPDATE send SET stage=coalesce(?, stage), job=coalesce(?, job) WHERE guid=?", (stage, job, guid)
-            )
-
-        await self._db.write(change)
+    async def change(self, guid: bytes, edit: Callable[[SendRow], None]) -> SendRow:
+        return await self._db.write(lambda db: _change(db, guid, edit))
 
     def receipt(self, guid: bytes) -> Receipt:
         with self._db.read() as db:

@@ -36,6 +36,7 @@ from qmail_core.store.base import (
     LockerKind,
     LockerState,
     MailStore,
+    SendRow,
     Work,
     WorkKind,
 )
@@ -395,15 +396,50 @@ async def of_two_intents_at_once_one_is_accepted(store: MailStore) -> None:
 
 
 @promise
-async def saving_changes_the_receipt_and_only_what_is_given_besides(store: MailStore) -> None:
+async def a_change_keeps_what_it_does_not_touch(store: MailStore) -> None:
     await store.sends.accept(receipt(), b"job", {}, "upload")
-    changed = receipt()
-    changed.upload.status = "success"
-    await store.sends.save(changed)
-    assert store.sends.receipt(GUID).upload.status == "success"
+
+    def stored(row: SendRow) -> None:
+        row.receipt.upload.status = "success"
+
+    def told(row: SendRow) -> None:
+        row.job, row.stage = row.job + b" and more", "tell"
+        row.receipt.tell.status = "in_progress"
+
+    assert (await store.sends.change(GUID, stored)).receipt == store.sends.receipt(GUID)
     assert store.sends.job(GUID) == (b"job", "upload")
-    await store.sends.save(changed, stage="tell", job=b"more")
-    assert store.sends.job(GUID) == (b"more", "tell")
+    await store.sends.change(GUID, told)
+    assert store.sends.job(GUID) == (b"job and more", "tell")
+    kept = store.sends.receipt(GUID)
+    assert (kept.upload.status, kept.tell.status) == ("success", "in_progress")
+    assert store.sends.count_receipts("in_progress") == 1
+
+
+@promise
+async def of_changes_at_once_none_is_lost(store: MailStore) -> None:
+    await store.sends.accept(receipt(), b"", {}, "upload")
+
+    def one_more(row: SendRow) -> None:
+        row.receipt.tell.recipients[0].attempts += 1
+        row.job += b"x"
+
+    await asyncio.gather(*(store.sends.change(GUID, one_more) for _ in range(50)))
+    assert store.sends.receipt(GUID).tell.recipients[0].attempts == len(store.sends.job(GUID)[0]) == 50
+
+
+@promise
+async def a_change_that_is_refused_changes_nothing(store: MailStore) -> None:
+    await store.sends.accept(receipt(), b"job", {}, "upload")
+
+    def refused(row: SendRow) -> None:
+        row.receipt.upload.status = row.stage = "failed"
+        raise Conflict("not now")
+
+    with pytest.raises(Conflict, match="not now"):
+        await store.sends.change(GUID, refused)
+    assert (store.sends.receipt(GUID), store.sends.job(GUID)) == (receipt(), (b"job", "upload"))
+    with pytest.raises(NotFound):
+        await store.sends.change(OTHER, refused)
 
 
 @promise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from qmail_core.codec.vault import Segments
 from qmail_core.errors import Conflict, NotFound
 from qmail_core.model import Listing, Receipt, ReceiptRecipient, ReceiptSender
+from qmail_core.store.base import SendRow
 from qmail_core.store.database import migrate
 from qmail_core.store.files import VaultRow
 from qmail_core.store.sqlite import SqliteStore
@@ -57,19 +59,23 @@ def test_files_of_before_have_their_stored_size() -> None:
     assert found == [Segments(OLD, bytes(32), b"").stored(size) for size in sizes]
 
 
+def becomes(receipt: Receipt) -> Callable[[SendRow], None]:
+    return lambda row: setattr(row, "receipt", receipt)
+
+
 def test_a_row_for_each_recipient_follows_its_receipt() -> None:
     async def story() -> None:
         store, guid = SqliteStore(None), b"g" * 16
         await store.sends.accept(receipt(guid, "queued", "queued", "queued"), b"{}", {}, "upload")
         rows = store.files.sent_rows(guid)
         assert [row.status for row in rows] == ["queued"] * 3
-        await store.sends.save(receipt(guid, "sending", "sent", "failed"))
+        await store.sends.change(guid, becomes(receipt(guid, "sending", "sent", "failed")))
         after = store.files.sent_rows(guid)
         assert [row.status for row in after] == ["sending", "success", "failed"]
         assert [row.id for row in after] == [row.id for row in rows]
         failed = receipt(guid, "queued", "sent", "queued")
         failed.upload.status = "failed"
-        await store.sends.save(failed)
+        await store.sends.change(guid, becomes(failed))
         assert [row.status for row in store.files.sent_rows(guid)] == ["failed", "success", "failed"]
         assert store.files.sent(Listing(limit=2, offset=2))[1] == 3
         await store.close()

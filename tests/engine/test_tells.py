@@ -1,0 +1,140 @@
+"""One story tells a mail at a time, and what it came to is never lost: whoever else changes the receipt meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from qmail_core import Cluster, Conflict, Engine
+from qmail_core.model import Receipt, Tell
+from tests.conftest import skip
+from tests.engine import check_books, couple, play
+from tests.engine.disks import Disk
+from tests.engine.test_outgoing import row, started
+
+
+def count_tells(alice: Engine) -> list[bytes]:
+    """The guids of mails told from now on, once for each recipient and time."""
+    told: list[bytes] = []
+    real = alice._outgoing._tell_row
+
+    async def tell_row(tell: Tell, receipt: Receipt, position: int) -> None:
+        told.append(tell.guid)
+        await real(tell, receipt, position)
+
+    alice._outgoing._tell_row = tell_row  # type: ignore[method-assign]
+    return told
+
+
+@pytest.mark.parametrize("lag", [0.0, 0.16, 0.17, 0.18, 0.3])
+def test_a_repair_that_ends_with_a_tell_takes_nothing_of_it_back(lag: float) -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, _ = await couple(cluster)
+        cluster.down.add(3)  # so that there is something to repair
+        guid, _ = await started(alice, tell=False)
+        cluster.down.discard(3)
+        cluster.down |= {11, 14}
+        cluster.delay.update({11: 0.2, 14: 0.2})
+        await asyncio.sleep(1)
+        disk = Disk(alice, 0.03)
+
+        async def told() -> None:
+            await asyncio.sleep(lag)
+            await alice.wait((await alice.start_tell(guid)).task_id)
+
+        async def traffic() -> None:
+            while True:  # other mail keeps the writer busy
+                await disk._write(lambda db: None)
+
+        busy = asyncio.create_task(traffic())
+        await asyncio.gather(alice.repair(guid), told())
+        busy.cancel()
+        receipt = alice.receipt(guid)
+        assert (receipt.tell.status, row(alice, guid).status) == ("partial", "retry_queued")
+        assert receipt.upload.servers.ok == 23  # node 3 was repaired, the beacons could not be asked
+
+    play(story)
+
+
+def test_a_retry_and_a_tell_by_hand_that_begin_together_tell_once() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        cluster.down |= {11, 14}
+        guid, _ = await started(alice)
+        cluster.down.clear()
+        cluster.delay.update({11: 0.2, 14: 0.2})
+        assert alice._background is not None
+        alice._background.cancel()
+        skip(100)
+        Disk(alice, 0.03)
+        told = count_tells(alice)
+
+        async def by_hand() -> None:
+            await alice.wait((await alice.start_tell(guid)).task_id)
+
+        ends = await asyncio.gather(by_hand(), alice._outgoing.retry_due(), by_hand(), return_exceptions=True)
+        assert [type(end) for end in ends] == [type(None), int, Conflict]
+        assert told == [guid]
+        assert row(alice, guid).status == "sent"
+        assert len(await bob.receive()) == 1
+        check_books(cluster, alice)
+
+    play(story)
+
+
+def test_a_mail_told_by_hand_the_moment_it_is_stored_is_told_once() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        Disk(alice, 0.03)
+        told = count_tells(alice)
+        begun = await alice.start_upload(alice.draft(["bob"], "s", "b"), tell=True)
+        by_hand = None
+        while by_hand is None:
+            await asyncio.sleep(0.001)
+            if alice.receipt(begun.guid).upload.status == "success":
+                try:
+                    by_hand = await alice.start_tell(begun.guid)
+                except Conflict:
+                    break
+        await alice.wait(begun.task_id)
+        if by_hand is not None:
+            await alice.wait(by_hand.task_id)
+        assert told == [begun.guid]
+        assert row(alice, begun.guid).status == "sent"
+        assert len(await bob.receive()) == 1
+
+    play(story)
+
+
+def test_who_was_given_up_is_not_told_again_by_a_restart() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, _ = await couple(cluster)
+        await cluster.engine("carol")
+        begun = await alice.start_upload(alice.draft(["bob", "carol"], "s", "b"), tell=False)
+        await alice.wait(begun.task_id)
+        cluster.down |= {11, 14}
+        await alice.wait((await alice.start_tell(begun.guid)).task_id)
+
+        def given_up(kept) -> None:  # type: ignore[no-untyped-def]
+            kept.receipt.tell.recipients[0].status = "failed"
+
+        await alice._receipts.change(begun.guid, given_up)
+        await alice._store.sends.finish_tell(begun.guid, 0, "failed", "no", 0)
+        assert alice._background is not None
+        alice._background.cancel()
+        cluster.delay.update({11: 5.0, 14: 5.0})
+        cluster.down.clear()
+        skip(100)
+        retry = asyncio.create_task(alice._outgoing.retry_due())
+        await asyncio.sleep(1)
+        assert [each.status for each in alice.receipt(begun.guid).tell.recipients] == ["failed", "sending"]
+        retry.cancel()  # the process dies here
+        await asyncio.gather(retry, return_exceptions=True)
+        cluster.delay.clear()
+        alice._sender.resume()
+        await alice.wait(begun.task_id)
+        tell = alice.receipt(begun.guid).tell
+        assert (tell.status, [each.status for each in tell.recipients]) == ("partial", ["failed", "sent"])
+
+    play(story)
