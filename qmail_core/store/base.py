@@ -179,7 +179,10 @@ class WalletStore(Protocol):
         ...
 
     async def begin_funding(self, lockers: Mapping[str, tuple[Locker, Sequence[Coin]]], now: int) -> None:
-        """Move coins out of their wallet into new FUNDING lockers; Conflict if one of them is not in a wallet."""
+        """Move coins out of their wallet into new FUNDING lockers; Conflict if one of them is not in a wallet.
+
+        The coins of CONSUMED lockers MUST be forgotten by then, so that they do not pile up.
+        """
         ...
 
     async def end_funding(
@@ -191,7 +194,10 @@ class WalletStore(Protocol):
         """
         ...
 
-    def locker_coins(self, code: str) -> list[Coin]: ...
+    def locker_coins(self, code: str) -> list[Coin]:
+        """The coins in a locker, as they were before; maybe none once it is CONSUMED."""
+        ...
+
     def lockers(self, *, state: LockerState | None = None, guid: bytes | None = None) -> list[Locker]: ...
     def available(self, wallet: str, kind: LockerKind, value: int) -> int:
         """How many lockers of a kind and value are ready."""
@@ -201,13 +207,13 @@ class WalletStore(Protocol):
         """Reserve one AVAILABLE locker for every claim that has none yet, all or nothing.
 
         Claims are matched first with what this guid already holds, so repeating the call after a crash returns the
-        same lockers, whatever they are worth. A new one MUST be worth what its claim says. An upload claim MUST get a
-        locker its node confirmed. NotFound if too few are available.
+        same lockers, whatever they are worth; one in LIMBO is RESERVED again. A new one MUST be worth what its claim
+        says. An upload claim MUST get a locker its node confirmed. NotFound if too few are available.
         """
         ...
 
     async def settle(self, changes: Mapping[str, LockerState], now: int) -> None:
-        """Set states; AVAILABLE also forgets what the locker was reserved for."""
+        """Set states; AVAILABLE also forgets what the locker was reserved for; CONSUMED is for good."""
         ...
 
     async def add_funded(self, code: str, node: int) -> None:
@@ -251,7 +257,10 @@ class SendStore(Protocol):
         """(job, stage); NotFound if there is none."""
         ...
 
-    def object(self, guid: bytes, file_type: int) -> bytes: ...
+    def object(self, guid: bytes, file_type: int) -> bytes:
+        """An object of a send; NotFound if there is none, or its stage is not `upload` any more."""
+        ...
+
     def open_sends(self) -> list[bytes]:
         """GUIDs whose stage is `upload` or `tell`, oldest first."""
         ...

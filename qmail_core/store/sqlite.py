@@ -124,6 +124,7 @@ class SqliteWallet:
 
     async def begin_funding(self, lockers: Mapping[str, tuple[Locker, Sequence[Coin]]], now: int) -> None:
         def change(db: sqlite3.Connection) -> None:
+            db.execute(_FORGET_SPENT)
             for code, (locker, coins) in lockers.items():
                 db.execute(
                     "INSERT INTO locker (code, kind, value, state, wallet, created_at) VALUES (?,?,?,?,?,?)",
@@ -193,9 +194,10 @@ class SqliteWallet:
         rows = [(state, now if state == LockerState.CONSUMED else 0, code) for code, state in changes.items()]
 
         def change(db: sqlite3.Connection) -> None:
-            db.executemany("UPDATE locker SET state=?, consumed_at=? WHERE code=?", rows)
+            unspent = f"state<>{LockerState.CONSUMED:d}"
+            db.executemany(f"UPDATE locker SET state=?, consumed_at=? WHERE code=? AND {unspent}", rows)
             free = [(code,) for code, state in changes.items() if state == LockerState.AVAILABLE]
-            db.executemany("UPDATE locker SET guid=NULL, unit=NULL, node=NULL WHERE code=?", free)
+            db.executemany(f"UPDATE locker SET guid=NULL, unit=NULL, node=NULL WHERE code=? AND {unspent}", free)
 
         await self._db.write(change)
 
@@ -215,6 +217,11 @@ _ELSEWHERE = (
     "SELECT 1 FROM work_coin WHERE denomination=?1 AND serial=?2 UNION ALL"
     f" SELECT 1 FROM locker_coin JOIN locker USING (code)"
     f" WHERE denomination=?1 AND serial=?2 AND state<>{LockerState.CONSUMED:d}"
+)
+# in this order, because few lockers have coins, however many were ever spent
+_FORGET_SPENT = (
+    "DELETE FROM locker_coin WHERE rowid IN"
+    f" (SELECT c.rowid FROM locker_coin c CROSS JOIN locker l USING (code) WHERE l.state={LockerState.CONSUMED:d})"
 )
 
 
@@ -276,7 +283,7 @@ def _reserve(
         locker = held.get((kind, claim.unit, claim.node)) or _take(free[kind], claim.node, value)
         if locker is None:
             raise NotFound("too few funded lockers are available")
-        if locker.guid is None:
+        if locker.state in (LockerState.AVAILABLE, LockerState.LIMBO):
             db.execute(
                 "UPDATE locker SET state=?, guid=?, unit=?, node=? WHERE code=?",
                 (LockerState.RESERVED, guid, claim.unit, claim.node, locker.code),

@@ -162,6 +162,25 @@ async def a_coin_in_an_unspent_locker_is_not_doubled(store: MailStore) -> None:
 
 
 @promise
+async def coins_of_spent_lockers_are_forgotten_when_others_are_filled(store: MailStore) -> None:
+    await fund(store, "AB")
+    await store.wallet.settle({"A": LockerState.CONSUMED}, 1)
+    await fund(store, "C")
+    assert [len(store.wallet.locker_coins(code)) for code in "ABC"] == [0, 1, 1]
+
+
+@promise
+async def what_is_spent_stays_spent(store: MailStore) -> None:
+    await fund(store, "A")
+    await store.wallet.reserve(GUID, "Default", uploads(3))
+    await store.wallet.settle({"A": LockerState.CONSUMED}, 7)
+    for state in (LockerState.LIMBO, LockerState.AVAILABLE):  # somebody who looked at it before
+        await store.wallet.settle({"A": state}, 9)
+    (found,) = store.wallet.lockers(guid=GUID)
+    assert (found.state, found.consumed_at, found.node) == (LockerState.CONSUMED, 7, 3)
+
+
+@promise
 async def works_hold_both_sides_until_they_end(store: MailStore) -> None:
     wallet = store.wallet
     await wallet.add_coins("Default", [coin(1, 1), coin(2)])
@@ -440,6 +459,19 @@ async def a_change_that_is_refused_changes_nothing(store: MailStore) -> None:
     assert (store.sends.receipt(GUID), store.sends.job(GUID)) == (receipt(), (b"job", "upload"))
     with pytest.raises(NotFound):
         await store.sends.change(OTHER, refused)
+
+
+@promise
+async def objects_are_kept_until_their_upload_has_ended(store: MailStore) -> None:
+    for guid in (GUID, OTHER):
+        await store.sends.accept(receipt(guid), b"", {0: b"meta", 1: b"body"}, "upload")
+    await store.sends.change(GUID, lambda row: None)
+    assert store.sends.object(GUID, 1) == b"body"
+    await store.sends.change(GUID, lambda row: setattr(row, "stage", "tell"))
+    for file_type in (0, 1):
+        with pytest.raises(NotFound):
+            store.sends.object(GUID, file_type)
+    assert store.sends.object(OTHER, 1) == b"body"
 
 
 @promise

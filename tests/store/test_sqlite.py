@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from qmail_core.errors import NotFound
 from qmail_core.model import Folder
 from qmail_core.store.base import LockerState
 from qmail_core.store.sqlite import SqliteStore
@@ -70,9 +71,10 @@ def test_sends_and_lockers_of_an_earlier_schema_come_along(tmp_path: Path) -> No
         db.execute("INSERT INTO receipt VALUES (?,?,'in_progress','not_started',5)", (suite.GUID, body))
         db.execute("INSERT INTO receipt VALUES (?,?,'success','sent',6)", (suite.OTHER, done))
         db.execute("INSERT INTO send VALUES (?,x'01','upload',5), (?,x'02','done',6)", (suite.GUID, suite.OTHER))
-        db.execute("INSERT INTO send_object VALUES (?,0,x'03')", (suite.GUID,))
+        db.execute("INSERT INTO send_object VALUES (?,0,x'03'), (?,0,x'04')", (suite.GUID, suite.OTHER))
         db.execute("INSERT INTO locker VALUES ('A',0,1,0,'Default',x'',NULL,NULL,NULL,3,0)")
-        db.execute("INSERT INTO locker_coin VALUES ('A',0,7,?)", (suite.coin(7).ans,))
+        db.execute("INSERT INTO locker VALUES ('B',0,1,2,'Default',x'',NULL,NULL,NULL,3,4)")
+        db.execute("INSERT INTO locker_coin VALUES ('A',0,7,?1), ('B',0,8,?1)", (suite.coin(7).ans,))
 
     async def look() -> None:
         store = SqliteStore(path)
@@ -81,6 +83,10 @@ def test_sends_and_lockers_of_an_earlier_schema_come_along(tmp_path: Path) -> No
         assert store.sends.job(suite.OTHER) == (b"\2", "done")
         assert store.sends.object(suite.GUID, 0) == b"\3"
         assert store.wallet.locker_coins("A") == [suite.coin(7)]
+        # of what is over only that is kept which somebody will read
+        assert store.wallet.locker_coins("B") == []
+        with pytest.raises(NotFound):
+            store.sends.object(suite.OTHER, 0)
         # what follows a receipt still does
         await store.sends.change(suite.GUID, lambda row: None)
         assert [row.recipient for row in store.files.sent_rows(suite.GUID)] == ["ü@x"]
