@@ -150,7 +150,7 @@ class Engine:
         self.drafts = Drafts(ctx, self.people)
         self._receipts = Receipts(ctx)
         self._directory = Directory(ctx)
-        self._outgoing = Outgoing(ctx, self._tasks, self._receipts, self._wallet, self._mailbox)
+        self._outgoing = Outgoing(ctx, self._tasks, self._receipts, self._wallet, self._mailbox, self._directory)
         self._decisions = Decisions(ctx, self._receipts, self._outgoing)
         self._sender = Sender(
             ctx,

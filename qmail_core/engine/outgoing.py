@@ -20,6 +20,7 @@ from qmail_core.codec.cipher import locker_code
 from qmail_core.codec.mail import TellRecipient
 from qmail_core.engine import jobs
 from qmail_core.engine.context import Context
+from qmail_core.engine.directory import Directory
 from qmail_core.engine.jobs import Job
 from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.receipts import Receipts
@@ -27,7 +28,7 @@ from qmail_core.engine.tasks import Report, Tasks
 from qmail_core.engine.wallet import Wallet
 from qmail_core.errors import Conflict, NodeError, QMailError, TellError, UsageError
 from qmail_core.model import Address, OutgoingTell, Profile, Receipt, ReceiptRecipient, Started, StripeLocation, Tell
-from qmail_core.store.base import Claim, Locker, SendRow
+from qmail_core.store.base import Claim, Locker, LockerKind, LockerState, SendRow
 
 log = logging.getLogger("qmail.tell")
 
@@ -86,12 +87,21 @@ def tell_of(job: Job, receipt: Receipt, ctx: Context) -> Tell:
 class Outgoing:
     """The tells of one engine."""
 
-    def __init__(self, ctx: Context, tasks: Tasks, receipts: Receipts, wallet: Wallet, mailbox: Mailbox) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        tasks: Tasks,
+        receipts: Receipts,
+        wallet: Wallet,
+        mailbox: Mailbox,
+        directory: Directory,
+    ) -> None:
         self._ctx = ctx
         self._tasks = tasks
         self._receipts = receipts
         self._wallet = wallet
         self._mailbox = mailbox
+        self._directory = directory
         self._telling: set[bytes] = set()  # mails somebody in this process tells, or is about to
 
     async def start(self, guid: bytes) -> Started:
@@ -156,7 +166,7 @@ class Outgoing:
         async def one(position: int) -> None:
             nonlocal done
             async with gate:
-                await self._tell_row(tell, receipt, position)
+                await self._tell_row(job, tell, receipt, position)
             done += 1
             report(93 + 6 * done // len(positions), f"Told {done} of {len(positions)} recipients")
 
@@ -186,14 +196,18 @@ class Outgoing:
             return "Tell complete: some recipients were refused", data
         raise TellError(f"Tell failed: {rows[0].last_error}", guid=job.guid, files_uploaded=job.files)
 
-    async def _tell_row(self, tell: Tell, receipt: Receipt, position: int) -> None:
+    async def _tell_row(self, job: Job, tell: Tell, receipt: Receipt, position: int) -> None:
         """One recipient: first beacon, second beacon, queue."""
         row = receipt.tell.recipients[position]
         who = Address(row.denomination, row.serial_number)
-        locker = self._fee_locker(tell.guid, position)
+        row.attempts += 1
+        try:
+            locker = await self._fee_locker(job, who, position)
+        except QMailError as error:
+            await self._finish_row(job.guid, row, position, None, error)
+            return
         code = locker_code(locker.code) if locker is not None else bytes(c.LOCKER_CODE_SIZE)
         body = mail.build_tell(tell, [TellRecipient(who, _KINDS[row.kind], code)], code)
-        row.attempts += 1
         error: QMailError | None = None
         for group in self._groups(self._ctx.beacons(who)):
             row.beacon_raida, error = await self._ask(group, body, locker)
@@ -226,19 +240,26 @@ class Outgoing:
         return speaker, answers[speaker]
 
     async def _ask_one(self, beacon: int, body: bytes, locker: Locker | None) -> QMailError | None:
-        if locker is not None:
+        if locker is not None and locker.state == LockerState.RESERVED:  # not one that a beacon has taken before
             await self._wallet.ensure(locker, beacon)
         batch = self._ctx.mail_batch(c.CMD_TELL, [beacon], [body])
         run = self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.small)
         await run.finish()  # when nobody waits any more, the tell still goes on
         return run.failed.get(beacon)
 
-    def _fee_locker(self, guid: bytes, position: int) -> Locker | None:
+    async def _fee_locker(self, job: Job, who: Address, position: int) -> Locker | None:
+        """What pays a recipient's fee: as a rule it was reserved with the upload, but a tell that was given up has let
+        go of it. None if the recipient asks for nothing."""
+        found = self._ctx.store.wallet.lockers(guid=job.guid)
+        held = [each for each in found if each.kind == LockerKind.INBOX and each.unit == position]
+        if held and held[0].state != LockerState.LIMBO:
+            return held[0]
+        fee = held[0].value if held else (await self._directory.fees([who]))[0]
+        if not fee:
+            return None
         claim = Claim(position)
-        for locker in self._ctx.store.wallet.lockers(guid=guid):
-            if locker.unit == claim.unit and locker.node is None:
-                return locker
-        return None
+        lockers, _ = await self._wallet.acquire(job.guid, job.wallet, (), {claim: fee}, held)
+        return lockers[claim]
 
     async def _finish_row(
         self, guid: bytes, row: ReceiptRecipient, position: int, locker: Locker | None, error: QMailError | None
@@ -248,7 +269,7 @@ class Outgoing:
         if error is None:
             row.status, row.last_error = "sent", ""
             await self._ctx.store.sends.finish_tell(guid, position, "sent", "", now)
-            if locker is not None:
+            if locker is not None and locker.state == LockerState.RESERVED:
                 await self._wallet.look_into(locker, row.beacon_raida)
             return
         row.last_error = error.message

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from qmail_core import Cluster, Conflict, Engine
-from qmail_core.model import Receipt, Tell
+from qmail_core.codec.mail import build_selector
+from qmail_core.engine.jobs import Job
+from qmail_core.model import ListKind
+from qmail_core.store.base import Claim, LockerKind, LockerState
 from tests.conftest import skip
-from tests.engine import check_books, couple, play
+from tests.engine import check_books, couple, lockers, play
 from tests.engine.disks import Disk
 from tests.engine.test_outgoing import row, started
 
@@ -19,11 +23,11 @@ def count_tells(alice: Engine) -> list[bytes]:
     told: list[bytes] = []
     real = alice._outgoing._tell_row
 
-    async def tell_row(tell: Tell, receipt: Receipt, position: int) -> None:
-        told.append(tell.guid)
-        await real(tell, receipt, position)
+    async def tell_row(job: Job, *rest: Any) -> None:
+        told.append(job.guid)
+        await real(job, *rest)
 
-    alice._outgoing._tell_row = tell_row  # type: ignore[method-assign]
+    alice._outgoing._tell_row = tell_row  # type: ignore[method-assign, assignment]
     return told
 
 
@@ -136,5 +140,93 @@ def test_who_was_given_up_is_not_told_again_by_a_restart() -> None:
         await alice.wait(begun.task_id)
         tell = alice.receipt(begun.guid).tell
         assert (tell.status, [each.status for each in tell.recipients]) == ("partial", ["failed", "sent"])
+
+    play(story)
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# The fee of a tell that was given up
+
+
+async def given_up(alice: Engine) -> bytes:
+    """A mail whose beacons were away for as long as it was tried."""
+    guid, _ = await started(alice)
+    while alice._store.sends.due_tells(1 << 40):
+        skip(3601)
+        await alice._outgoing.retry_due()
+    assert row(alice, guid).status == "failed"
+    return guid
+
+
+def fees(alice: Engine, guid: bytes) -> list[LockerState]:
+    return [x.state for x in lockers(alice, guid=guid) if x.kind == LockerKind.INBOX]
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_tell_that_was_given_up_is_paid_again_when_it_is_tried_again(settled: bool) -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        assert alice._background is not None
+        alice._background.cancel()
+        cluster.down |= {11, 14}
+        guid = await given_up(alice)
+        assert fees(alice, guid) == [LockerState.LIMBO]
+        cluster.down.clear()
+        if settled:
+            skip(60)
+            await alice._wallet.recover()
+            assert fees(alice, guid) == []  # the fee is free again
+        (dead,) = alice._store.sends.outgoing_tells("failed", 9)
+        await alice._outgoing.retry(dead.id)
+        await alice._outgoing.retry_due()
+        assert (row(alice, guid).status, fees(alice, guid)) == ("sent", [LockerState.CONSUMED])
+        assert len(await bob.receive()) == 1
+        check_books(cluster, alice)
+
+    play(story)
+
+
+def test_a_refused_tell_is_paid_when_it_is_asked_for_again() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+
+        def put_on(kind: ListKind | None) -> None:
+            for node in cluster.raida.nodes:
+                node.state.set_listed(build_selector(bob.address), [(build_selector(alice.address), kind)])
+                node.state.commit()
+
+        put_on(ListKind.BLACK)
+        guid, _ = await started(alice)
+        assert row(alice, guid).status == "failed"
+        put_on(None)
+        await alice.wait((await alice.start_tell(guid)).task_id)
+        assert (row(alice, guid).status, fees(alice, guid)) == ("sent", [LockerState.CONSUMED])
+        check_books(cluster, alice)
+
+    play(story)
+
+
+def test_a_tell_nobody_can_pay_any_more_waits_for_money() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        assert alice._background is not None
+        alice._background.cancel()
+        cluster.down |= {11, 14}
+        guid = await given_up(alice)
+        cluster.down.clear()
+        skip(60)
+        await alice._wallet.recover()
+        (free,) = [x for x in lockers(alice, state=LockerState.AVAILABLE) if x.kind == LockerKind.INBOX]
+        coins = alice._store.wallet.coins("Default")
+        elsewhere = alice._store.wallet.reserve(bytes(16), "Default", [(LockerKind.INBOX, Claim(0), free.value)])
+        await elsewhere
+        await alice._store.wallet.add_coins("Savings", coins)
+        await alice.wait((await alice.start_tell(guid)).task_id)
+        assert row(alice, guid).status == "failed"
+        assert "Insufficient balance" in row(alice, guid).last_error
+        await alice._store.wallet.add_coins("Default", coins)
+        await alice.wait((await alice.start_tell(guid)).task_id)
+        assert row(alice, guid).status == "sent"
+        assert len(await bob.receive()) == 1
 
     play(story)
