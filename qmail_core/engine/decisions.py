@@ -14,7 +14,7 @@ import msgspec
 from qmail_core.engine import jobs
 from qmail_core.engine.context import Context
 from qmail_core.engine.jobs import Job
-from qmail_core.engine.outgoing import Outgoing
+from qmail_core.engine.outgoing import Outgoing, begun
 from qmail_core.engine.receipts import Receipts
 from qmail_core.engine.tasks import Report
 from qmail_core.errors import Cancelled, Conflict
@@ -131,7 +131,7 @@ def _promised(row: SendRow) -> list[ReceiptRecipient]:
     """Whom the task of a send tells: everybody, or after a crash those it had begun with."""
     tell = row.receipt.tell
     if tell.status == "in_progress":
-        return [each for each in tell.recipients if each.status == "sending"]
+        return begun(row)
     if tell.status != "not_started" or not jobs.decode(row.job).tell:
         raise Conflict("Somebody else has decided about this tell")
     return tell.recipients

@@ -19,14 +19,14 @@ from qmail_core.codec import mail
 from qmail_core.codec.cipher import locker_code
 from qmail_core.codec.mail import TellRecipient
 from qmail_core.engine import jobs
-from qmail_core.engine.context import Context
+from qmail_core.engine.context import Context, drop
 from qmail_core.engine.directory import Directory
 from qmail_core.engine.jobs import Job
 from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.receipts import Receipts
-from qmail_core.engine.tasks import Report, Tasks
+from qmail_core.engine.tasks import Report, Tasks, persevere
 from qmail_core.engine.wallet import Wallet
-from qmail_core.errors import Conflict, NodeError, QMailError, TellError, UsageError
+from qmail_core.errors import Conflict, NodeError, QMailError, StoreUnavailable, TellError, UsageError
 from qmail_core.model import Address, OutgoingTell, Profile, Receipt, ReceiptRecipient, Started, StripeLocation, Tell
 from qmail_core.store.base import Claim, Locker, LockerKind, LockerState, SendRow
 
@@ -150,10 +150,28 @@ class Outgoing:
     async def tell(self, receipt: Receipt, report: Report) -> tuple[str, dict[str, Any]]:
         """Send every row of a claimed mail; returns the task's final message and data."""
         guid = bytes.fromhex(receipt.file_guid)
-        try:
-            return await self._tell(guid, receipt, report)
-        finally:
-            self._telling.discard(guid)
+
+        async def story(again: bool) -> tuple[str, dict[str, Any]]:
+            claimed = await self.claim(guid, begun) if again else receipt
+            try:
+                return await self._tell(guid, claimed, report)
+            except (StoreUnavailable, TellError):
+                raise
+            except Exception as error:
+                await self._fail(claimed, error)
+                raise
+            finally:
+                self._telling.discard(guid)
+
+        return await persevere(story, report)
+
+    async def _fail(self, receipt: Receipt, error: Exception) -> None:
+        """A tell that could not be finished: who was not told can be told again on request."""
+        reason, now = error.message if isinstance(error, QMailError) else "Internal error", self._ctx.now()
+        for row in receipt.tell.recipients:
+            if row.status == "sending":
+                row.status, row.last_error, row.finished_at = "failed", reason, now
+        await self._conclude(receipt)
 
     async def _tell(self, guid: bytes, receipt: Receipt, report: Report) -> tuple[str, dict[str, Any]]:
         job = jobs.decode(self._ctx.store.sends.job(guid)[0])
@@ -170,17 +188,28 @@ class Outgoing:
             done += 1
             report(93 + 6 * done // len(positions), f"Told {done} of {len(positions)} recipients")
 
-        await asyncio.gather(*map(one, positions))
-        return await self._conclude(job, receipt, positions)
-
-    async def _conclude(self, job: Job, receipt: Receipt, positions: list[int]) -> tuple[str, dict[str, Any]]:
+        ends = await asyncio.gather(*map(one, positions), return_exceptions=True)
+        for end in ends:
+            if end is not None:
+                raise end
         rows = [receipt.tell.recipients[i] for i in positions]
+        if any(row.status == "sent" for row in rows):
+            await self._mailbox.file_sent(job)
+        await self._conclude(receipt)
+        return self._outcome(job, rows)
+
+    async def _conclude(self, receipt: Receipt) -> None:
+        """Commit only the tell's part: a repair may have brought the upload's part up to date meanwhile."""
         receipt.tell.roll_up()
         receipt.tell.finished_at = self._ctx.now()
+
+        def told(row: SendRow) -> None:
+            row.receipt.tell, row.stage = receipt.tell, "done"
+
+        await self._receipts.change(bytes.fromhex(receipt.file_guid), told)
+
+    def _outcome(self, job: Job, rows: list[ReceiptRecipient]) -> tuple[str, dict[str, Any]]:
         sent = sum(row.status == "sent" for row in rows)
-        if sent:
-            await self._mailbox.file_sent(job)
-        await self._receipts.change(job.guid, lambda row: _told(row, receipt))
         data = {
             "file_guid": job.guid.hex(),
             "beacons": len({row.beacon_raida for row in rows}),
@@ -203,8 +232,10 @@ class Outgoing:
         row.attempts += 1
         try:
             locker = await self._fee_locker(job, who, position)
-        except QMailError as error:
-            await self._finish_row(job.guid, row, position, None, error)
+        except StoreUnavailable:
+            raise
+        except QMailError as unpaid:
+            await self._finish_row(job.guid, row, position, None, unpaid)
             return
         code = locker_code(locker.code) if locker is not None else bytes(c.LOCKER_CODE_SIZE)
         body = mail.build_tell(tell, [TellRecipient(who, _KINDS[row.kind], code)], code)
@@ -232,7 +263,7 @@ class Outgoing:
             answers = {beacon: task.result() for beacon, task in asking.items() if task.done()}
         finally:
             for task in asking.values():
-                task.cancel()
+                drop(task)
         if None in answers.values():
             return next(beacon for beacon, error in answers.items() if error is None), None
         refusals = [beacon for beacon, error in answers.items() if isinstance(error, NodeError)]
@@ -349,9 +380,9 @@ def _due(row: SendRow, position: int) -> list[ReceiptRecipient]:
     return [tell.recipients[position]]
 
 
-def _told(row: SendRow, receipt: Receipt) -> None:
-    """What a tell came to; the upload's part may have been brought up to date meanwhile."""
-    row.receipt.tell, row.stage = receipt.tell, "done"
+def begun(row: SendRow) -> list[ReceiptRecipient]:
+    """Whom somebody had begun to tell before he was interrupted."""
+    return [each for each in row.receipt.tell.recipients if each.status == "sending"]
 
 
 def _nobody_asks(progress: int, text: str) -> None:

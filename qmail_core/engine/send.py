@@ -30,7 +30,7 @@ from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.outgoing import Outgoing
 from qmail_core.engine.paths import Paths
 from qmail_core.engine.receipts import Receipts
-from qmail_core.engine.tasks import Report, Tasks
+from qmail_core.engine.tasks import Report, Tasks, persevere
 from qmail_core.engine.wallet import Wallet
 from qmail_core.errors import (
     Cancelled,
@@ -39,6 +39,7 @@ from qmail_core.errors import (
     QMailError,
     QuorumError,
     RemoteProtocolError,
+    StoreUnavailable,
     TellError,
     UsageError,
 )
@@ -257,9 +258,15 @@ class Sender:
 
     async def _run(self, job: Job, report: Report, receipt: Receipt | None = None) -> tuple[str, dict[str, Any]]:
         """receipt: of a send that was accepted just now; without it one that was interrupted is taken up again."""
-        held = () if receipt else self._ctx.store.wallet.lockers(guid=job.guid)
+
+        async def story(again: bool) -> tuple[str, dict[str, Any]]:
+            if receipt and not again:
+                return await self._go_through(job, report, receipt, ())
+            known = await self._receipts.change(job.guid, _as_it_is) if again else self._receipts.get(job.guid)
+            return await self._go_through(job, report, known, self._ctx.store.wallet.lockers(guid=job.guid))
+
         try:
-            return await self._go_through(job, report, receipt or self._receipts.get(job.guid), held)
+            return await persevere(story, report)
         finally:
             self._decisions.over(job.guid)
 
@@ -270,6 +277,10 @@ class Sender:
         if receipt.upload.status == "in_progress":
             used_fallback = await self._upload(job, receipt, report, held)
             data["used_sync_fallback"] = used_fallback
+        elif receipt.upload.status == "failed":
+            failure = QMailError(receipt.upload.error)
+            await self._give_up(job, failure, None, held)
+            raise failure
         receipt = self._receipts.get(job.guid)
         data |= {
             "upload_successes": receipt.upload.servers.ok,
@@ -289,7 +300,6 @@ class Sender:
 
     async def _upload(self, job: Job, receipt: Receipt, report: Report, held: Sequence[Locker]) -> bool:
         report(1, "Files validated")
-        lockers: dict[Claim, Locker] = {}
         upload: Upload | None = None
         watched = self._decisions.watched(job.guid, report)
         try:
@@ -308,15 +318,22 @@ class Sender:
                         f"Upload failed: only {len(nodes)} of {job.striping.n} servers hold every file", {}
                     )
                 self._describe(receipt, job, upload, objects)
+            entries = tuple(upload.entries[t] for t in sorted(upload.entries))
+            await self._settle_lockers(job, upload)
+            if len(nodes) < job.striping.n:
+                # first, because a crash after the receipt is saved would leave nobody to think of it
+                await self._ctx.store.sends.schedule_repair(job.guid, self._ctx.now() + 2)
+            await self._decisions.uploaded(job, receipt, entries)
+        except StoreUnavailable:
+            raise  # nothing has come of it yet
         except QMailError as error:
-            await self._give_up(job, receipt, error, lockers, upload)
+            await self._give_up(job, error, upload, held)
             raise
-        entries = tuple(upload.entries[t] for t in sorted(upload.entries))
-        await self._settle_lockers(job, upload)
-        if len(nodes) < job.striping.n:
-            # first, because a crash after the receipt is saved would leave nobody to think of it
-            await self._ctx.store.sends.schedule_repair(job.guid, self._ctx.now() + 2)
-        await self._decisions.uploaded(job, receipt, entries)
+        except Exception as error:
+            log.exception("upload of %s", job.guid.hex())
+            failure = QMailError("Internal error")
+            await self._give_up(job, failure, upload, held)
+            raise failure from error
         self.drop_spool(job.guid)
         report(90, "Upload complete")
         return funded_now
@@ -367,24 +384,24 @@ class Sender:
         ]
         await self._wallet.consume(taken)
 
-    async def _give_up(
-        self, job: Job, receipt: Receipt, error: QMailError, lockers: dict[Claim, Locker], upload: Upload | None
-    ) -> None:
-        failures: dict[tuple[int, int], Exception] = {}
-        if upload is not None:
-            # whoever was asked and did not plainly refuse may have taken its locker
-            failures = {(unit_of(t), node): error for t in upload.sizes for node in job.servers}
-            failures |= {key: refusal for key, refusal in upload.errors.items() if key not in upload.took}
-        await self._wallet.release(lockers.values(), failures)
-        if not isinstance(error, Cancelled):
-            await self._mailbox.returned(job.guid, {who.text: error.message for who in job.recipients})
+    async def _give_up(self, job: Job, error: QMailError, upload: Upload | None, held: Sequence[Locker]) -> None:
+        """End a send that failed. That it has is recorded first: after it the letter may go, and nothing is sent again."""
         now, reason = self._ctx.now(), error.message
 
         def failed(row: SendRow) -> None:
             up = row.receipt.upload
-            up.status, up.finished_at, up.error, row.stage = "failed", now, reason, "failed"
+            up.status, up.finished_at, up.error = "failed", now, reason
 
         await self._receipts.change(job.guid, failed)
+        # an earlier run may have come to the nodes; of those asked now, who plainly refused has not taken its locker
+        failures: dict[tuple[int, int], Exception] = {(x.unit or 0, x.node): error for x in held if x.node is not None}
+        if upload is not None:
+            failures |= {(unit_of(t), node): error for t in upload.sizes for node in job.servers}
+            failures |= {key: refusal for key, refusal in upload.errors.items() if key not in upload.took}
+        await self._wallet.release(self._ctx.store.wallet.lockers(guid=job.guid), failures)
+        if not isinstance(error, Cancelled):
+            await self._mailbox.returned(job.guid, {who.text: reason for who in job.recipients})
+        await self._receipts.change(job.guid, _is_over)
         self.drop_spool(job.guid)
         clear = isinstance(error, Cancelled) or error.message.startswith("Upload failed")
         prefix = "" if clear else f"Upload failed: {error.code} — "
@@ -543,6 +560,15 @@ class Sender:
                 files_uploaded=job.files,
             )
         return _result(receipt, job, costs)
+
+
+def _as_it_is(row: SendRow) -> None:
+    """Change nothing, but find out whether the store can be written."""
+
+
+def _is_over(row: SendRow) -> None:
+    """Nothing is left to do for a send that has failed."""
+    row.stage = "failed"
 
 
 def _started(job: Job) -> Started:

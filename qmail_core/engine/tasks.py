@@ -11,9 +11,9 @@ import asyncio
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from qmail_core.errors import Cancelled, Conflict, NotFound, QMailError, UsageError
+from qmail_core.errors import Cancelled, Conflict, NotFound, QMailError, StoreUnavailable, UsageError
 from qmail_core.model import TaskState
 
 log = logging.getLogger("qmail.tasks")
@@ -23,6 +23,24 @@ _CANCEL_PATIENCE = 10.0  # seconds a story has to come to its end before the ans
 Report = Callable[[int, str], None]
 Story = Callable[[Report], Awaitable[tuple[str, dict[str, Any]]]]
 Undo = Callable[[], Awaitable[None]]
+T = TypeVar("T")
+_FIRST_PAUSE, _LAST_PAUSE = 1.0, 60.0  # seconds between tries while the store cannot be written
+
+
+async def persevere(story: Callable[[bool], Awaitable[T]], report: Report) -> T:
+    """Tell a story until the store has taken what it came to; nobody is told an outcome that a restart would not know.
+
+    story  is given whether it began before; then it finds in the store how far it has come, as after a crash
+    """
+    again, pause = False, _FIRST_PAUSE
+    while True:
+        try:
+            return await story(again)
+        except StoreUnavailable as error:
+            log.warning("interrupted: %s", error.message)
+            report(0, f"Interrupted, and goes on when the store can be written: {error.message}")
+        await asyncio.sleep(pause)
+        again, pause = True, min(_LAST_PAUSE, 2 * pause)
 
 
 class Tasks:

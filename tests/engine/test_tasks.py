@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from qmail_core.engine import tasks as module
-from qmail_core.engine.tasks import Report, Tasks
-from qmail_core.errors import NotFound, QMailError
+from qmail_core.engine.tasks import Report, Tasks, persevere
+from qmail_core.errors import NotFound, QMailError, StoreUnavailable
 from tests.conftest import virtual
 from tests.engine import clock
 
@@ -134,5 +134,25 @@ def test_old_tasks_are_forgotten_but_running_ones_never(monkeypatch: pytest.Monk
             tasks.get("quick0")
         gate.set()
         await tasks.close()
+
+    virtual(main())
+
+
+def test_a_story_whose_end_cannot_be_recorded_is_told_again_after_growing_pauses() -> None:
+    async def main() -> None:
+        seen: list[tuple[bool, float]] = []
+        said: list[str] = []
+
+        async def story(again: bool) -> str:
+            seen.append((again, asyncio.get_running_loop().time()))
+            if len(seen) < 10:
+                raise StoreUnavailable("the disk is full")
+            return "told"
+
+        assert await persevere(story, lambda _, text: said.append(text)) == "told"
+        assert [again for again, _ in seen] == [False] + [True] * 9
+        pauses = [round(after - before) for (_, before), (_, after) in itertools.pairwise(seen)]
+        assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+        assert said == ["Interrupted, and goes on when the store can be written: the disk is full"] * 9
 
     virtual(main())

@@ -230,3 +230,131 @@ def test_a_tell_nobody_can_pay_any_more_waits_for_money() -> None:
         assert len(await bob.receive()) == 1
 
     play(story)
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# A store that cannot be written for a while
+
+
+@pytest.mark.parametrize("writes", range(12))
+def test_a_send_whose_outcome_cannot_be_recorded_goes_on_when_it_can(writes: int) -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        assert alice._background is not None
+        alice._background.cancel()
+        await alice.fill_pool()
+        cluster.down.add(3)  # so that a repair is due, too
+        disk = Disk(alice)
+        begun = await alice.start_upload(alice.draft(["bob"], "s", "b"), tell=True)
+        disk.after = writes
+        await asyncio.sleep(1000)
+        if disk.full:
+            assert alice.task(begun.task_id).status == "running"
+            disk.full, disk.after = False, None
+        state = await alice.wait(begun.task_id)
+        assert (state.status, state.message) == ("success", "Upload + Tell complete: all beacons accepted")
+        receipt = alice.receipt(begun.guid)
+        assert (receipt.upload.status, receipt.tell.status) == ("success", "success")
+        assert alice._store.sends.open_sends() == []
+        assert len(alice._store.sends.due_repairs(1 << 40)) == 1
+        assert len(await bob.receive()) == 1
+        check_books(cluster, alice)
+
+    play(story)
+
+
+@pytest.mark.parametrize("writes", range(7))
+def test_a_send_that_fails_while_the_store_is_full_has_failed_for_good(writes: int) -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        assert alice._background is not None
+        alice._background.cancel()
+        await alice.fill_pool()
+        cluster.down |= set(range(8))
+        disk = Disk(alice)
+        begun = await alice.start_upload(alice.draft(["bob"], "s", "b"), tell=True)
+        disk.after = writes
+        await asyncio.sleep(1000)
+        failed = alice.receipt(begun.guid).upload.status == "failed"
+        if failed:
+            cluster.down.clear()  # it would go through now, but somebody may have read that it did not
+        if disk.full:
+            assert alice.task(begun.task_id).status == "running"
+            disk.full, disk.after = False, None
+        state = await alice.wait(begun.task_id)
+        assert state.status == "failed"
+        assert "Upload failed: only 17 of 25 stripes succeeded for email" in state.message
+        alice._sender.resume()
+        await asyncio.sleep(100)
+        receipt = alice.receipt(begun.guid)
+        assert (receipt.upload.status, receipt.tell.status) == ("failed", "not_started")
+        assert not lockers(alice, state=LockerState.RESERVED)
+        assert await bob.receive() == []
+        cluster.down.clear()
+        await alice._wallet.recover()
+        check_books(cluster, alice)
+
+    play(story)
+
+
+@pytest.mark.parametrize("writes", range(6))
+def test_a_retry_whose_outcome_cannot_be_recorded_goes_on_when_it_can(writes: int) -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        assert alice._background is not None
+        alice._background.cancel()
+        cluster.down |= {11, 14}
+        guid, _ = await started(alice)
+        cluster.down.clear()
+        skip(100)
+        disk = Disk(alice)
+        disk.after = writes
+        retry = asyncio.create_task(alice._outgoing.retry_due())
+        await asyncio.sleep(1000)
+        disk.full, disk.after = False, None
+        await asyncio.gather(retry, return_exceptions=True)
+        await alice._outgoing.retry_due()
+        assert (row(alice, guid).status, alice.receipt(guid).tell.status) == ("sent", "success")
+        assert len(await bob.receive()) == 1
+        check_books(cluster, alice)
+
+    play(story)
+
+
+def test_a_send_that_meets_a_bug_has_failed_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+
+        async def bug(*_: object) -> None:
+            raise ZeroDivisionError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(alice._wallet, "consume", bug)
+            guid, state = await started(alice)
+        assert (state.status, state.message) == ("failed", "Upload failed: error — Internal error")
+        alice._sender.resume()
+        await asyncio.sleep(100)
+        assert alice.receipt(guid).upload.status == "failed"
+        assert not lockers(alice, state=LockerState.RESERVED)
+        assert await bob.receive() == []
+        check_books(cluster, alice)
+
+    play(story)
+
+
+def test_a_tell_that_meets_a_bug_can_be_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+
+        def bug(*_: object) -> None:
+            raise ZeroDivisionError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(alice._outgoing, "_groups", bug)
+            guid, state = await started(alice)
+        assert (state.status, state.message) == ("failed", "Internal error")
+        assert (row(alice, guid).status, row(alice, guid).last_error) == ("failed", "Internal error")
+        assert (await alice.wait((await alice.start_tell(guid)).task_id)).status == "success"
+        assert len(await bob.receive()) == 1
+
+    play(story)
