@@ -501,7 +501,7 @@ class Engine:
         await self._decisions.cancel_hold(guid)
 
     async def send(self, draft: Draft) -> SendResult:
-        """Store and announce a mail, and wait for both.
+        """Store and announce a mail, and wait for both; recipients that cannot be reached now are told later.
 
         raises   PaymentError, QuorumError, TellError, and what `start_upload` raises
         """

@@ -385,7 +385,7 @@ class Sender:
         await self._wallet.consume(taken)
 
     async def _give_up(self, job: Job, error: QMailError, upload: Upload | None, held: Sequence[Locker]) -> None:
-        """End a send that failed. That it has is recorded first: after it the letter may go, and nothing is sent again."""
+        """End a send that failed. That it has is recorded first: then the letter may go, and nothing is sent again."""
         now, reason = self._ctx.now(), error.message
 
         def failed(row: SendRow) -> None:
@@ -553,7 +553,7 @@ class Sender:
         if failure and not isinstance(failure[0], TellError):
             raise failure[0]
         receipt = self._receipts.get(job.guid)
-        if state.status != "success" or receipt.tell.summary.sent == 0:
+        if state.status != "success":  # who waits in the queue will see it
             raise TellError(
                 "Files uploaded but recipient notification failed. Recipients will not see this email.",
                 guid=job.guid,

@@ -295,8 +295,8 @@ def test_a_fee_beyond_the_limit_is_not_paid() -> None:
     async def story(cluster: Cluster) -> None:
         alice, bob = await couple(cluster, max_inbox_fee=20)
         await bob.publish_user("Bob", inbox_fee=21)
-        with pytest.raises(TellError):
-            await alice.send(alice.draft(["bob"], "s", "b"))
+        tell = (await alice.send(alice.draft(["bob"], "s", "b"))).receipt.tell
+        assert tell.recipients[0].status == "retry_queued"  # the beacon may ask for less one day
         assert [locker.value for locker in lockers(alice) if locker.kind == LockerKind.INBOX] == [10]
         check_books(cluster, alice)
 

@@ -206,6 +206,20 @@ def test_one_of_three_recipients_may_fail() -> None:
     play(story)
 
 
+def test_who_waits_for_a_send_is_not_told_that_it_failed_while_it_is_queued() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, bob = await couple(cluster)
+        cluster.down |= {11, 14}
+        result = await alice.send(alice.draft(["bob"], "s", "b"))
+        assert (result.receipt.tell.status, result.receipt.tell.summary.retry_queued) == ("partial", 1)
+        cluster.down.clear()
+        skip(70)
+        await asyncio.sleep(10)
+        assert len(await bob.receive()) == 1
+
+    play(story)
+
+
 def test_a_hanging_beacon_stalls_no_tell_even_if_it_does_not_know_the_fee_yet() -> None:
     async def story(cluster: Cluster) -> None:
         alice, _ = await couple(cluster)
