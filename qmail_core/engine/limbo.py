@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from qmail_core.codec import coins as codec
 from qmail_core.codec import consts as c
@@ -34,6 +34,7 @@ _AT_ONCE = 500  # coins in one request
 _MOST_LOCKERS = 200  # in one request; the wire allows 255
 _FIRST_PAUSE = 2.0  # seconds
 _LAST_PAUSE = 3600.0
+_NONE = bytes(AN_SIZE)
 
 Sides = dict[int, list[Held]]  # by node, which number it has for each coin: PAN for the locker's; not there if silent
 
@@ -179,7 +180,7 @@ class Limbo:
         """The coins with the numbers the nodes have; those most nodes do not know go where they pay nothing."""
         silent = self._ctx.nodes - len(sides)
         wallets: dict[str, list[Coin]] = {locker.wallet: [], FRACKED: []}
-        for position, (old, new) in enumerate(self._numbers(locker)):
+        for position, (old, new) in enumerate(self._numbers(locker, range(self._ctx.nodes))):
             held = {node: found[position] for node, found in sides.items()}
             moved = {node for node in locker.funded if node not in held}
             moved |= {node for node, side in held.items() if side == Held.PAN}
@@ -220,10 +221,10 @@ class Limbo:
 
     async def _find(self, lockers: Sequence[Locker], nodes: Iterable[int]) -> dict[str, Sides]:
         """What nodes have for the coins of lockers."""
-        asked = list(nodes)
+        asked = set(nodes)
         found: dict[str, Sides] = {locker.code: {} for locker in lockers}
         for part in self._parts(lockers):
-            numbers = {locker.code: self._numbers(locker) for locker in part}
+            numbers = {locker.code: self._numbers(locker, asked) for locker in part}
             given, taken = zip(*(pair for pairs in numbers.values() for pair in pairs), strict=True)
             bodies = {node: healing.build_find(given, taken, node) for node in asked}
 
@@ -235,7 +236,7 @@ class Limbo:
                 sides = iter(held)
                 for code, pairs in numbers.items():
                     found[code][node] = [next(sides) for _ in pairs]
-            asked = [node for node in asked if node not in failed]  # the others are not waited for again
+            asked -= failed.keys()  # nobody is waited for twice
         return found
 
     def _parts(self, lockers: Sequence[Locker]) -> Iterator[list[Locker]]:
@@ -252,9 +253,11 @@ class Limbo:
         if part:
             yield part
 
-    def _numbers(self, locker: Locker) -> list[tuple[Coin, Coin]]:
-        """The coins of a locker with the numbers from before, and with those they have in it."""
-        ans = b"".join(locker_key(locker.code.encode(), node) for node in range(self._ctx.nodes))
+    def _numbers(self, locker: Locker, nodes: Container[int]) -> list[tuple[Coin, Coin]]:
+        """The coins of a locker with the numbers from before, and with those some nodes have for them in it."""
+        code = locker.code.encode()
+        keys = (locker_key(code, node) if node in nodes else _NONE for node in range(self._ctx.nodes))
+        ans = b"".join(keys)
         return [(coin, Coin(coin.address, ans)) for coin in self._store.locker_coins(locker.code)]
 
 

@@ -118,21 +118,20 @@ class Wallet:
         """
         claims = [(LockerKind.UPLOAD, claim, self.value(LockerKind.UPLOAD)) for claim in uploads]
         claims += [(LockerKind.INBOX, claim, value) for claim, value in inboxes.items()]
-        if held is None:
-            held = self._store.lockers(guid=guid)
-        kept = {(locker.kind, locker.unit, locker.node) for locker in held}
-        wanted = Counter((kind, value) for kind, claim, value in claims if (kind, claim.unit, claim.node) not in kept)
         funded_now = False
         while True:
+            if held is None:
+                held = self._store.lockers(guid=guid)
+            kept = {(x.kind, x.unit, x.node) for x in held}
+            wanted = Counter((kind, value) for kind, at, value in claims if (kind, at.unit, at.node) not in kept)
             if self._missing(wallet, wanted):  # looked at before: a reservation that fails costs a write
                 await self._fund_missing(wallet, wanted)
                 funded_now = True
             try:
                 lockers = await self._store.reserve(guid, wallet, claims)
             except NotFound:
-                if not self._missing(wallet, wanted):
-                    raise
-                continue  # somebody else took what was there
+                held = None  # somebody else took what was there, or what was in doubt is free by now
+                continue
             return {claim: locker for (_, claim, _), locker in zip(claims, lockers, strict=True)}, funded_now
 
     def _missing(self, wallet: str, wanted: Mapping[_Sort, int]) -> dict[_Sort, int]:
@@ -147,12 +146,13 @@ class Wallet:
 
     async def replenish(self, wallet: str) -> None:
         """Fill the pool in the background; what does not work is tried again after a pause that doubles."""
-        if not self._pauses.due(wallet):
+        what = f"pool of {wallet}"
+        if not self._pauses.due(what):
             return
         if await self.fill(wallet):
-            self._pauses.over(wallet)
+            self._pauses.over(what)
         else:
-            self._pauses.longer(wallet)
+            self._pauses.longer(what)
 
     async def fill(self, wallet: str) -> bool:
         """Fill the pool up to its configured size, as far as the wallet reaches; whether all of it worked."""

@@ -19,7 +19,7 @@ from qmail_core.engine.limbo import Pauses
 from qmail_core.model import Started
 from qmail_core.raida import mail
 from qmail_core.raida.node import Policy
-from qmail_core.store.base import LockerKind, LockerState
+from qmail_core.store.base import Claim, LockerKind, LockerState
 from tests.conftest import skip, virtual
 from tests.engine import BALANCE, check_books, couple, lockers, now, play
 from tests.engine.test_outgoing import row, started
@@ -286,6 +286,39 @@ def test_a_server_that_was_paid_and_refuses_the_resumption_keeps_its_locker(tmp_
         check_books(cluster, alice)
 
     play(story)
+
+
+def test_an_upload_taken_up_again_needs_no_more_than_it_has(tmp_path: Path) -> None:
+    async def story(cluster: Cluster) -> None:
+        alice = await cluster.engine("alice", balance=5)
+        path = tmp_path / "f"
+        await asyncio.to_thread(path.write_bytes, bytes(3_000_000))
+        stop = Stop(alice.objects.nodes, "put_many")
+        putting = asyncio.create_task(alice.objects.put_object(path, upload_id=b"u" * 16))
+        await stop.reached.wait()
+        putting.cancel()
+        await stop.die(alice)
+        assert (await alice.objects.resume(b"u" * 16)).failed == ()
+        check_books(cluster, alice, 5)
+
+    play(story, nodes=5)
+
+
+def test_what_a_send_is_thought_to_hold_may_be_gone() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice = await cluster.engine("alice", balance=10)
+        claims = [Claim(0, node) for node in range(5)]
+        wallet = alice._wallet
+        held, _ = await wallet.acquire(b"a" * 16, "Default", claims, {})
+        await wallet.release(held.values())
+        others, funded = await wallet.acquire(b"b" * 16, "Default", claims, {})
+        assert not funded
+        fresh, funded = await wallet.acquire(b"a" * 16, "Default", claims, {}, held.values())
+        assert funded
+        assert not {x.code for x in fresh.values()} & {x.code for x in others.values()}
+        check_books(cluster, alice, 10)
+
+    play(story, nodes=5)
 
 
 # ------------------------------------------------------------------------------------------------------------------
