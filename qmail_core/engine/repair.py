@@ -47,11 +47,15 @@ class Repairer:
         raises   NotFound if this engine did not send it; Conflict while its upload is not complete; QuorumError when
                  too few good stripes are left to rebuild it
         """
+        job = self._stored(guid)
+        await self._ctx.store.sends.schedule_repair(guid, self._ctx.now() + _FIRST_PAUSE)
+        return await self._repair(guid, job)
+
+    def _stored(self, guid: bytes) -> Job:
         job = jobs.decode(self._ctx.store.sends.job(guid)[0])
         if self._receipts.get(guid).upload.status != "success":
             raise Conflict("Upload is not complete; nothing to repair yet")
-        await self._ctx.store.sends.schedule_repair(guid, self._ctx.now() + _FIRST_PAUSE)
-        return await self._repair(guid, job)
+        return job
 
     async def _repair(self, guid: bytes, job: Job) -> Repaired:
         lockers: Lockers = {
@@ -169,7 +173,7 @@ class Repairer:
         due = self._ctx.store.sends.due_repairs(self._ctx.now())
         for guid, tries in due:
             try:
-                result = await self._repair(guid, jobs.decode(self._ctx.store.sends.job(guid)[0]))
+                result = await self._repair(guid, self._stored(guid))
                 log.info("repair of %s: %d of %d missing stripes stored", guid.hex(), result.rebuilt, result.missing)
                 done = not result.unreachable and result.rebuilt == result.missing
             except QMailError as error:

@@ -214,6 +214,25 @@ def test_a_repair_on_request_goes_on_in_the_background() -> None:
     play(story)
 
 
+def test_a_repair_planned_before_its_upload_was_written_down_spends_nothing() -> None:
+    async def story(cluster: Cluster) -> None:
+        alice, _ = await couple(cluster)
+        cluster.down.add(3)
+        begun = await alice.start_upload(alice.draft(["bob"], "s", "b"), tell=True)
+        await Stop(alice._decisions, "uploaded").die(alice)
+        skip(60)
+        await alice._repairer.repair_due()
+        assert {x.node for x in lockers(alice, guid=begun.guid, state=LockerState.RESERVED)} == {3, None}
+        cluster.down.clear()
+        alice._sender.resume()
+        assert (await alice.wait(begun.task_id)).status == "success"
+        await asyncio.sleep(30)
+        assert not lockers(alice, state=LockerState.RESERVED)
+        check_books(cluster, alice)
+
+    play(story)
+
+
 async def fee_in_doubt(cluster: Cluster, alice: Engine) -> bytes:
     """A mail whose tell was given up while its beacons were away."""
     await alice.fill_pool()
