@@ -311,8 +311,7 @@ class Outgoing:
             await self._mailbox.returned(guid, {row.address: error.message})
             await self._ctx.store.sends.finish_tell(guid, position, "failed", error.message, now)
             if locker is not None:
-                # a refusal by name leaves the fee where it is; anything else must be looked into first
-                await self._wallet.release([locker], {} if final else {(position, -1): error})
+                await self._wallet.doubt([locker])  # the other beacon may have taken it, whatever this one says
             return
         row.status = "retry_queued"
         pause = min(RETRY_LAST, RETRY_FIRST * 2 ** (row.attempts - 1))
