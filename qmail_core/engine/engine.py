@@ -321,7 +321,7 @@ class Engine:
 
     async def fill_pool(self, wallet: str = "Default") -> PoolStatus:
         """Fund lockers now rather than in the background."""
-        await self._wallet.replenish(wallet)
+        await self._wallet.fill(wallet)
         return self._wallet.pool(wallet)
 
     def new_guid(self) -> bytes:

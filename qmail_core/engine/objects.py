@@ -126,11 +126,7 @@ class Objects:
         """Give up an upload: its nodes drop what they have, its lockers are looked into."""
         upload = self._journal.load(upload_id)
         await self.nodes.abort(dict(zip(upload.nodes, upload.transfers, strict=True)))
-        unit = unit_of(upload.file_type)
-        unclear: dict[tuple[int, int], Exception] = {
-            (unit, node): QMailError("the upload was cancelled") for node in upload.nodes
-        }
-        await self._wallet.release(self._ctx.store.wallet.lockers(guid=upload.object_id), unclear)
+        await self._wallet.doubt(self._ctx.store.wallet.lockers(guid=upload.object_id))
         self._journal.remove(upload_id)
 
     def interrupted(self) -> list[bytes]:
@@ -152,12 +148,10 @@ class Objects:
         return manifest
 
     async def _settle(self, lockers: Mapping[Claim, Locker], trip: _Trip) -> None:
-        """Lockers of nodes that opened a transfer are spent; the others are given back or looked into."""
-        spent = {claim for claim in lockers if claim.node in trip.begun}
-        await self._wallet.consume([lockers[claim] for claim in spent])
-        unit = unit_of(trip.upload.file_type)
-        failures: dict[tuple[int, int], Exception] = {(unit, node): error for node, error in trip.failed.items()}
-        await self._wallet.release([lockers[claim] for claim in lockers if claim not in spent], failures)
+        """Lockers of nodes that opened a transfer are spent; about the others they are asked: one that refuses now
+        may have taken its locker before."""
+        await self._wallet.consume([locker for claim, locker in lockers.items() if claim.node in trip.begun])
+        await self._wallet.doubt([locker for claim, locker in lockers.items() if claim.node not in trip.begun])
 
     # ---------------------------------------------------------------------------------------------- down
 

@@ -316,14 +316,13 @@ class Operations:
         """The node drops what it has of an upload; its locker is spent, looked into, or free."""
         lockers = self._lockers(operation)
         if not operation.shown:
-            await self._wallet.release(lockers, {})
+            await self._wallet.release(lockers)
             return
         await self._nodes.abort({operation.node: operation.transfer_id})
         if operation.chunk:  # it was begun, which is when it is paid
             await self._wallet.consume(lockers)
             return
-        unclear = (unit_of(operation.file_type), operation.node)
-        await self._wallet.release(lockers, {unclear: QMailError("the transfer has ended")})
+        await self._wallet.doubt(lockers)
 
     def _lockers(self, operation: Operation) -> list[Locker]:
         """Those of the wallet that pay for an upload."""

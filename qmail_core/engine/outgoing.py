@@ -25,7 +25,7 @@ from qmail_core.engine.tasks import Report, Tasks
 from qmail_core.engine.wallet import Wallet
 from qmail_core.errors import Conflict, NodeError, QMailError, TellError, UsageError
 from qmail_core.model import Address, OutgoingTell, Profile, Receipt, ReceiptRecipient, Started, StripeLocation, Tell
-from qmail_core.store.base import Claim, Locker
+from qmail_core.store.base import Claim, Locker, LockerState
 
 log = logging.getLogger("qmail.tell")
 
@@ -184,7 +184,7 @@ class Outgoing:
         """One recipient: first beacon, second beacon, queue."""
         row = receipt.tell.recipients[position]
         who = Address(row.denomination, row.serial_number)
-        locker = self._fee_locker(tell.guid, position)
+        locker = await self._fee_locker(tell.guid, position)
         code = locker_code(locker.code) if locker is not None else bytes(c.LOCKER_CODE_SIZE)
         body = mail.build_tell(tell, [TellRecipient(who, _KINDS[row.kind], code)], code)
         row.attempts += 1
@@ -227,11 +227,15 @@ class Outgoing:
         await run.finish()  # when nobody waits any more, the tell still goes on
         return run.failed.get(beacon)
 
-    def _fee_locker(self, guid: bytes, position: int) -> Locker | None:
+    async def _fee_locker(self, guid: bytes, position: int) -> Locker | None:
         claim = Claim(position)
         for locker in self._ctx.store.wallet.lockers(guid=guid):
             if locker.unit == claim.unit and locker.node is None:
-                return locker
+                if locker.state != LockerState.LIMBO:
+                    return locker
+                # it is about to be shown again: nobody may free it, whatever nodes have said before
+                found, _ = await self._wallet.acquire(guid, locker.wallet, (), {claim: locker.value})
+                return found[claim]
         return None
 
     async def _finish_row(
@@ -253,8 +257,7 @@ class Outgoing:
             await self._mailbox.returned(guid, {row.address: error.message})
             await self._ctx.store.sends.finish_tell(guid, position, "failed", error.message, now)
             if locker is not None:
-                # a refusal by name leaves the fee where it is; anything else must be looked into first
-                await self._wallet.release([locker], {} if final else {(position, -1): error})
+                await self._wallet.doubt([locker])  # the other beacon may have taken it, whatever this one says
             return
         row.status = "retry_queued"
         pause = min(RETRY_LAST, RETRY_FIRST * 2 ** (row.attempts - 1))

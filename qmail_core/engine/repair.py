@@ -7,6 +7,7 @@ stored first, so readers cannot tell. Memory is bounded by one page row.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from qmail_core.codec import consts as c
 from qmail_core.codec import interop, mail
@@ -19,7 +20,7 @@ from qmail_core.engine.receipts import Receipts
 from qmail_core.engine.wallet import Wallet
 from qmail_core.errors import Conflict, ErasureError, NodeError, NodeTimeout, QMailError
 from qmail_core.model import FileEntry, Repaired, StripeLocation, Tell
-from qmail_core.store.base import Locker, LockerState
+from qmail_core.store.base import Claim, Locker, LockerState
 
 log = logging.getLogger("qmail.repair")
 
@@ -41,16 +42,26 @@ class Repairer:
     async def repair(self, guid: bytes) -> Repaired:
         """Check every stripe of a sent mail and store again what is missing.
 
+        What is missing then is tried again in the background: lockers are reserved for it.
+
         raises   NotFound if this engine did not send it; Conflict while its upload is not complete; QuorumError when
                  too few good stripes are left to rebuild it
         """
+        job = self._stored(guid)
+        await self._ctx.store.sends.schedule_repair(guid, self._ctx.now() + _FIRST_PAUSE)
+        return await self._repair(guid, job)
+
+    def _stored(self, guid: bytes) -> Job:
         job = jobs.decode(self._ctx.store.sends.job(guid)[0])
         if self._receipts.get(guid).upload.status != "success":
             raise Conflict("Upload is not complete; nothing to repair yet")
+        return job
+
+    async def _repair(self, guid: bytes, job: Job) -> Repaired:
         lockers: Lockers = {
             (locker.unit or 0, locker.node): locker
             for locker in self._ctx.store.wallet.lockers(guid=guid)
-            if locker.node is not None
+            if locker.node is not None and locker.state != LockerState.LIMBO
         }
         found = _Findings(frozenset(job.servers))
         for entry in job.entries:
@@ -103,6 +114,7 @@ class Repairer:
         rows: dict[int, bytes],
         lockers: Lockers,
     ) -> set[int]:
+        await self._reserve(job, unit_of(entry.file_type), rows, lockers)
         nodes = [node for node in rows if (unit_of(entry.file_type), node) in lockers]
         duration = c.duration_code(job.duration_weeks)
         small = pages == 1 and len(next(iter(rows.values()))) <= interop.SMALL_STRIPE
@@ -123,6 +135,18 @@ class Repairer:
         for node, error in run.failed.items():
             log.info("node %d did not take a rebuilt stripe of %s: %s", node, job.guid.hex(), error)
         return set(run.good)
+
+    async def _reserve(self, job: Job, unit: int, nodes: Iterable[int], lockers: Lockers) -> None:
+        """Lockers for nodes that have none: they were let go of when an earlier repair was given up."""
+        claims = [Claim(unit, node) for node in nodes if (unit, node) not in lockers]
+        if not claims:
+            return
+        try:
+            found, _ = await self._wallet.acquire(job.guid, job.wallet, claims, {})
+        except QMailError as error:
+            log.warning("repair of %s: %s", job.guid.hex(), error)
+            return
+        lockers |= {(unit, claim.node): locker for claim, locker in found.items() if claim.node is not None}
 
     async def _record(self, job: Job, lockers: Lockers, found: _Findings) -> None:
         """Bring receipt and lockers up to what the nodes hold now."""
@@ -151,13 +175,15 @@ class Repairer:
         due = self._ctx.store.sends.due_repairs(self._ctx.now(), _LAST_PAUSE)
         for guid, tries in due:
             try:
-                result = await self.repair(guid)
+                result = await self._repair(guid, self._stored(guid))
                 log.info("repair of %s: %d of %d missing stripes stored", guid.hex(), result.rebuilt, result.missing)
                 done = not result.unreachable and result.rebuilt == result.missing
             except QMailError as error:
                 log.warning("repair of %s: %s", guid.hex(), error)
                 done = False
             if done or tries >= _TRIES:
+                lockers = self._ctx.store.wallet.lockers(guid=guid)
+                await self._wallet.doubt(locker for locker in lockers if locker.node is not None)
                 await self._ctx.store.sends.drop_repair(guid)
             else:
                 pause = min(_LAST_PAUSE, _FIRST_PAUSE * 2**tries)

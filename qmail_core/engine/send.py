@@ -68,7 +68,7 @@ class Upload:
         self.entries: dict[int, FileEntry] = {}
         self.sizes: dict[int, int] = {}  # stripe size by file type
         self.errors: dict[tuple[int, int], Exception] = {}  # by (unit, node)
-        self.took: set[tuple[int, int]] = set()  # (unit, node) that stored something, and so took its locker
+        self.runs: list[Run] = []  # that may still be answered
         self.completed = 0
         self.patience = _PATIENCE  # what is left of it; spent once for all objects, not once for each
 
@@ -97,9 +97,19 @@ class Upload:
     def note(self, item: Object, run: Run, nodes: set[int]) -> None:
         """Take over what a finished (or good enough) run came to."""
         self.stored[item.file_type] = self.stored.get(item.file_type, nodes) & set(run.good)
-        self.took |= {(unit_of(item.file_type), node) for node in run.good}
         for node, error in run.failed.items():
             self.errors[unit_of(item.file_type), node] = error
+
+    def send(self, batch: Any) -> Run:
+        """Start a row on its way; nodes that have been silent for a while are left to the repair."""
+        run = self.ctx.fanout.run(batch, timeout=self.ctx.config.timeouts.page, need=self.job.striping.k)
+        self.runs = [*(other for other in self.runs if other.pending), run]
+        return run
+
+    def cancel(self) -> None:
+        """Stop asking: what came to a node later would take a locker that is not this mail's any more."""
+        for run in self.runs:
+            run.cancel()
 
     def require(self, item: Object) -> None:
         """QuorumError when too few nodes hold an object for it ever to be read."""
@@ -309,7 +319,7 @@ class Sender:
                     )
                 self._describe(receipt, job, upload, objects)
         except QMailError as error:
-            await self._give_up(job, receipt, error, lockers, upload)
+            await self._give_up(job, receipt, error, upload, held)
             raise
         entries = tuple(upload.entries[t] for t in sorted(upload.entries))
         await self._settle_lockers(job, upload)
@@ -368,14 +378,16 @@ class Sender:
         await self._wallet.consume(taken)
 
     async def _give_up(
-        self, job: Job, receipt: Receipt, error: QMailError, lockers: dict[Claim, Locker], upload: Upload | None
+        self, job: Job, receipt: Receipt, error: QMailError, upload: Upload | None, held: Sequence[Locker]
     ) -> None:
-        failures: dict[tuple[int, int], Exception] = {}
+        shown = {locker.unit for locker in held if locker.node is not None}  # an earlier process may have come so far
         if upload is not None:
-            # whoever was asked and did not plainly refuse may have taken its locker
-            failures = {(unit_of(t), node): error for t in upload.sizes for node in job.servers}
-            failures |= {key: refusal for key, refusal in upload.errors.items() if key not in upload.took}
-        await self._wallet.release(lockers.values(), failures)
+            upload.cancel()
+            shown |= {unit_of(t) for t in upload.sizes}
+        reserved = self._ctx.store.wallet.lockers(guid=job.guid)
+        doubtful = [locker for locker in reserved if locker.node is not None and locker.unit in shown]
+        await self._wallet.doubt(doubtful)
+        await self._wallet.release(set(reserved) - set(doubtful))
         if not isinstance(error, Cancelled):
             await self._mailbox.returned(job.guid, {who.text: error.message for who in job.recipients})
         receipt.upload.status, receipt.upload.finished_at = "failed", self._ctx.now()
@@ -425,17 +437,14 @@ class Sender:
         for item, writer in waiting:
             row = await self._ctx.offload(item.size, writer.row, 0, item.read)
             batch = upload.batch_row(item, 0, writer.pages, row, upload.job.servers)
-            runs.append((item, self._send(upload, batch)))
+            runs.append((item, upload.send(batch)))
         for _, run in runs:
             await self._level(upload, run)
         await self._settle(upload, [run for _, run in runs])
         for item, run in runs:
             upload.note(item, run, set(upload.job.servers))
+        for item, _ in runs:
             upload.require(item)
-
-    def _send(self, upload: Upload, batch: Any) -> Run:
-        """Start a row on its way; nodes that have been silent for a while are left to the repair."""
-        return self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.page, need=upload.job.striping.k)
 
     async def _level(self, upload: Upload, run: Run) -> None:
         """Readable first, then durable: nodes that hang delay a mail by `_PATIENCE` at most, and are repaired."""
@@ -469,7 +478,7 @@ class Sender:
                     ahead = page + len(following)
                     following.append(loop.run_in_executor(None, writer.row, ahead, item.read))
                 # nothing keeps the row: it lives on in its frames
-                run = self._send(upload, upload.batch_row(item, page, writer.pages, await following.popleft(), nodes))
+                run = upload.send(upload.batch_row(item, page, writer.pages, await following.popleft(), nodes))
                 under_way.append(run)
                 if len(under_way) >= _FLIGHT:
                     await self._level(upload, under_way[-_FLIGHT])

@@ -6,8 +6,12 @@ is told the code can take them. Filling lockers costs a round trip to all nodes,
 What the wallet holds in coins that are too large is broken on the way.
 
 A coin or locker is never spent twice, whatever crashes: coins leave the wallet in the same transaction that creates
-the FUNDING locker; a locker is RESERVED for one send and one purpose before its code leaves this machine, and after
-that only the network's answer frees it again (state LIMBO until it has been asked).
+the FUNDING locker; a locker is RESERVED for one purpose before its code leaves this machine, and stays so while a send,
+a queued tell, a planned repair or an open upload may use it. Whoever lets go of it says which of three it is:
+
+consume  the node it was for took it: CONSUMED, for good
+release  its code has never left this machine: AVAILABLE
+doubt    anything else, whatever nodes have said: LIMBO, until they have been asked what they hold (`limbo`)
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from qmail_core.codec.lockers import build_put, build_put_many
 from qmail_core.codec.packet import Reply
 from qmail_core.engine.change import AGE
 from qmail_core.engine.context import Context
+from qmail_core.engine.limbo import Limbo, Pauses
 from qmail_core.engine.purse import Purse
 from qmail_core.errors import NodeError, NotFound, PaymentError, QMailError
 from qmail_core.model import Address, Coin, PoolStatus
@@ -68,6 +73,9 @@ class Wallet:
         self._ctx = ctx
         self._store = ctx.store.wallet
         self._purse = purse
+        self._limbo = Limbo(ctx)
+        self._pauses = Pauses()
+        self._open: frozenset[bytes] = frozenset()  # exchanges of coins that could not be ended
 
     def value(self, kind: LockerKind) -> int:
         """CloudCoins in one locker of the pool."""
@@ -99,30 +107,31 @@ class Wallet:
         wallet: str,
         uploads: Sequence[Claim],
         inboxes: Mapping[Claim, int],
-        held: Iterable[Locker] = (),
+        held: Iterable[Locker] | None = None,
     ) -> tuple[dict[Claim, Locker], bool]:
         """Reserve lockers for a send, funding what the pool lacks.
 
         inboxes  claims and what each is to be worth; one that already has a locker keeps it
-        held     what the send has reserved before
+        held     what the send has been given before, if that is known
         returns  the locker of each claim, and whether funding had to be done now
         raises   PaymentError if the wallet cannot pay; nothing is reserved then
         """
         claims = [(LockerKind.UPLOAD, claim, self.value(LockerKind.UPLOAD)) for claim in uploads]
         claims += [(LockerKind.INBOX, claim, value) for claim, value in inboxes.items()]
-        kept = {(locker.kind, locker.unit, locker.node) for locker in held}
-        wanted = Counter((kind, value) for kind, claim, value in claims if (kind, claim.unit, claim.node) not in kept)
         funded_now = False
         while True:
+            if held is None:
+                held = self._store.lockers(guid=guid)
+            kept = {(x.kind, x.unit, x.node) for x in held}
+            wanted = Counter((kind, value) for kind, at, value in claims if (kind, at.unit, at.node) not in kept)
             if self._missing(wallet, wanted):  # looked at before: a reservation that fails costs a write
                 await self._fund_missing(wallet, wanted)
                 funded_now = True
             try:
                 lockers = await self._store.reserve(guid, wallet, claims)
             except NotFound:
-                if not self._missing(wallet, wanted):
-                    raise
-                continue  # somebody else took what was there
+                held = None  # somebody else took what was there, or what was in doubt is free by now
+                continue
             return {claim: locker for (_, claim, _), locker in zip(claims, lockers, strict=True)}, funded_now
 
     def _missing(self, wallet: str, wanted: Mapping[_Sort, int]) -> dict[_Sort, int]:
@@ -136,24 +145,38 @@ class Wallet:
                 raise QMailError("Failed to acquire funded locker codes from pool: too few servers confirmed them")
 
     async def replenish(self, wallet: str) -> None:
-        """Fill the pool up to its configured size, as far as the wallet reaches."""
+        """Fill the pool in the background; what does not work is tried again after a pause that doubles."""
+        what = f"pool of {wallet}"
+        if not self._pauses.due(what):
+            return
+        if await self.fill(wallet):
+            self._pauses.over(what)
+        else:
+            self._pauses.longer(what)
+
+    async def fill(self, wallet: str) -> bool:
+        """Fill the pool up to its configured size, as far as the wallet reaches; whether all of it worked."""
         async with self._purse.lock:
-            config = self._ctx.config
-            wanted = {LockerKind.UPLOAD: config.pool_upload, LockerKind.INBOX: config.pool_inbox}
-            missing = {}
-            affordable = self._store.balance(wallet)
-            for kind in (LockerKind.INBOX, LockerKind.UPLOAD):
-                value = self.value(kind)
-                count = min(wanted[kind] - self._ready(wallet, kind), affordable // value)
-                if count > 0:
-                    missing[kind, value] = count
-                    affordable -= count * value
-            if not missing:
-                return
+            missing = self._affordable(wallet)
             try:
-                await self._fund(wallet, missing)
+                return not missing or await self._fund(wallet, missing) == sum(missing.values())
             except PaymentError as error:
                 log.info("pool not filled: %s", error)
+                return False
+
+    def _affordable(self, wallet: str) -> dict[_Sort, int]:
+        """What the pool lacks and the wallet can pay."""
+        config = self._ctx.config
+        wanted = {LockerKind.UPLOAD: config.pool_upload, LockerKind.INBOX: config.pool_inbox}
+        missing = {}
+        balance = self._store.balance(wallet)
+        for kind in (LockerKind.INBOX, LockerKind.UPLOAD):
+            value = self.value(kind)
+            count = min(wanted[kind] - self._ready(wallet, kind), balance // value)
+            if count > 0:
+                missing[kind, value] = count
+                balance -= count * value
+        return missing
 
     async def _fund(self, wallet: str, counts: Mapping[_Sort, int]) -> int:
         """Move coins into new lockers, on all nodes; returns how many a quorum confirmed."""
@@ -280,85 +303,57 @@ class Wallet:
         found = run.good.get(node)
         return found if isinstance(found, set) else None
 
-    async def release(self, lockers: Iterable[Locker], failures: dict[tuple[int, int], Exception]) -> None:
-        """Give back what a failed send had reserved.
-
-        failures  by (unit, node): why a node did not take its locker. One that never saw the request, or refused it
-                  by name, has not spent it; about all others the node is asked later (LIMBO).
-        """
-        changes = {}
-        for locker in lockers:
-            if locker.state != LockerState.RESERVED:
-                continue
-            key = (locker.unit or 0, -1 if locker.node is None else locker.node)
-            error = failures.get(key)
-            unspent = key not in failures or isinstance(error, NodeError)
-            changes[locker.code] = LockerState.AVAILABLE if unspent else LockerState.LIMBO
-        await self._store.settle(changes, self._ctx.now())
-
     async def consume(self, lockers: Iterable[Locker]) -> None:
         """Record that nodes took these lockers."""
-        changes = {locker.code: LockerState.CONSUMED for locker in lockers}
-        await self._store.settle(changes, self._ctx.now())
+        await self._settle(lockers, LockerState.CONSUMED)
+
+    async def release(self, lockers: Iterable[Locker]) -> None:
+        """Give reserved lockers back to the pool whose codes nobody has been told."""
+        await self._settle(lockers, LockerState.AVAILABLE)
+
+    async def doubt(self, lockers: Iterable[Locker]) -> None:
+        """Let go of reserved lockers that nodes may have taken: they are asked in `recover`."""
+        await self._limbo.add(lockers)
+
+    async def _settle(self, lockers: Iterable[Locker], state: LockerState) -> None:
+        changes = {locker.code: state for locker in lockers}
+        await self._store.settle(changes, self._ctx.now(), expected=LockerState.RESERVED)
 
     async def look_into(self, locker: Locker, node: int) -> None:
-        """Record that a node took a locker, if it did: who is on a white list pays nothing.
+        """Record that a node took a reserved locker, if it did: who is on a white list pays nothing.
 
         Where it lies there still, others that were shown it are asked as well, in `recover`.
         """
-        gone = await self._holds(locker, node) is False
-        state = LockerState.CONSUMED if gone else LockerState.LIMBO
-        await self._store.settle({locker.code: state}, self._ctx.now())
+        if locker.state != LockerState.RESERVED:
+            return
+        taken = await self._limbo.taken(locker, node)
+        await (self.consume if taken else self.doubt)([locker])
+
+    # ---------------------------------------------------------------------------------------------- in the background
 
     async def recover(self) -> None:
-        """Ask the network what became of lockers whose fate is unknown; run at start and from time to time."""
+        """Ask the network what became of lockers and coins whose fate is unknown; run from time to time."""
         # under the lock, so that what is being funded right now is not taken for lost
         async with self._purse.lock:
-            for locker in self._store.lockers(state=LockerState.FUNDING):
-                if self._ctx.past(locker.created_at, AGE):
-                    await self._recover_funding(locker)
-            await self._purse.changer.recover()
-        for locker in self._store.lockers(state=LockerState.LIMBO):
-            await self._recover_limbo(locker)
+            orphans = [
+                locker
+                for locker in self._store.lockers(state=LockerState.FUNDING)
+                if self._ctx.past(locker.created_at, AGE)
+            ]
+            await self._recover_works()
+        await self._limbo.settle(orphans)
 
-    async def _recover_funding(self, locker: Locker) -> None:
-        coins = self._store.locker_coins(locker.code)
-        wanted = {coin.address for coin in coins}
-        found = await asyncio.gather(*(self._peek(locker.code, node) for node in range(self._ctx.nodes)))
-        confirmed = frozenset(node for node, held in enumerate(found) if held is not None and held >= wanted)
-        answered = sum(held is not None for held in found)
-        if not confirmed and answered >= self._ctx.quorum:
-            # the request never went out, or reached almost nobody: the coins still carry their old numbers
-            await self._store.end_funding({}, [locker.code], LockerState.AVAILABLE)
-        elif confirmed:
-            state = LockerState.AVAILABLE if len(confirmed) >= self._ctx.quorum else LockerState.LIMBO
-            await self._store.end_funding({locker.code: confirmed}, (), state)
+    async def _recover_works(self) -> None:
+        """Take up exchanges of coins; those that stay open are looked at again after a pause."""
+        begun = self._works()
+        if not begun or (begun == self._open and not self._pauses.due("works")):
+            return
+        await self._purse.changer.recover()
+        self._open = self._works()
+        if self._open == begun:
+            self._pauses.longer("works")
+        else:
+            self._pauses.over("works")
 
-    async def _recover_limbo(self, locker: Locker) -> None:
-        nodes = self._takers(locker)
-        found = [await self._holds(locker, node) for node in nodes]
-        held = [holds for holds in found if holds is not None]
-        if locker.guid is None:
-            if sum(held) >= self._ctx.quorum:
-                await self._store.settle({locker.code: LockerState.AVAILABLE}, self._ctx.now())
-        elif not all(held):
-            await self._store.settle({locker.code: LockerState.CONSUMED}, self._ctx.now())
-        elif len(held) == len(nodes):
-            await self._store.settle({locker.code: LockerState.AVAILABLE}, self._ctx.now())
-
-    def _takers(self, locker: Locker) -> list[int]:
-        """Nodes that may have taken a locker, or must all be asked about one that was never reserved."""
-        if locker.node is not None:
-            return [locker.node]
-        if locker.guid is None:
-            return list(range(self._ctx.nodes))
-        row = self._ctx.store.sends.receipt(locker.guid).tell.recipients[locker.unit or 0]
-        return list(self._ctx.beacons(Address(row.denomination, row.serial_number)))
-
-    async def _holds(self, locker: Locker, node: int) -> bool | None:
-        """Whether a node still has a locker's coins; None if it did not say."""
-        if node not in locker.funded:
-            # an empty locker proves nothing here: the node may never have been told of it
-            return await self.ensure(locker, node)
-        coins = await self._peek(locker.code, node)
-        return None if coins is None else bool(coins)
+    def _works(self) -> frozenset[bytes]:
+        return frozenset(work.id for work in self._store.works())

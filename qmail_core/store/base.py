@@ -43,7 +43,11 @@ class LockerKind(enum.IntEnum):
 
 
 class LockerState(enum.IntEnum):
-    """Where a locker stands. LIMBO and FUNDING are looked into, against the network, before the value is used again."""
+    """Where a locker stands. LIMBO and FUNDING are looked into, against the network, before the value is used again.
+
+    A locker in LIMBO that is reserved for something may have been taken by a node; one that is not was filled at too
+    few nodes. Only those, and FUNDING ones, may be emptied again.
+    """
 
     AVAILABLE = 0
     RESERVED = 1
@@ -179,8 +183,12 @@ class WalletStore(Protocol):
     ) -> None:
         """Record which nodes confirmed each locker and its new state; give the coins of `returned` ones back.
 
-        A locker that is not FUNDING any more MUST be left as it is.
+        A locker that is not FUNDING any more MUST be left as it is, unless it is in LIMBO and was never reserved.
         """
+        ...
+
+    async def dissolve(self, code: str, wallets: Mapping[str, Sequence[Coin]]) -> None:
+        """Forget such a locker and put coins into wallets for it, with the numbers they have now."""
         ...
 
     def locker_coins(self, code: str) -> list[Coin]: ...
@@ -193,13 +201,16 @@ class WalletStore(Protocol):
         """Reserve one AVAILABLE locker for every claim that has none yet, all or nothing.
 
         Claims are matched first with what this guid already holds, so repeating the call after a crash returns the
-        same lockers, whatever they are worth. A new one MUST be worth what its claim says. An upload claim MUST get a
-        locker its node confirmed. NotFound if too few are available.
+        same lockers, whatever they are worth; one in LIMBO is RESERVED again. A new one MUST be worth what its claim
+        says. An upload claim MUST get a locker its node confirmed. NotFound if too few are available.
         """
         ...
 
-    async def settle(self, changes: Mapping[str, LockerState], now: int) -> None:
-        """Set states; AVAILABLE also forgets what the locker was reserved for."""
+    async def settle(self, changes: Mapping[str, LockerState], now: int, *, expected: LockerState) -> None:
+        """Set states; AVAILABLE also forgets what the locker was reserved for.
+
+        A locker whose state is not the expected one any more MUST be left as it is.
+        """
         ...
 
     async def add_funded(self, code: str, node: int) -> None:

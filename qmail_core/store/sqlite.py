@@ -141,20 +141,26 @@ class SqliteWallet:
     async def end_funding(
         self, funded: Mapping[str, frozenset[int]], returned: Iterable[str], state: LockerState
     ) -> None:
-        rows = [(_bitmap(nodes), state, code, LockerState.FUNDING) for code, nodes in funded.items()]
-        back = [(code, LockerState.FUNDING) for code in returned]
+        rows = [(_bitmap(nodes), state, code) for code, nodes in funded.items()]
+        back = [(code,) for code in returned]
 
         def change(db: sqlite3.Connection) -> None:
-            db.executemany("UPDATE locker SET funded_at=?, state=? WHERE code=? AND state=?", rows)
+            db.executemany(f"UPDATE locker SET funded_at=?, state=? WHERE code=? AND {_UNFILLED}", rows)
             db.executemany(
-                "INSERT OR REPLACE INTO coin SELECT c.denomination, c.serial, l.wallet, c.ans"
-                " FROM locker_coin c JOIN locker l USING (code) WHERE code=? AND state=?",
+                "INSERT OR REPLACE INTO coin SELECT c.denomination, c.serial, wallet, c.ans"
+                f" FROM locker_coin c JOIN locker USING (code) WHERE code=? AND {_UNFILLED}",
                 back,
             )
-            db.executemany(
-                "DELETE FROM locker_coin WHERE code=(SELECT code FROM locker WHERE code=? AND state=?)", back
-            )
-            db.executemany("DELETE FROM locker WHERE code=? AND state=?", back)
+            for (code,) in back:
+                _forget(db, code)
+
+        await self._db.write(change)
+
+    async def dissolve(self, code: str, wallets: Mapping[str, Sequence[Coin]]) -> None:
+        def change(db: sqlite3.Connection) -> None:
+            if _forget(db, code):
+                for wallet, coins in wallets.items():
+                    _add_coins(db, wallet, coins)
 
         await self._db.write(change)
 
@@ -189,13 +195,13 @@ class SqliteWallet:
     async def reserve(self, guid: bytes, wallet: str, claims: Sequence[tuple[LockerKind, Claim, int]]) -> list[Locker]:
         return await self._db.write(lambda db: _reserve(db, guid, wallet, claims))
 
-    async def settle(self, changes: Mapping[str, LockerState], now: int) -> None:
-        rows = [(state, now if state == LockerState.CONSUMED else 0, code) for code, state in changes.items()]
+    async def settle(self, changes: Mapping[str, LockerState], now: int, *, expected: LockerState) -> None:
+        free = [(code, expected) for code, state in changes.items() if state == LockerState.AVAILABLE]
+        rows = [(state, now if state == LockerState.CONSUMED else 0, code, expected) for code, state in changes.items()]
 
         def change(db: sqlite3.Connection) -> None:
-            db.executemany("UPDATE locker SET state=?, consumed_at=? WHERE code=?", rows)
-            free = [(code,) for code, state in changes.items() if state == LockerState.AVAILABLE]
-            db.executemany("UPDATE locker SET guid=NULL, unit=NULL, node=NULL WHERE code=?", free)
+            db.executemany("UPDATE locker SET guid=NULL, unit=NULL, node=NULL WHERE code=? AND state=?", free)
+            db.executemany("UPDATE locker SET state=?, consumed_at=? WHERE code=? AND state=?", rows)
 
         await self._db.write(change)
 
@@ -205,6 +211,16 @@ class SqliteWallet:
             db.execute("UPDATE locker SET funded_at=? WHERE code=?", (_bitmap(_nodes(old) | {node}), code))
 
         await self._db.write(change)
+
+
+# a locker nobody was ever shown, so that its coins may leave it again
+_UNFILLED = f"(state={LockerState.FUNDING:d} OR state={LockerState.LIMBO:d} AND guid IS NULL)"
+
+
+def _forget(db: sqlite3.Connection, code: str) -> bool:
+    """Remove an unfilled locker; whether there was one."""
+    db.execute(f"DELETE FROM locker_coin WHERE code=(SELECT code FROM locker WHERE code=? AND {_UNFILLED})", (code,))
+    return db.execute(f"DELETE FROM locker WHERE code=? AND {_UNFILLED}", (code,)).rowcount == 1
 
 
 def _key(coin: Coin) -> tuple[int, int]:
@@ -276,7 +292,7 @@ def _reserve(
         locker = held.get((kind, claim.unit, claim.node)) or _take(free[kind], claim.node, value)
         if locker is None:
             raise NotFound("too few funded lockers are available")
-        if locker.guid is None:
+        if locker.state in (LockerState.AVAILABLE, LockerState.LIMBO):
             db.execute(
                 "UPDATE locker SET state=?, guid=?, unit=?, node=? WHERE code=?",
                 (LockerState.RESERVED, guid, claim.unit, claim.node, locker.code),

@@ -68,6 +68,10 @@ def check_books(cluster: Cluster, engine: Engine, balance: int = BALANCE) -> Non
         assert sum(coin.value for coin in coins) == locker.value
         assert not free & {coin.address for coin in coins}
         free |= {coin.address for coin in coins}
+        if locker.state == LockerState.AVAILABLE:
+            for node in locker.funded:
+                key = locker_key(locker.code.encode(), node)
+                assert list(cluster.raida.nodes[node].state.locker(key)), f"node {node} has taken a free locker"
         if locker.state == LockerState.CONSUMED and locker.kind == LockerKind.UPLOAD:
             assert locker.guid is not None
             assert locker.node is not None

@@ -118,6 +118,7 @@ def test_a_recipient_that_does_not_exist_is_final() -> None:
         assert state.message.startswith("Tell failed: node 11")
         assert (row(alice, guid).status, row(alice, guid).attempts) == ("failed", 1)
         assert alice._store.sends.due_tells(1 << 40) == []
+        await asyncio.sleep(10)  # the other beacon is asked as well
         assert not [x for x in lockers(alice, guid=guid) if x.kind == LockerKind.INBOX]  # the fee is free again
         with pytest.raises(TellError):
             await alice.send(alice.draft(["ghost"], "s", "b"))

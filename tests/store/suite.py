@@ -155,7 +155,8 @@ async def a_coin_in_an_unspent_locker_is_not_doubled(store: MailStore) -> None:
     (inside,) = store.wallet.locker_coins("A")
     await store.wallet.add_coins("Default", [inside, coin(1)])
     assert store.wallet.coins("Default") == [coin(1)]
-    await store.wallet.settle({"A": LockerState.CONSUMED}, 1)
+    await store.wallet.reserve(GUID, "Default", uploads(0))
+    await store.wallet.settle({"A": LockerState.CONSUMED}, 1, expected=LockerState.RESERVED)
     await store.wallet.add_coins("Default", [inside])  # it came back from somebody it was paid to
     assert store.wallet.balance("Default") == 2
 
@@ -284,9 +285,13 @@ async def reserving_again_returns_the_same_lockers(store: MailStore) -> None:
     assert await store.wallet.reserve(GUID, "Default", uploads(3, 4)) == first
     more = await store.wallet.reserve(GUID, "Default", uploads(4, 3, 5))
     assert [x.code for x in more[:2]] == [first[1].code, first[0].code]
-    await store.wallet.settle({first[0].code: LockerState.CONSUMED, first[1].code: LockerState.LIMBO}, 9)
+    changes = {first[0].code: LockerState.CONSUMED, first[1].code: LockerState.LIMBO}
+    await store.wallet.settle(changes, 9, expected=LockerState.RESERVED)
     again = await store.wallet.reserve(GUID, "Default", uploads(3, 4))
     assert [x.code for x in again] == [x.code for x in first]
+    # what is shown to nodes again must not be freed by somebody who asked them before
+    assert [x.state for x in again] == [LockerState.CONSUMED, LockerState.RESERVED]
+    assert {x.code: x.state for x in store.wallet.lockers(guid=GUID)} == {x.code: x.state for x in [*again, more[2]]}
     assert store.wallet.available("Default", UPLOAD, 1) == 1
 
 
@@ -324,12 +329,49 @@ async def a_claim_gets_a_locker_of_its_worth(store: MailStore) -> None:
 async def settling_frees_or_spends(store: MailStore) -> None:
     await fund(store, "AB")
     one, two = await store.wallet.reserve(GUID, "Default", uploads(0, 1))
-    await store.wallet.settle({one.code: LockerState.AVAILABLE, two.code: LockerState.CONSUMED}, 9)
+    changes = {one.code: LockerState.AVAILABLE, two.code: LockerState.CONSUMED}
+    await store.wallet.settle(changes, 9, expected=LockerState.RESERVED)
     assert store.wallet.available("Default", UPLOAD, 1) == 1
     (free,) = store.wallet.lockers(state=LockerState.AVAILABLE)
     assert (free.code, free.guid, free.unit, free.node) == (one.code, None, None, None)
     assert [x.code for x in store.wallet.lockers(guid=GUID)] == [two.code]
-    await store.wallet.settle({}, 9)
+    await store.wallet.settle({}, 9, expected=LockerState.RESERVED)
+
+
+@promise
+async def settling_leaves_what_has_changed_meanwhile(store: MailStore) -> None:
+    await fund(store, "AB")
+    one, two = await store.wallet.reserve(GUID, "Default", uploads(0, 1))
+    await store.wallet.settle({one.code: LockerState.CONSUMED}, 9, expected=LockerState.RESERVED)
+    changes = {one.code: LockerState.AVAILABLE, two.code: LockerState.AVAILABLE}
+    await store.wallet.settle(changes, 10, expected=LockerState.LIMBO)
+    found = {x.code: (x.state, x.guid, x.consumed_at) for x in store.wallet.lockers()}
+    assert found == {
+        one.code: (LockerState.CONSUMED, GUID, 9),
+        two.code: (LockerState.RESERVED, GUID, 0),
+    }
+
+
+@promise
+async def a_locker_nobody_was_shown_can_be_dissolved(store: MailStore) -> None:
+    await fund(store, "ABC")
+    (inside,) = store.wallet.locker_coins("A")
+    await store.wallet.dissolve("A", {"Default": [inside]})
+    assert store.wallet.balance("Default") == 0  # it is filled
+    one, two = await store.wallet.reserve(GUID, "Default", uploads(0, 1))
+    await store.wallet.settle({one.code: LockerState.LIMBO}, 9, expected=LockerState.RESERVED)
+    await store.wallet.dissolve(one.code, {"Default": store.wallet.locker_coins(one.code)})
+    assert store.wallet.balance("Default") == 0  # somebody may have taken it
+    await store.wallet.settle({two.code: LockerState.AVAILABLE}, 9, expected=LockerState.RESERVED)
+    await store.wallet.settle({two.code: LockerState.LIMBO}, 9, expected=LockerState.AVAILABLE)
+    (paid,) = store.wallet.locker_coins(two.code)
+    other = Coin(paid.address, bytes((7,)) * len(paid.ans))
+    await store.wallet.dissolve(two.code, {"Default": [], "Fracked": [other]})
+    assert store.wallet.coins("Fracked") == [other]
+    assert two.code not in {x.code for x in store.wallet.lockers()}
+    assert store.wallet.locker_coins(two.code) == []
+    await store.wallet.dissolve(two.code, {"Default": [paid]})
+    assert store.wallet.balance("Default") == 0
 
 
 # ------------------------------------------------------------------------------------------------------------------
