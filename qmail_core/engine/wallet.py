@@ -262,8 +262,6 @@ class Wallet:
         if node in locker.funded:
             return True
         coins = self._store.locker_coins(locker.code)
-        if not coins:
-            return False  # it is spent
         key = locker_key(locker.code.encode(), node)
         batch = self._ctx.batch(c.GROUP_LOCKER, c.CMD_LOCKER_PUT, [node], [build_put(coins, key, node)])
         run = self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.small)
@@ -337,12 +335,13 @@ class Wallet:
         """Ask the network what became of lockers and coins whose fate is unknown; run from time to time."""
         # under the lock, so that what is being funded right now is not taken for lost
         async with self._purse.lock:
-            orphans = [x for x in self._store.lockers(state=LockerState.FUNDING) if self._old(x)]
+            orphans = [
+                locker
+                for locker in self._store.lockers(state=LockerState.FUNDING)
+                if self._ctx.past(locker.created_at, AGE)
+            ]
             await self._recover_works()
         await self._limbo.settle(orphans)
-
-    def _old(self, locker: Locker) -> bool:
-        return self._ctx.past(locker.created_at, AGE)
 
     async def _recover_works(self) -> None:
         """Take up exchanges of coins; those that stay open are looked at again after a pause."""
