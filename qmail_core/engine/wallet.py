@@ -262,6 +262,8 @@ class Wallet:
         if node in locker.funded:
             return True
         coins = self._store.locker_coins(locker.code)
+        if not coins:
+            return False  # it is spent
         key = locker_key(locker.code.encode(), node)
         batch = self._ctx.batch(c.GROUP_LOCKER, c.CMD_LOCKER_PUT, [node], [build_put(coins, key, node)])
         run = self._ctx.fanout.run(batch, timeout=self._ctx.config.timeouts.small)
