@@ -50,6 +50,7 @@ from qmail_core.engine.send import Sender
 from qmail_core.engine.tasks import Tasks
 from qmail_core.engine.wallet import Wallet
 from qmail_core.errors import NotFound, QMailError, UsageError
+from qmail_core.folders import make_private
 from qmail_core.model import (
     Address,
     Coin,
@@ -134,8 +135,8 @@ class Engine:
         self._store = store
         self._transport = transport
         home = os.path.join(config.data, "Wallets", "Mail", "Outgoing")
-        os.makedirs(home, mode=0o700, exist_ok=True)
-        os.makedirs(os.path.join(config.data, "Wallets", "Default"), mode=0o700, exist_ok=True)
+        make_private(home)
+        make_private(os.path.join(config.data, "Wallets", "Default"))
         ctx = self._ctx = Context(config, coin, transport, store, clock, entropy)
         self._tasks = Tasks(clock, entropy)
         self._paths = Paths(home, config.roots, config.drives)

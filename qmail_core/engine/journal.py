@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from qmail_core.engine.durable import put_in_place
 from qmail_core.errors import NotFound
+from qmail_core.folders import make_private
 from qmail_core.model import Striping
 
 _NAME = re.compile("([0-9a-f]{32})[.]json")  # others may lie in the folder
@@ -53,7 +54,7 @@ class Journal:
 
     def save(self, upload: Upload) -> None:
         """Durable when this returns."""
-        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        make_private(self._folder)
         path = self._path(upload.id)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         with os.fdopen(os.open(f"{path}.new", flags, 0o600), "wb") as file:

@@ -11,6 +11,8 @@ import logging
 import os
 from collections.abc import Mapping
 
+from qmail_core.folders import make_private
+
 log = logging.getLogger("qmail.receipts")
 
 
@@ -22,7 +24,7 @@ class Mirror:
         self._next: dict[str, bytes] = {}  # texts of the round to come, by name
         self._written: asyncio.Future[None] | None = None  # the end of that round
         self._busy = False
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        make_private(folder)
 
     def put(self, name: str, text: bytes) -> asyncio.Future[None]:
         """Replace a file; the future ends when it is there, or could not be written."""

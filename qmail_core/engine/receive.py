@@ -27,6 +27,7 @@ from qmail_core.engine.mailbox import Mailbox
 from qmail_core.engine.polls import Polls
 from qmail_core.engine.turns import Turns
 from qmail_core.errors import Forbidden, NotFound, RemoteProtocolError
+from qmail_core.folders import make_private
 from qmail_core.model import (
     Address,
     Downloaded,
@@ -261,7 +262,7 @@ def _on_disk(found: StoredAttachment) -> bool:
 
 def create(path: str) -> BinaryIO:
     """A new file for its owner only, with the folders above it."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    make_private(os.path.dirname(path))
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 

@@ -43,6 +43,7 @@ from qmail_core.errors import (
     TellError,
     UsageError,
 )
+from qmail_core.folders import make_private
 from qmail_core.model import Costs, Draft, FileEntry, Kind, Receipt, RequestKey, SendResult, Source, Started
 from qmail_core.store.base import Claim, Locker, SendRow
 from qmail_core.transport.fanout import Run
@@ -238,7 +239,7 @@ class Sender:
     def spool(self, guid: bytes, name: str) -> tuple[BinaryIO, Source]:
         """A file of our own for attachment bytes that arrive with a request."""
         folder = os.path.join(self._spool, guid.hex())
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        make_private(folder)
         path = os.path.join(folder, str(len(os.listdir(folder))))
         file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         return file, Source(name=name, path=path, spooled=True)

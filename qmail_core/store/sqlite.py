@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from qmail_core.errors import Conflict, NotFound
+from qmail_core.folders import make_private
 from qmail_core.model import Address, Coin, Contact, OutgoingTell, PaymentStatus, Receipt, RequestKey
 from qmail_core.store.base import Claim, Locker, LockerKind, LockerState, SendRow, Work, WorkKind
 from qmail_core.store.database import Database
@@ -610,7 +611,7 @@ class SqliteStore:
 
     def __init__(self, path: str | None = None) -> None:
         if path is not None:
-            os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
+            make_private(os.path.dirname(path) or ".")
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._database = Database(path)
         self.wallet = SqliteWallet(self._database)

@@ -6,7 +6,6 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 
@@ -30,6 +29,8 @@ ReadyFd = Annotated[
 ]
 LogLevel = Annotated[str, typer.Option("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR.")]
 LogJson = Annotated[bool, typer.Option("--log-json", help="One JSON object per log line.")]
+
+_ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 
 
 def raida(
@@ -107,7 +108,13 @@ def serve(
     data: Data,
     hosts: Annotated[Path, typer.Option("--hosts", dir_okay=False, metavar="FILE", help="One IP:PORT per line.")],
     purse: Annotated[Path | None, typer.Option("--purse", metavar="FILE", help="Made by mint; first start.")] = None,
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, metavar="N", help="Port of the node API.")] = 8080,
+    port: Annotated[
+        int,
+        # event streams listen a hundred above
+        typer.Option(
+            "--port", min=1, max=65535 - 100, metavar="N", help="Port of the node API; events are 100 above."
+        ),
+    ] = 8080,
     striping: Annotated[str | None, typer.Option("--striping", metavar="K+M", help="Default: by the nodes.")] = None,
     profile: Annotated[str, typer.Option("--profile", metavar="NAME", help="sealed, rs or interop.")] = "sealed",
     beacons: Annotated[str | None, typer.Option("--beacons", metavar="A,B", help="Default: by the nodes.")] = None,
@@ -218,10 +225,11 @@ def _ip(text: str) -> None:
 
 def _origin(text: str) -> str:
     """What a browser sends as `Origin`: anything else would be listed and never match."""
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.netloc or text != f"{parts.scheme}://{parts.netloc}":
+    if (found := _ORIGIN.fullmatch(text.lower())) is None or int(found["port"] or 0) > 65535:
         raise typer.BadParameter(f"--allow-origin {text} is not of the form http://localhost:5173, without a path")
-    return text
+    usual = {"http": 80, "https": 443}[found["scheme"]]  # browsers leave it out
+    port = "" if found["port"] is None or int(found["port"]) == usual else f":{int(found['port'])}"
+    return f"{found['scheme']}://{found['host']}{port}"
 
 
 def _domain(text: str) -> str:

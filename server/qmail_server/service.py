@@ -13,10 +13,12 @@ import json
 import logging
 import os
 import secrets
+import shlex
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import uvloop
 from msgspec import Struct
@@ -28,8 +30,9 @@ from qmail_core.model import Address
 from qmail_core.raida.node import Policy
 from qmail_core.store.sqlite import SqliteStore
 from qmail_server import wiring
+from qmail_server.folder import claimed
 from qmail_server.hosts import Host
-from qmail_server.http.app import build_app
+from qmail_server.http.app import EVENT_PORT, build_app
 from qmail_server.http.guard import GuardSettings, hosts_for
 from qmail_server.lmtp import LmtpServer
 from qmail_server.memory import collect_seldom, keep_freed
@@ -189,18 +192,19 @@ def run_engine(options: ServeOptions) -> None:
     """Run an engine and its node API until a signal."""
     keep_freed()
     data = Path(options.config.data)
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
     options.config.check(len(options.hosts))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with claimed(data), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(options, data))
     log.info("stopped")
 
 
 async def _serve(options: ServeOptions, data: Path) -> None:
     stop = signals()
+    first = not (data / "token").exists()
     token = "" if options.compat_open else load_token(data / "token")
+    ports = (options.port, options.port + EVENT_PORT)
     guard = GuardSettings(
-        hosts=hosts_for(options.port),
+        hosts=frozenset().union(*map(hosts_for, ports)),
         origins=frozenset(options.origins),
         token=token,
         compat_open=options.compat_open,
@@ -213,15 +217,18 @@ async def _serve(options: ServeOptions, data: Path) -> None:
         await store.close()
         raise
     async with engine:
-        server = wiring.HttpServer(build_app(engine, guard), [options.port])
+        server = wiring.HttpServer(build_app(engine, guard), ports)
         intake = LmtpServer(engine, options.lmtp) if options.lmtp else None
         try:
             await server.start()
             if intake is not None:
                 await intake.start()
-            facts = {"api": f"http://127.0.0.1:{options.port}", "address": engine.address_text}
+            api, events = (f"http://127.0.0.1:{port}" for port in ports)
+            facts = {"api": api, "events": f"{events}/events", "address": engine.address_text}
             collect_seldom()
             announce(options.ready_fd, facts if options.compat_open else facts | {"token_file": str(data / "token")})
+            if first and token:
+                invite(api, data / "token", sys.stderr)
             await stop.wait()
         finally:
             engine.drain()
@@ -248,6 +255,17 @@ async def _adopt(store: SqliteStore, options: ServeOptions) -> None:
     elif known != purse.identity:
         # taking its coins too would be a way to lose track of who they belong to
         raise ConfigError(f"{options.config.data} belongs to another identity than the purse")
+
+
+def invite(api: str, token: Path, stream: TextIO) -> None:
+    """Say once how to begin. The token itself is shown on a terminal only: elsewhere it would stay, in a log."""
+    file = shlex.quote(str(token))
+    shown = token.read_text("ascii").strip() if stream.isatty() else f"$(cat {file})"
+    stream.write(
+        f'page: "{api}/#token={shown}"\n'
+        f"""curl: printf 'header = "Authorization: Bearer %s"' "$(cat {file})" | curl -K - {api}/api/wallets/list\n"""
+    )
+    stream.flush()
 
 
 def load_token(path: Path) -> str:

@@ -26,6 +26,7 @@ from qmail_core.transport.smtp import relay_of
 from qmail_core.transport.tcp import TcpTransport
 from qmail_core.transport.udp import UdpTransport
 from qmail_core.transport.web import poster_of
+from qmail_server.connections import Connections, Limits, most_connections
 from qmail_server.http.app import App
 from qmail_server.raida import HostThread, RaidaHost
 
@@ -142,11 +143,13 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """One application on one or several loopback ports, in the running loop."""
 
-    def __init__(self, app: App, ports: Sequence[int]) -> None:
+    def __init__(self, app: App, ports: Sequence[int], limits: Limits | None = None) -> None:
         self._app = app
+        limits = limits or Limits(connections=most_connections())
         config = uvicorn.Config(
             app,
             http="httptools",
+            ws="none",
             loop="none",
             lifespan="off",
             log_config=None,
@@ -154,8 +157,12 @@ class HttpServer:
             server_header=False,
             proxy_headers=False,  # else whoever is on this machine could pose as any address
             timeout_graceful_shutdown=_DRAIN,
+            limit_concurrency=limits.connections + 1,
         )
+        config.load()
         self._server = _Server(config)
+        self._connections = Connections(self._server.server_state.connections, limits)
+        config.http_protocol_class = self._connections.admitting(config.http_protocol_class)  # type: ignore[assignment]
         self._sockets = [bind(port) for port in ports]
         self._task: asyncio.Task[None] | None = None
 
@@ -168,9 +175,11 @@ class HttpServer:
         if self._task.done():
             listening.cancel()
             await self._task
+        self._connections.start()
 
     async def stop(self) -> None:
         """Answer what is under way, end event streams, then close."""
+        self._connections.stop()
         self._app.drain()
         self._server.should_exit = True
         if self._task is not None:

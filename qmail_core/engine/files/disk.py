@@ -22,6 +22,7 @@ from qmail_core.codec import vault
 from qmail_core.codec.stripes import crc32
 from qmail_core.codec.vault import FRESH, HEADER, SEGMENT, Segments
 from qmail_core.errors import NotFound, StoreFull, StoreUnavailable, Tampered
+from qmail_core.folders import make_private
 
 BATCH = 512 * 1024  # bytes sealed at a time
 AHEAD = 8 << 20  # bytes after which the disk is set to work
@@ -77,7 +78,7 @@ class Folder:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        make_private(path)
 
     def path(self, file_id: bytes) -> str:
         """Of one file."""

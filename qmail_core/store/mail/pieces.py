@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 from typing_extensions import Buffer
 
+from qmail_core.folders import make_private
 from qmail_core.store.database import Database
 
 BLOB_LIMIT = 64 * 1024  # larger pieces become files: SQLite would spread them over a chain of overflow pages
@@ -35,7 +36,7 @@ class Pieces:
     def __init__(self, folder: str | None) -> None:
         self._folder = folder
         if folder is not None:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
+            make_private(folder)
 
     def path(self, name: str) -> str:
         """Where a file lies."""
@@ -52,7 +53,7 @@ class Pieces:
             return Prepared(digest, len(piece), piece, "")
         name = os.urandom(16).hex()
         path = self.path(name)
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        make_private(os.path.dirname(path))
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(piece)
             file.flush()

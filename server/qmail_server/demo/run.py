@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from qmail_core.errors import QMailError
 from qmail_server import logs
+from qmail_server.connections import Limits, most_connections
 from qmail_server.demo import control
 from qmail_server.demo.tour import tour
 from qmail_server.demo.world import NODE_PORTS, NODES, World
@@ -98,13 +99,14 @@ async def _run(options: Options, data: Path) -> int:
 def _servers(world: World) -> list[HttpServer]:
     first, second, third = world.ports
     extra = control.routes(world)
+    limits = Limits(connections=most_connections(2))
 
     def app(engine: object, *ports: int) -> HttpServer:
         ports += tuple(port + EVENT_PORT for port in ports)
         hosts = frozenset().union(*map(hosts_for, ports))
         # the demo is open on loopback, so that the documented calls run as they are; browsers of other origins are not
         guard = GuardSettings(hosts=hosts, compat_open=True)
-        return HttpServer(build_app(engine, guard, extra_routes=extra), ports)  # type: ignore[arg-type]
+        return HttpServer(build_app(engine, guard, extra_routes=extra), ports, limits)  # type: ignore[arg-type]
 
     return [app(world.alice, first, second), app(world.bob, third)]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qmail_core.codec import cbdf
 from qmail_core.codec.cbdf import MailMeta
+from qmail_core.folders import make_private
 from qmail_core.model import Address
 
 PHOTO = Path(__file__).parent / "photo.jpg"
@@ -46,8 +47,8 @@ def place(outgoing: Path, files: Path, sender: Address) -> tuple[tuple[str, str]
 
     returns  the drive rules that let the documents' Windows paths find them
     """
-    (files / "outbox").mkdir(parents=True, exist_ok=True)
-    outgoing.mkdir(parents=True, exist_ok=True)
+    make_private(str(files / "outbox"))
+    make_private(str(outgoing))
     mail = document(sender, "A ready document", "This mail was built before it was sent.\n")
     for path, data in {
         outgoing / "test1.qmail": mail,

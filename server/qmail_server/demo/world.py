@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from qmail_core.config import EngineConfig
@@ -11,6 +12,7 @@ from qmail_core.store.mailbox import HOME
 from qmail_core.store.sqlite import SqliteStore
 from qmail_server import wiring
 from qmail_server.demo import samples
+from qmail_server.folder import claimed
 
 NODES = 25
 NODE_PORTS = 1000  # node i listens on port base + this + i
@@ -37,8 +39,12 @@ class World:
         self.data = data
         self.ports = (port_base, port_base + 1, port_base + 2)
         node_ports = {node: port_base + NODE_PORTS + node for node in range(NODES)}
-        self.network = wiring.Network(data / "raida", node_ports)
-        self._stores = {name: wiring.open_store(data / name) for name in ("alice", "bob")}
+        with contextlib.ExitStack() as claims:
+            for name in ("alice", "bob"):
+                claims.enter_context(claimed(data / name))
+            self.network = wiring.Network(data / "raida", node_ports)
+            self._stores = {name: wiring.open_store(data / name) for name in ("alice", "bob")}
+            self._claims = claims.pop_all()
         self.alice: Engine
         self.bob: Engine
 
@@ -97,3 +103,4 @@ class World:
             engine: Engine | None = getattr(self, name, None)
             await (engine.close() if engine is not None else self._stores[name].close())
         self.network.stop()
+        self._claims.close()
