@@ -20,7 +20,8 @@ FIRST_PORTS = range(5_000, 10_900)  # below those of the demos that run beside t
 def free_ports(count: int, start: int = 0) -> list[int]:
     """Ports nobody listens on now; `start` keeps tests that run side by side apart."""
     first = FIRST_PORTS.start + (os.getpid() * 613 + start * 101) % (len(FIRST_PORTS) - 500)
-    found = [port for port in range(first, first + 500) if is_free(port)]
+    # an engine listens a hundred above as well
+    found = [port for port in range(first, first + 400) if is_free(port) and is_free(port + 100)]
     return found[:count]
 
 
@@ -37,13 +38,18 @@ class Program:
 
     def __init__(self, *words: object) -> None:
         self._words = words
+        self.files = 0  # how many it may have open; 0: as many as these tests
         self._process: subprocess.Popen[str] | None = None
         self.facts: dict[str, Any] = {}
 
     def start(self) -> Self:
         """Start it, and return when it says that it serves."""
         self._process = subprocess.Popen(
-            command(self._words), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*self._limited(), *command(self._words)],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         assert self._process.stdout is not None
         said = ""
@@ -53,6 +59,9 @@ class Program:
                 return self
             said += line
         raise AssertionError(said)
+
+    def _limited(self) -> list[str]:
+        return ["sh", "-c", f'ulimit -n {self.files}; exec "$@"', "sh"] if self.files else []
 
     def stop(self) -> str:
         """SIGTERM; what it printed, after a check that it ended well."""
@@ -82,12 +91,21 @@ class Engine(Program):
 
     def get(self, path: str, **params: Any) -> dict[str, Any]:
         """A JSON answer that must be 200, asked for with the token of the folder."""
-        token = (self._folder / "token").read_text().strip()
-        headers = {"Authorization": f"Bearer {token}"}
-        answer = httpx.get(self.url + path, params=params or None, headers=headers, timeout=60.0)
+        answer = httpx.get(self.url + path, params=params or None, headers=self.headers(), timeout=60.0)
         assert answer.status_code == 200, answer.text
         result: dict[str, Any] = answer.json()
         return result
+
+    def post(self, path: str, expected: int = 200, **body: Any) -> dict[str, Any]:
+        """The same for a request with a body, as httpx takes it."""
+        answer = httpx.post(self.url + path, headers=self.headers(), timeout=60.0, **body)
+        assert answer.status_code == expected, answer.text
+        result: dict[str, Any] = answer.json()
+        return result
+
+    def headers(self) -> dict[str, str]:
+        """What shows the token of the folder."""
+        return {"Authorization": f"Bearer {(self._folder / 'token').read_text().strip()}"}
 
 
 def command(words: tuple[object, ...]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import socket
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from qmail_server.hosts import render_hosts
 from qmail_server.purse import Purse, load_purse
@@ -127,9 +129,45 @@ def test_a_network_of_three_processes_works_without_one_of_them(world: World) ->
 
 def test_files_of_secrets_are_private(world: World) -> None:
     world.raida().start()
-    world.engine("alice").start()
+    alice = world.engine("alice").start()
     for path in (world.folder / "alice.purse", world.folder / "alice" / "token"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    upload = alice.post("/api/qmail/net/messages/upload", files={"attachment": ("a.txt", b"a")}, data={"body": "b"})
+    assert upload["success"]
+    folders = [path for path in (world.folder / "alice").rglob("*") if path.is_dir()]
+    assert {"Wallets", "Mail", "Default", "Receipts"} <= {path.name for path in folders}
+    assert {oct(stat.S_IMODE(path.stat().st_mode)) for path in folders} == {"0o700"}
+
+
+def test_one_process_at_a_time_has_a_folder_open(world: World) -> None:
+    world.raida().start()
+    alice = world.engine("alice").start()
+    words = ("serve", "--data", world.folder / "alice", "--hosts", world.hosts, "--port", world.ports[NODES + 1])
+    assert "alice: another process has it open" in qmail(*words, expect=1)
+    alice.kill()
+    alice.start()  # a kill leaves nothing behind that would keep the next one out
+
+
+def test_new_mail_is_told_a_hundred_ports_above(world: World) -> None:
+    world.raida().start()
+    alice = world.engine("alice").start()
+    port = world.ports[NODES] + 100
+    assert alice.facts["events"] == f"http://127.0.0.1:{port}/events"
+    with httpx.stream("GET", alice.facts["events"], headers=alice.headers(), timeout=20) as stream:
+        assert stream.status_code == 200
+        assert next(stream.iter_raw()) == b": listening\n\n"
+
+
+def test_silent_connections_do_not_use_up_the_files_of_an_engine(world: World) -> None:
+    world.raida().start()
+    alice = world.engine("alice")
+    alice.files = 256
+    alice.start()
+    with contextlib.ExitStack() as closing:
+        for _ in range(400):
+            closing.enter_context(socket.create_connection(("127.0.0.1", world.ports[NODES])))
+        assert alice.get("/api/wallets/list")["success"]
+        assert alice.post("/api/qmail/db/drafts/create", 201, data={"subject": "kept"})["success"]
 
 
 def test_errors_name_what_is_wrong(world: World, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from pathlib import Path
@@ -113,7 +114,6 @@ def test_a_domain_and_a_relay_are_handed_on(caught: Caught, hosts: Path, domain:
         (("serve", "--allow-path", "/nowhere/at/all"), "does not exist"),
         (("serve", "--allow-origin", "localhost"), "is not of the form http://localhost:5173"),
         (("serve", "--allow-origin", "http://localhost/"), "is not of the form http://localhost:5173"),
-        (("serve", "--allow-origin", "null"), "is not of the form http://localhost:5173"),
         (("serve", "--smtp-login", "login"), "--smtp-login is for a relay; name it with --smtp-relay"),
         (("serve", "--smtp-relay", "relay"), "--smtp-relay relay is not of the form HOST:PORT"),
         (("serve", "--smtp-relay", ":25"), "--smtp-relay :25 is not of the form HOST:PORT"),
@@ -127,6 +127,20 @@ def test_a_domain_and_a_relay_are_handed_on(caught: Caught, hosts: Path, domain:
         (("serve", "--domain", "me@mail.example"), "--domain 'me@mail.example' is no host name"),
         (("serve", "--domain", "mail..example"), "--domain 'mail..example' is no host name"),
         (("serve", "--domain", "byte"), "--domain byte means mailboxes of the network"),
+        *(
+            (("serve", "--allow-origin", origin), "is not of the form http://localhost:5173")
+            for origin in (
+                "null",
+                "http://a b",
+                "http://a@b",
+                "http://é",
+                "http://a:70000",
+                "http://",
+                "ftp://a",
+                "http://a:",
+            )
+        ),
+        (("serve", "--port", "65436"), "65436 is not in the range"),
     ],
 )
 def test_refused_options_say_why(caught: Caught, hosts: Path, words: tuple[str, ...], reason: str) -> None:
@@ -135,6 +149,37 @@ def test_refused_options_say_why(caught: Caught, hosts: Path, words: tuple[str, 
     assert done.exit_code == 2
     assert reason in done.output
     assert caught.options is None
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("http://localhost:5173", "http://localhost:5173"),
+        ("HTTP://Localhost:5173", "http://localhost:5173"),
+        ("http://localhost:80", "http://localhost"),
+        ("https://mail.example:443", "https://mail.example"),
+        ("https://mail.example:80", "https://mail.example:80"),
+        ("http://[::1]:0080", "http://[::1]"),
+    ],
+)
+def test_origins_are_kept_as_browsers_send_them(caught: Caught, hosts: Path, given: str, sent: str) -> None:
+    assert run("serve", "--data", hosts.parent, "--hosts", hosts, "--allow-origin", given).exit_code == 0
+    assert caught.options.origins == (sent,)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_the_token_is_shown_on_a_terminal_only(tmp_path: Path, seen: bool) -> None:
+    class Stream(io.StringIO):
+        def isatty(self) -> bool:
+            return seen
+
+    stream, path = Stream(), tmp_path / "a token"
+    token = service.load_token(path)
+    service.invite("http://127.0.0.1:8080", path, stream)
+    page, curl = stream.getvalue().splitlines()
+    assert page == f'page: "http://127.0.0.1:8080/#token={token if seen else f"$(cat {chr(39)}{path}{chr(39)})"}"'
+    assert f"$(cat '{path}')" in curl
+    assert token not in curl  # it would be an argument, for all to see
 
 
 def test_mint_wants_an_address_or_a_file_to_finish(tmp_path: Path) -> None:
