@@ -111,9 +111,7 @@ def serve(
     port: Annotated[
         int,
         # event streams listen a hundred above
-        typer.Option(
-            "--port", min=1, max=65535 - 100, metavar="N", help="Port of the node API; events are 100 above."
-        ),
+        typer.Option("--port", min=1, max=65535 - 100, metavar="N", help="Port of the node API; events are 100 above."),
     ] = 8080,
     striping: Annotated[str | None, typer.Option("--striping", metavar="K+M", help="Default: by the nodes.")] = None,
     profile: Annotated[str, typer.Option("--profile", metavar="NAME", help="sealed, rs or interop.")] = "sealed",

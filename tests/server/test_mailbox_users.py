@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
 import pyotp
+import pytest
 from qmail_server.http.app import build_app
 from qmail_server.http.guard import GuardSettings, hosts_for
 
@@ -160,6 +161,53 @@ def closed(story: Callable[[Client, httpx.AsyncClient], Awaitable[None]]) -> Non
 async def token_for(api: Client, username: str) -> str:
     login = {"username": username, "password": "secretpass", "token": True}
     return (await api.ask("POST", "/authenticate", json=login))["token"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("path", ["/users/{user}/submit", "/users/{user}/mailboxes/{user}/messages", "/users"])
+@pytest.mark.parametrize("kind", ["application/json", "message/rfc822", "application/x-www-form-urlencoded"])
+def test_no_body_is_read_for_who_shows_no_token(path: str, kind: str) -> None:
+    async def story(api: Client, http: httpx.AsyncClient) -> None:
+        taken = 0
+
+        async def body() -> AsyncIterator[bytes]:
+            nonlocal taken
+            for _ in range(80):
+                taken += 1
+                yield bytes(1 << 20)
+
+        for shown in ({}, {"x-access-token": "f" * 88}):
+            answer = await http.post(
+                path.format(user="f" * 24), content=body(), headers={"content-type": kind, **shown}
+            )
+            assert (answer.status_code, answer.json()["code"]) == (403, "InvalidToken")
+        assert taken == 0
+
+    closed(story)
+
+
+def test_a_users_own_token_changes_neither_limits_nor_a_password_it_does_not_know() -> None:
+    async def story(api: Client, http: httpx.AsyncClient) -> None:
+        ada = await new(api, "ada", quota=1000)
+        headers = {"x-access-token": await token_for(api, "ada")}
+
+        async def change(expected: int, **fields: Any) -> Any:
+            answer = await http.put(f"/users/{ada}", json=fields, headers=headers)
+            assert answer.status_code == expected, answer.text
+            return answer.json()
+
+        for name in ("quota", "recipients", "forwards", "disabled"):
+            for value in (0, 1):
+                assert (await change(403, name="Ada", **{name: value}))["code"] == "MissingPrivileges"
+        refused = await change(400, password="another one")
+        assert refused["details"] == {"existingPassword": '"existingPassword" is required'}
+        await change(403, password="another one", existingPassword="wrong")
+        shown = await api.ask("GET", f"/users/{ada}")
+        assert (shown["name"], shown["limits"]["quota"]["allowed"]) == ("", 1000)
+        await change(200, name="Ada", retention=5000, language="et")
+        await change(200, password="another one", existingPassword="secretpass")
+        await api.ask("PUT", f"/users/{ada}", json={"quota": 2000, "password": "by the operator"})
+
+    closed(story)
 
 
 def test_a_user_speaks_for_one_user_only() -> None:

@@ -9,7 +9,7 @@ from qmail_core.model import Source
 from qmail_server.http.errors import Failed
 from qmail_server.http.guard import TRUSTED
 from qmail_server.http.mailbox.fields import Field, read
-from qmail_server.http.mailbox.who import me
+from qmail_server.http.mailbox.who import me, speaker
 from qmail_server.http.params import MAX_FORM, MAX_PARAMETERS, json_of, pairs_of, read_multipart, whole
 from qmail_server.http.paths import Endpoint
 from qmail_server.http.respond import Call
@@ -27,10 +27,15 @@ class Asked(Exception):
         self.fields = tuple(fields)
 
 
-async def given(call: Call, *fields: Field, most: int = MAX_FORM) -> dict[str, Any]:
-    """The values of these fields; Failed with every problem at once. A body has at most so many bytes."""
+async def given(call: Call, *fields: Field, most: int = MAX_FORM, anybody: bool = False) -> dict[str, Any]:
+    """The values of these fields; Failed with every problem at once. A body has at most so many bytes.
+
+    anybody   also of who shows no token; of others no body is read
+    """
     if call is NOBODY:
         raise Asked(fields)
+    if not anybody:
+        speaker(call)
     found = query_of(call)
     strict = call.scope["method"] in _BODIES
     if strict:

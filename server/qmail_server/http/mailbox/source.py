@@ -13,7 +13,7 @@ from qmail_server.http.errors import Failed
 from qmail_server.http.mailbox import fields as f
 from qmail_server.http.mailbox.given import MAX_BODY, content_type, given, query_of
 from qmail_server.http.mailbox.messages import MESSAGE, name_of, one
-from qmail_server.http.mailbox.who import user_of
+from qmail_server.http.mailbox.who import speaker, user_of
 from qmail_server.http.params import whole
 from qmail_server.http.respond import Call, disposition
 
@@ -63,6 +63,7 @@ async def get_attachment(call: Call) -> ASGIApp:
 
 async def add_message(call: Call) -> dict[str, Any]:
     """Store a message: the raw bytes as body, or as `raw` (base64) in JSON."""
+    speaker(call)  # before a body is read
     if content_type(call) in ("message/rfc822", "application/octet-stream", "text/plain", ""):
         raw = await whole(call.receive, MAX_MESSAGE)
         fields = (f.USER, f.MAILBOX, *(f.Field(name, f.flag, default=False) for name in _FLAGS))

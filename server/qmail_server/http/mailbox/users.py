@@ -11,12 +11,13 @@ from qmail_server.http.mailbox import fields as f
 from qmail_server.http.mailbox.given import given
 from qmail_server.http.mailbox.messages import iso
 from qmail_server.http.mailbox.paging import Asked, cursor_of
-from qmail_server.http.mailbox.who import for_all, me, origin, token_of, user_of
+from qmail_server.http.mailbox.who import for_all, me, missing_privileges, origin, speaker, token_of, user_of
 from qmail_server.http.respond import Call
 
 _TOKEN_LIFE = 30 * 86_400
 _SESS = f.Field("sess", f.text(255))
 _PASSWORD = f.text(256, 1, trim=False)
+_OPERATORS = ("quota", "recipients", "forwards", "disabled")
 _SETTINGS = (
     f.Field("name", f.text(256)),
     f.Field("forward", f.text(320)),
@@ -132,16 +133,29 @@ def _columns(found: dict[str, Any]) -> dict[str, Any]:
 
 
 async def change_user(call: Call) -> dict[str, Any]:
-    """Change what is given; with `existingPassword` only if that is right."""
+    """Change what is given; with `existingPassword` only if that is right.
+
+    A user's own access token changes neither limits nor `disabled`, and a password only beside the present one.
+    """
     passwords = (f.Field("password", _PASSWORD), f.Field("existingPassword", _PASSWORD))
     found = await given(call, f.USER, *passwords, *_SETTINGS, f.Field("disabled", f.flag), f.IP, _SESS)
     user_of(call, found["user"])
+    if speaker(call) is not None:
+        _check_own(found)
     changes = _columns(found)
     for name, column in (("password", "password"), ("existingPassword", "existing_password"), ("disabled", "disabled")):
         if found[name] is not None:
             changes[column] = found[name]
     await call.engine.accounts.users.update(found["user"], UserChanges(**changes), origin(found))
     return {"success": True}
+
+
+def _check_own(found: dict[str, Any]) -> None:
+    """What a user may change without whoever runs the server: who has found a token cannot keep the account by it."""
+    if any(found[name] is not None for name in _OPERATORS):
+        raise missing_privileges()
+    if found["password"] is not None and found["existingPassword"] is None:
+        raise f.invalid({"existingPassword": "is required"})
 
 
 async def delete_user(call: Call) -> dict[str, Any]:
@@ -186,6 +200,7 @@ async def authenticate(call: Call) -> dict[str, Any]:
         f.Field("appId", f.text(128)),
         f.IP,
         _SESS,
+        anybody=True,
     )
     who = await call.engine.accounts.authenticate(
         found["username"],

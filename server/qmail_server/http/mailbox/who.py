@@ -13,6 +13,8 @@ from qmail_server.http.errors import Failed
 from qmail_server.http.guard import TRUSTED
 from qmail_server.http.respond import Call
 
+_SPEAKER = "qmail.speaker"  # in a request's scope: the user of the access token it shows
+
 
 def speaker(call: Call) -> bytes | None:
     """The user a request speaks for; None: all of them. InvalidToken if it shows nothing that is good."""
@@ -24,7 +26,10 @@ def speaker(call: Call) -> bytes | None:
         return None
     if not text:
         raise Failed(403, "Invalid accessToken value", code="InvalidToken")
-    return call.engine.accounts.tokens.verify(text).token.user
+    if _SPEAKER not in call.scope:  # asked before a body is read, and again of whom the path is about
+        call.scope[_SPEAKER] = call.engine.accounts.tokens.verify(text).token.user
+    user: bytes | None = call.scope[_SPEAKER]
+    return user
 
 
 def token_of(call: Call) -> str:
