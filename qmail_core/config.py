@@ -32,7 +32,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     domain: str = "localhost"  # of addresses of users who name none
     roots: tuple[str, ...] = ()  # folders files may be read from by path, besides <data>
     drives: tuple[tuple[str, str], ...] = ()  # (Windows path prefix, folder it stands for)
-    max_body: int = 1_000_000  # bytes of a plain-text body file
+    max_body: int = 1_000_000  # bytes of a plain-text body
     max_document: int = 8 << 20  # bytes of a ready document
     auto_download: bool = False  # fetch mail as the watch of the beacons hears of it
     read_receipts: bool = True  # tell senders whose clients understand it that their mail was opened

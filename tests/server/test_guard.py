@@ -37,7 +37,7 @@ def engine(tmp_path: Path) -> FakeEngine:
 
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
-    loggers = [logging.getLogger(name) for name in ("qmail", "uvicorn", "asyncio", "python_multipart")]
+    loggers = [logging.getLogger(name) for name in ("qmail", "uvicorn", "asyncio", "mail", "python_multipart")]
     before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
     yield io.StringIO()
     for logger, state in zip(loggers, before, strict=True):
@@ -276,6 +276,13 @@ def test_debug_raises_the_level_for_its_own_request_only(engine: FakeEngine, lin
     asyncio.run(both())
     assert "detail of loud" in lines.getvalue()
     assert "silent" not in lines.getvalue()
+
+
+def test_what_a_library_warns_of_cannot_drive_a_terminal(lines: io.StringIO) -> None:
+    logs.configure("INFO", stream=lines)
+    logging.getLogger("mail.log").warning("%r from %s", b"x", "\x1b[2J\r\nme")
+    (line,) = lines.getvalue().splitlines()
+    assert line.endswith(r"WARNING mail.log b'x' from \x1b[2J\x0d\x0ame")
 
 
 def test_lifespan_and_websockets(engine: FakeEngine) -> None:

@@ -141,6 +141,24 @@ def test_a_chosen_durability(engine: FakeEngine) -> None:
 
 
 MANY = "&".join(f"to=a%23{n}" for n in range(51))
+
+
+@pytest.mark.parametrize(("body", "expected"), [("x" * 1_000_000, 200), ("x" * 1_000_001, 400), ("é" * 500_001, 400)])
+def test_a_body_has_the_size_of_a_body_file(engine: FakeEngine, body: str, expected: int) -> None:
+    answer = ask(engine, "POST", UPLOAD, data={"body": body})
+    assert answer.status_code == expected
+    assert expected == 200 or answer.json()["message"] == "body is too large (max 1 MB)"
+
+
+def test_a_repeated_idempotency_key_is_refused(engine: FakeEngine) -> None:
+    for keys in (("a", "b"), ("a", "a")):
+        headers = [("Idempotency-Key", key) for key in keys]
+        answer = ask(engine, "POST", UPLOAD, data={"body": "x"}, headers=headers)
+        assert answer.status_code == 400
+        assert answer.json()["message"] == "Idempotency-Key stands in more than one header"
+    assert not engine.drafts
+
+
 PATHS = "attachments=" + ",".join(["body.txt"] * 245)
 NO_BODY = "Missing body source: supply one of body, plain_text_qmail_path, or email_file"
 EXCLUSIVE = "body, plain_text_qmail_path and email_file are mutually exclusive"

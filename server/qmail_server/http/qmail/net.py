@@ -250,10 +250,12 @@ def _attachment(call: Call, path: str, refusal: str) -> Source:
 
 
 def _body(call: Call) -> str:
-    path = call.params.text("plain_text_qmail_path")
+    path, limit = call.params.text("plain_text_qmail_path"), call.engine.config.max_body
     if not path:
-        return call.params.text("body")
-    limit = call.engine.config.max_body
+        text = call.params.text("body")
+        if len(text) > limit // 4 and len(text.encode()) > limit:  # a character has four bytes at most
+            raise UsageError(f"body is too large (max {_megabytes(limit)} MB)")
+        return text
     try:
         return call.engine.read_path(path, limit).decode()
     except PathRefused as error:

@@ -37,8 +37,10 @@ async def key_of(call: Call, command: str) -> RequestKey | None:
 
 
 def _text(call: Call) -> str:
-    header = next((value for name, value in call.scope["headers"] if name == _HEADER), b"")
-    return header.decode("latin-1").strip() or call.params.text(_NAME).strip()
+    headers = [value.decode("latin-1").strip() for name, value in call.scope["headers"] if name == _HEADER]
+    if len(headers) > 1:
+        raise UsageError("Idempotency-Key stands in more than one header")  # nobody can say which one counts
+    return (headers[0] if headers else "") or call.params.text(_NAME).strip()
 
 
 def _file(path: str) -> bytes:
