@@ -26,6 +26,7 @@ from qmail_core.engine.decisions import Decisions
 from qmail_core.engine.directory import Directory
 from qmail_core.engine.drafts import Drafts
 from qmail_core.engine.events import Events
+from qmail_core.engine.fetching import Fetching
 from qmail_core.engine.files.transfer import Transfer
 from qmail_core.engine.identity import Identity
 from qmail_core.engine.letters import Letters
@@ -165,6 +166,7 @@ class Engine:
             self._decisions,
         )
         self._receiver = Receiver(ctx, self._mailbox)
+        self._fetching = Fetching(self._receiver, self._tasks)
         self._opened = Opened(ctx)
         self.beacon = Beacon(self._receiver, self.download, config.auto_download)
         self.network = Network(ctx)
@@ -561,6 +563,10 @@ class Engine:
     async def download(self, guid: bytes, sender_sn: int | None = None) -> Downloaded:
         """Fetch a mail into the store; NotFound without a pending tell (unless `sender_sn` is given)."""
         return await self._receiver.download(guid, sender_sn)
+
+    def start_download(self, guid: bytes, sender_sn: int | None = None) -> Downloaded | str:
+        """The same in the background: the id of the task, or the mail if it is here already."""
+        return self._fetching.start(guid, sender_sn)
 
     async def receive(self, timeout: float = 0.0) -> Sequence[Downloaded]:
         """Every mail that waits, fetched; waits up to `timeout` seconds for the first.

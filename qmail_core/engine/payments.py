@@ -115,14 +115,19 @@ class Payments:
     def sent(self, limit: int, offset: int) -> Sequence[tuple[Receipt, Sequence[Spent]]]:
         """What sent mails were paid with, newest first."""
         return [
-            (receipt, self._spent(bytes.fromhex(receipt.file_guid)))
+            (receipt, self.spent(bytes.fromhex(receipt.file_guid)))
             for receipt in self._ctx.store.sends.receipts(None, limit, offset)
         ]
 
-    def _spent(self, guid: bytes) -> Sequence[Spent]:
+    def paid(self, wallet: str, limit: int, offset: int) -> Sequence[bytes]:
+        """Mails that were paid from a wallet, the latest payment first."""
+        return self._ctx.store.wallet.paid(wallet, limit, offset)
+
+    def spent(self, guid: bytes, wallet: str | None = None) -> Sequence[Spent]:
+        """What a mail was paid with, from one wallet or from all."""
         lockers = self._ctx.store.wallet.lockers(guid=guid)
         return [
             Spent(locker.code, locker.kind, locker.value, locker.consumed_at)
             for locker in lockers
-            if locker.state == LockerState.CONSUMED
+            if locker.state == LockerState.CONSUMED and wallet in (None, locker.wallet)
         ]

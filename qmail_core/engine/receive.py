@@ -147,6 +147,13 @@ class Receiver:
             stored = self._stored(guid)
             return stored if stored is not None else await self._download(guid, sender_sn)
 
+    def look(self, guid: bytes, sender_sn: int | None) -> Downloaded | None:
+        """The mail if it was fetched before; NotFound if `download` could not tell where it is."""
+        stored = self._stored(guid)
+        if stored is None:
+            self._tell(guid, sender_sn)
+        return stored
+
     def _stored(self, guid: bytes) -> Downloaded | None:
         found = self._ctx.store.mail.received(guid)
         if found is None:

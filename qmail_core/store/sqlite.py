@@ -179,6 +179,15 @@ class SqliteWallet:
             rows = db.execute(f"SELECT {_LOCKER} FROM locker WHERE {where} ORDER BY created_at, code", values)
             return list(map(_locker, rows))
 
+    def paid(self, wallet: str, limit: int, offset: int) -> list[bytes]:
+        with self._db.read() as db:
+            rows = db.execute(
+                "SELECT guid FROM locker WHERE wallet=? AND state=? AND guid IS NOT NULL"
+                " GROUP BY guid ORDER BY max(consumed_at) DESC, guid LIMIT ? OFFSET ?",
+                (wallet, LockerState.CONSUMED, limit, offset),
+            )
+            return [bytes(row[0]) for row in rows]
+
     def available(self, wallet: str, kind: LockerKind, value: int) -> int:
         # each mail asks, and a commit serves many
         revision, counts = self._counted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -137,6 +138,67 @@ def test_mail_without_payment_and_what_mails_cost() -> None:
         )  # fmt: skip
         assert sorted((x["pool_type"], x["funded_amount"]) for x in row["lockers"]) == [(0, 1)] * 5 + [(1, 10)]
         assert (await api.get(f"{API}/db/reports/sent-payments", offset=1))["emails"] == []
+
+    over(story)
+
+
+def test_receipts_of_money_say_what_was_paid_and_hold_no_code() -> None:
+    async def story(api: Client) -> None:
+        path = "/api/wallets/receipts"
+        assert (await api.get(path))["files"] == []
+        sent = await api.bob.send(api.bob.draft(["alice"], "Costly", "Dear all"))
+        name = f"{sent.receipt.file_guid}.json"
+        listed = await api.get(path, wallet_path="Default")
+        assert (listed["files"], listed["count"]) == ([name], 1)
+        assert (await api.get(path, offset=1))["files"] == []
+        one = await api.get(path, filename=name)
+        assert (one["filename"], one["size"]) == (name, len(one["content"].encode()))
+        bill = json.loads(one["content"])
+        assert (bill["file_guid"], bill["subject"], bill["total_cc"]) == (sent.receipt.file_guid, "Costly", 15)
+        paid = sorted((row["paid_for"], row["amount_cc"]) for row in bill["payments"])
+        assert paid == [("inbox", 10)] + [("upload", 1)] * 5
+        for locker in (await api.get(f"{API}/db/reports/sent-payments"))["emails"][0]["lockers"]:
+            assert locker["locker_key"] not in one["content"]
+        for wrong in ("f" * 32 + ".json", name.upper(), f"../{name}", name + "\n.json", "x"):
+            assert (await api.get(path, 404, filename=wrong))["message"] == "Receipt not found"
+        await api.get(path, 404, wallet_path="Nobody")
+
+    over(story)
+
+
+def test_a_download_nobody_waits_for_is_told_as_an_event_and_by_its_task() -> None:
+    async def story(api: Client) -> None:
+        path = f"{API}/net/messages/download"
+        refused = await api.get(path, 404, file_guid="f" * 32, **{"async": 1})
+        assert refused["message"].startswith("No pending tell found")
+        sent = await api.alice.send(api.alice.draft(["bob"], "Later", "Dear Bob"))
+        guid = sent.receipt.file_guid
+        await api.bob.peek()
+        first = await api.get(path, 202, file_guid=guid, **{"async": "1"})
+        again = await api.get(path, 202, file_guid=guid, **{"async": "true"})
+        assert (first["success"], first["command"], first["file_guid"]) == (True, "qmail-download", guid)
+        assert first["url"] == f"/api/system/tasks?id={first['task_id']}"
+        assert again["task_id"] == first["task_id"]  # one is enough
+        ended = await api.bob.wait(first["task_id"])
+        assert (ended.status, ended.message) == ("success", "Email downloaded and stored")
+        assert ended.data is not None
+        assert ended.data["file_guid"] == guid
+        stored = await api.get(path, file_guid=guid, **{"async": "1"})
+        assert (stored["already_downloaded"], stored["body"]) == (True, "Dear Bob")
+
+    over(story)
+
+
+def test_a_download_nobody_waits_for_fails_as_a_task() -> None:
+    async def story(api: Client) -> None:
+        guid = (await api.alice.send(api.alice.draft(["bob"], "Lost", "b"))).receipt.file_guid
+        await api.bob.peek()
+        api.cluster.down |= set(range(5))
+        begun = await api.get(f"{API}/net/messages/download", 202, file_guid=guid, **{"async": "1"})
+        assert (await api.bob.wait(begun["task_id"])).status == "failed"
+        again = await api.get(f"{API}/net/messages/download", 202, file_guid=guid, **{"async": "1"})
+        assert again["task_id"] != begun["task_id"]
+        await api.bob.wait(again["task_id"])
 
     over(story)
 

@@ -150,7 +150,7 @@ def test_a_read_is_found_through_helpers_and_loops() -> None:
     from qmail_server.http.qmail import net
     from qmail_server.http.qmail.db import contacts, drafts, queue
 
-    assert reads(net.download) == {"file_guid", "sender_sn"}
+    assert reads(net.download) == {"file_guid", "sender_sn", "async"}
     assert reads(drafts.update_draft) >= {"draft_id", "email_id", "id", "subject", "bcc"}
     assert reads(contacts.create_contact) >= {"custom_sn", "serial_number"}
     assert reads(queue.dismiss_notification) == {"id", "file_guid"}

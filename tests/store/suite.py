@@ -394,6 +394,20 @@ async def a_locker_nobody_was_shown_can_be_dissolved(store: MailStore) -> None:
     assert store.wallet.balance("Default") == 0
 
 
+@promise
+async def what_a_wallet_paid_for_is_known_newest_first(store: MailStore) -> None:
+    await fund(store, "ABCD")
+    other = bytes(16)
+    for guid, count, when in ((GUID, 2, 5), (other, 1, 9)):
+        lockers = await store.wallet.reserve(guid, "Default", uploads(*range(count)))
+        assert guid not in store.wallet.paid("Default", 10, 0)
+        await store.wallet.settle(dict.fromkeys((locker.code for locker in lockers), LockerState.CONSUMED), when)
+    assert store.wallet.paid("Default", 10, 0) == [other, GUID]
+    assert store.wallet.paid("Default", 10, 1) == [GUID]
+    assert store.wallet.paid("Default", 1, 0) == [other]
+    assert store.wallet.paid("Elsewhere", 10, 0) == []
+
+
 # ------------------------------------------------------------------------------------------------------------------
 # Sends
 

@@ -32,6 +32,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     takes: tuple[Param, ...] = ()
     answer: Any = None  # type of the answer where the annotation does not say
     status: int = 200
+    later: Any = None  # type of the answer with 202 where the work may go on
     media: str = ""  # of an answer that is not JSON; beside JSON if the annotation names a type too
     raw: str = ""  # media type of a body that may be the thing itself instead of parameters
     beside: tuple[str, ...] = ()  # parameters that stand in the query string then

@@ -207,7 +207,13 @@ class _Builder:
             self._responses[key] = {"description": "Success"}
             if content := self._content(key, endpoint, facts):
                 self._responses[key]["content"] = content
-        return {str(facts.status): {"$ref": f"#/components/responses/{key}"}, **self._refusals(dialect, surface)}
+        found: dict[str, Schema] = {str(facts.status): {"$ref": f"#/components/responses/{key}"}}
+        if facts.later is not None:
+            name = facts.later.__name__
+            self._types.setdefault(name, facts.later)
+            schema = {"$ref": f"#/components/schemas/{name}"}
+            found["202"] = {"description": "Accepted; a task does the rest", "content": {_JSON: {"schema": schema}}}
+        return {**found, **self._refusals(dialect, surface)}
 
     def _refusals(self, dialect: Dialect, surface: Surface) -> dict[str, Schema]:
         """All a route of this dialect may answer instead; the guard in front of it speaks its own."""

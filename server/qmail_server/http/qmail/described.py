@@ -11,8 +11,9 @@ from msgspec import structs
 from qmail_server.http.describe import Facts, Param, decimal, flag, several, text, whole
 from qmail_server.http.params import MAX_FILES
 from qmail_server.http.paths import Endpoint
-from qmail_server.http.qmail import legacy, local, net, objects, raida, status, system
+from qmail_server.http.qmail import bills, legacy, local, net, objects, raida, status, system
 from qmail_server.http.qmail.answers.objects import TransferAnswer
+from qmail_server.http.qmail.answers.sends import DownloadStarted
 from qmail_server.http.qmail.db import attachments, contacts, drafts, messages, payments, queue
 from qmail_server.http.qmail.db import schema as db
 from qmail_server.http.qmail.db.contacts import MAX_SERIAL
@@ -104,6 +105,7 @@ TAKES: dict[Endpoint, tuple[Param, ...]] = {
     net.download: (
         FILE_GUID,
         whole("sender_sn", "Serial number of the sender, where no Tell says it", 1, (1 << 32) - 1),
+        flag("async", "Do not wait for the mail"),
     ),
     net.cancel_hold: (FILE_GUID,),
     net.explain: (FILE_GUID,),
@@ -164,6 +166,12 @@ TAKES: dict[Endpoint, tuple[Param, ...]] = {
     system.cancel_task: TASK,
     system.balance: (WALLET,),
     system.prepare_change: (WALLET,),
+    bills.bills: (
+        WALLET,
+        text("filename", "Only this one, with its content", pattern=r"^[0-9a-f]{32}\.json$"),
+        _limit(200, 1000),
+        OFFSET,
+    ),
     messages.list_messages: (
         text("folder", _FOLDER, one_of=_FOLDERS, default="0", example="inbox"),
         text("sort", "Order of the rows", one_of=(*messages.SORTS, "0", "1", "2", "3"), default="newest"),
@@ -261,6 +269,7 @@ _ANSWERS: dict[Endpoint, Facts] = {
         (objects.upload, objects.download, objects.delete, objects.resume, objects.cancel),
         Facts(answer=TransferAnswer, status=202),
     ),
+    net.download: Facts(later=DownloadStarted),
     drafts.create_draft: Facts(answer=db.DraftCreated, status=201),
     attachments.get_attachment: Facts(media="application/octet-stream"),
 }

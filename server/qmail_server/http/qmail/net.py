@@ -51,11 +51,19 @@ async def tell(call: Call) -> schema.TellStarted:
     return schema.tell_started(await call.engine.start_tell(guid), call.request_id)
 
 
-async def download(call: Call) -> schema.DownloadAnswer:
-    """Fetch a mail from the network into the store."""
+async def download(call: Call) -> schema.DownloadAnswer | Json:
+    """Fetch a mail from the network into the store.
+
+    With `async` a task does it: the answer to a mail that is not here yet is 202, and an event tells when it is.
+    """
     guid = guid_of(call.params, "file_guid")
     sender = _sender_sn(call.params)
     try:
+        if call.params.flag("async"):
+            begun = call.engine.start_download(guid, sender)
+            if isinstance(begun, str):
+                return Json(sends.download_started(guid, begun, call.request_id), 202)
+            return schema.downloaded(begun)
         return schema.downloaded(await call.engine.download(guid, sender))
     except NotFound as error:
         raise (error if sender is not None else NotFound(_NO_TELL)) from error

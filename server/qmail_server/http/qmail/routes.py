@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 
 from qmail_server.http.errors import LEGACY_UPLOAD
-from qmail_server.http.qmail import legacy, local, net, objects, raida, status, system
+from qmail_server.http.qmail import bills, legacy, local, net, objects, raida, status, system
 from qmail_server.http.qmail.db import attachments, contacts, drafts, messages, payments, queue
 from qmail_server.http.respond import Route
 
@@ -82,6 +82,7 @@ ROUTES = (
     Route("/api/system/version-check", system.version, effects=False),
     Route("/api/wallets/balance", system.balance, effects=False),
     Route("/api/wallets/list", local.wallets, effects=False),
+    Route("/api/wallets/receipts", bills.bills, effects=False),
     Route("/api/coins/prepare-change", system.prepare_change),
     Route("/api/admin/sync", system.sync),
     # generation 2

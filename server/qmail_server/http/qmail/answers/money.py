@@ -111,6 +111,40 @@ class HealAnswer(Struct, kw_only=True):
     graded_to_fracked: int
 
 
+class BillList(Struct, kw_only=True):
+    command: str = "wallet-receipts"
+    success: bool = True
+    status: str = "success"
+    files: list[str]
+    count: int
+
+
+class BillAnswer(Struct, kw_only=True):
+    command: str = "wallet-receipts"
+    success: bool = True
+    status: str = "success"
+    content: str
+    filename: str
+    size: int
+
+
+class BillRow(Struct, kw_only=True):
+    paid_for: str  # storage is `upload`, a recipient's fee `inbox`
+    amount_cc: int
+    consumed_at: int
+
+
+class Bill(Struct, kw_only=True):
+    """The content of a receipt of money."""
+
+    file_guid: str
+    wallet_name: str
+    subject: str
+    created_at: int
+    total_cc: int
+    payments: list[BillRow]
+
+
 class ClaimAnswer(Struct, kw_only=True):
     command: str = "payments-claim"
     success: bool = True

@@ -68,6 +68,17 @@ class HoldCancelled(Struct, kw_only=True):
     file_guid: str
 
 
+class DownloadStarted(Struct, kw_only=True):
+    success: bool = True
+    status: str = "success"
+    command: str = "qmail-download"
+    request_id: str
+    task_id: str
+    url: str
+    file_guid: str
+    message: str = "Download started — new mail is told as an event, and /api/system/tasks has the outcome"
+
+
 class StripePart(Struct, kw_only=True):
     stripe_index: int
     server_id: int
@@ -140,6 +151,13 @@ def receipt_item(receipt: Receipt) -> ReceiptItem:
         created_at=receipt.created_at,
         updated_at=receipt.updated_at,
         survives_loss_of=up.survives_loss_of,
+    )
+
+
+def download_started(guid: bytes, task_id: str, request_id: str) -> DownloadStarted:
+    """A download nobody waits for."""
+    return DownloadStarted(
+        request_id=request_id, task_id=task_id, url=f"/api/system/tasks?id={task_id}", file_guid=guid.hex()
     )
 
 
