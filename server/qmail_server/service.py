@@ -258,13 +258,11 @@ async def _adopt(store: SqliteStore, options: ServeOptions) -> None:
 
 
 def invite(api: str, token: Path, stream: TextIO) -> None:
-    """Say once how to begin. The token itself is shown on a terminal only: elsewhere it would stay, in a log."""
-    file = shlex.quote(str(token))
-    shown = token.read_text("ascii").strip() if stream.isatty() else f"$(cat {file})"
-    stream.write(
-        f'page: "{api}/#token={shown}"\n'
-        f"""curl: printf 'header = "Authorization: Bearer %s"' "$(cat {file})" | curl -K - {api}/api/wallets/list\n"""
-    )
+    """Say once how to begin, on a terminal: elsewhere the token would stay, in a log."""
+    if not stream.isatty():
+        return
+    header = f"""printf 'header = "Authorization: Bearer %s"' "$(cat {shlex.quote(str(token))})\""""
+    stream.write(f"{api}/#token={token.read_text('ascii').strip()}\n{header} | curl -K - {api}/api/wallets/list\n")
     stream.flush()
 
 

@@ -162,6 +162,7 @@ def test_receipts_of_money_say_what_was_paid_and_hold_no_code() -> None:
         for wrong in ("f" * 32 + ".json", name.upper(), f"../{name}", name + "\n.json", "x"):
             assert (await api.get(path, 404, filename=wrong))["message"] == "Receipt not found"
         await api.get(path, 404, wallet_path="Nobody")
+        assert (await api.get(path, wallet_path="Mail"))["files"] == []  # it never pays
 
     over(story)
 

@@ -21,7 +21,7 @@ _MOST = 1000
 
 async def bills(call: Call) -> money.BillList | money.BillAnswer:
     """What a wallet has paid for, newest first; with `filename`, one receipt."""
-    wallet, filename = wallet_of(call), call.params.text("filename").strip()
+    wallet, filename = wallet_of(call, pays=False), call.params.text("filename").strip()
     if filename:
         return _one(call, wallet, filename)
     rows, offset = limit(call.params, 200, _MOST), call.params.integer("offset", 0, 0, MAX_OFFSET)
