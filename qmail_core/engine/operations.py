@@ -29,6 +29,7 @@ from qmail_core.engine.tasks import Report, Tasks
 from qmail_core.engine.transfer import CHUNK, GONE, ObjectNodes, Progress, part_of, retried
 from qmail_core.engine.wallet import Wallet
 from qmail_core.errors import Cancelled, Conflict, LocalProtocolError, NodeError, QMailError, UsageError
+from qmail_core.folders import make_private
 from qmail_core.model import Offer, OfferedClass, Operation
 from qmail_core.model.operations import CANCELLED, COMPLETED, ENDED, FAILED, PAUSED, RUNNING, WAITING
 from qmail_core.store.base import Claim, Locker
@@ -380,7 +381,7 @@ class Operations:
         return locker_code(found[claim].code), list(found.values())
 
     async def _download(self, operation: Operation, progress: Progress) -> dict[str, Any]:
-        os.makedirs(self._parts, mode=0o700, exist_ok=True)
+        make_private(self._parts)
         node, object_id, file_type = operation.node, operation.object_id, operation.file_type
         found = await self._nodes.info(node, object_id, file_type, operation.generation)
         whole = self._whole(operation)

@@ -120,7 +120,7 @@ class Payments:
         ]
 
     def paid(self, wallet: str, limit: int, offset: int) -> Sequence[bytes]:
-        """Mails that were paid from a wallet, the latest payment first."""
+        """Mails and objects that were paid from a wallet, the latest payment first."""
         return self._ctx.store.wallet.paid(wallet, limit, offset)
 
     def spent(self, guid: bytes, wallet: str | None = None) -> Sequence[Spent]:

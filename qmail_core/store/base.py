@@ -208,7 +208,7 @@ class WalletStore(Protocol):
 
     def lockers(self, *, state: LockerState | None = None, guid: bytes | None = None) -> list[Locker]: ...
     def paid(self, wallet: str, limit: int, offset: int) -> list[bytes]:
-        """GUIDs of mails for which lockers of a wallet were consumed, the latest first."""
+        """What lockers of a wallet were consumed for, mails and objects, by its id; the latest first."""
         ...
 
     def available(self, wallet: str, kind: LockerKind, value: int) -> int:

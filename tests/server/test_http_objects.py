@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,9 @@ def test_an_object_all_the_way() -> None:
         assert (again.status_code, again.json()["message"]) == (409, "destination_path exists already")
         gone = await state(world, await post(world, f"{OBJECTS}/delete", object_id=up["object_id"], raida_id=2))
         assert (gone["state"], gone["generation"]) == ("completed", "2")
+        paid = await world.http.get("/api/wallets/receipts", params={"filename": f"{up['object_id']}.json"})
+        bill = json.loads(paid.json()["content"])
+        assert (bill["file_guid"], bill["subject"], bill["total_cc"]) == (up["object_id"], "", 1)
 
     tell(story)
 

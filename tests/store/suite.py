@@ -401,7 +401,8 @@ async def what_a_wallet_paid_for_is_known_newest_first(store: MailStore) -> None
     for guid, count, when in ((GUID, 2, 5), (other, 1, 9)):
         lockers = await store.wallet.reserve(guid, "Default", uploads(*range(count)))
         assert guid not in store.wallet.paid("Default", 10, 0)
-        await store.wallet.settle(dict.fromkeys((locker.code for locker in lockers), LockerState.CONSUMED), when)
+        spent = dict.fromkeys((locker.code for locker in lockers), LockerState.CONSUMED)
+        await store.wallet.settle(spent, when, expected=LockerState.RESERVED)
     assert store.wallet.paid("Default", 10, 0) == [other, GUID]
     assert store.wallet.paid("Default", 10, 1) == [GUID]
     assert store.wallet.paid("Default", 1, 0) == [other]

@@ -1,4 +1,4 @@
-"""Receipts of money: what a wallet has paid for, one text for each mail. No locker code stands in them."""
+"""Receipts of money: what a wallet has paid for, one text for each mail or object. No locker code stands in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import msgspec
 
 from qmail_core.engine.payments import Spent
 from qmail_core.errors import NotFound
-from qmail_core.model import Receipt
 from qmail_server.http.qmail.answers import money
 from qmail_server.http.qmail.db.ids import MAX_OFFSET, limit
 from qmail_server.http.qmail.net import wallet_of
@@ -34,16 +33,22 @@ def _one(call: Call, wallet: str, filename: str) -> money.BillAnswer:
     spent = call.engine.payments.spent(bytes.fromhex(named[1]), wallet) if named else []
     if not spent or named is None:
         raise NotFound("Receipt not found")
-    content = _text(call.engine.receipt(bytes.fromhex(named[1])), wallet, spent)
+    content = _text(named[1], _subject(call, bytes.fromhex(named[1])), wallet, spent)
     return money.BillAnswer(content=content, filename=filename, size=len(content.encode()))
 
 
-def _text(receipt: Receipt, wallet: str, spent: Sequence[Spent]) -> str:
+def _subject(call: Call, guid: bytes) -> str:
+    try:
+        return call.engine.receipt(guid).upload.subject
+    except NotFound:
+        return ""  # an object, which has none
+
+
+def _text(guid: str, subject: str, wallet: str, spent: Sequence[Spent]) -> str:
     bill = money.Bill(
-        file_guid=receipt.file_guid,
+        file_guid=guid,
         wallet_name=wallet,
-        subject=receipt.upload.subject,
-        created_at=receipt.created_at,
+        subject=subject,
         total_cc=sum(locker.value for locker in spent),
         payments=[
             money.BillRow(paid_for=locker.kind.name.lower(), amount_cc=locker.value, consumed_at=locker.consumed_at)

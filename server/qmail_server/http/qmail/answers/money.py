@@ -140,7 +140,6 @@ class Bill(Struct, kw_only=True):
     file_guid: str
     wallet_name: str
     subject: str
-    created_at: int
     total_cc: int
     payments: list[BillRow]
 
