@@ -13,8 +13,8 @@ import ctypes
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
 
 from typing_extensions import Buffer
 
@@ -71,6 +71,14 @@ async def over(future: asyncio.Future[T] | None) -> None:
 async def in_thread(work: Callable[..., T], *args: object) -> T:
     """Run what blocks in a thread, and wait for it as `ended` does."""
     return await ended(start(work, *args))
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Work that goes on while whoever wants it is cancelled, as `ended` does: a store write and what follows from it.
+
+    The store carries out what was asked of it, so nobody may leave between its change and their own.
+    """
+    return await ended(asyncio.ensure_future(work))
 
 
 class Folder:

@@ -7,16 +7,18 @@ the end of each request, and every 32 MiB within one. Its key lies wrapped under
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import mimetypes
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 import msgspec
 
 from qmail_core.codec import vault
 from qmail_core.engine.context import Context
-from qmail_core.engine.files.disk import Folder, Mark, Sealing, Writer, in_thread
+from qmail_core.engine.files.disk import Folder, Mark, Sealing, Writer, in_thread, to_the_end
 from qmail_core.engine.files.pins import Pins
 from qmail_core.engine.files.tokens import Owner, new_id
 from qmail_core.errors import Conflict, NotFound, QuotaError, Tampered, UsageError
@@ -42,6 +44,7 @@ class Incoming:
         self._room = room
         self.id, self.key, self.name, self.kind = file_id, key, name, kind
         self.writer = writer
+        self.added = False  # to the list, or on the way there
         self._sealing = Sealing(writer)
 
     async def write(self, data: bytes | memoryview) -> None:
@@ -100,14 +103,25 @@ class Uploads:
         """Add finished files, all or none; they are on disk when this returns."""
         rows = [self._row(owner, one.id, one.key, one.name, one.kind, one.size, one.writer) for one in files]
         await in_thread(self._folder.sync)
-        await self._store.add_files(rows, self._ctx.config.file_quota)
+        await to_the_end(self._add(files, rows))
         return rows
 
+    async def _add(self, files: Sequence[Incoming], rows: Sequence[StoredFile]) -> None:
+        for one in files:
+            one.added = True
+        try:
+            await self._store.add_files(rows, self._ctx.config.file_quota)
+        except Exception:  # not when cancelled: nobody knows, and the next start removes what has no row
+            for one in files:
+                one.added = False
+            raise
+
     async def discard(self, files: Sequence[Incoming]) -> None:
-        """Leave nothing of files that are not to be added."""
+        """Leave nothing of files that have not been added."""
         for one in files:
             await one.drop()
-            self._folder.remove(one.id)
+            if not one.added:
+                self._folder.remove(one.id)
 
     def _row(
         self, owner: Owner, file_id: bytes, key: bytes, name: str, kind: str, size: int, writer: Writer
@@ -148,17 +162,20 @@ class Uploads:
             expires_at=self._ctx.now() + LIFE,
         )
         self._keep(file_id, self._new_writer(file_id, key))
-        await in_thread(self._folder.sync)
-        try:
-            await self._store.add_upload(row, self._ctx.config.file_quota)
-        except QuotaError:
-            self._forget(file_id)
-            self._folder.remove(file_id)
-            raise
+        await to_the_end(self._begin(row))
         if length == 0:
             async with self.append(owner, file_id, 0):
                 pass
         return row
+
+    async def _begin(self, row: UploadRow) -> None:
+        try:
+            await in_thread(self._folder.sync)
+            await self._store.add_upload(row, self._ctx.config.file_quota)
+        except Exception:
+            self._forget(row.id)
+            self._folder.remove(row.id)
+            raise
 
     def get(self, owner: Owner, upload: bytes) -> UploadRow:
         """An upload under way; NotFound with any token but the one it began with, or when it is over."""
@@ -317,18 +334,34 @@ class Appending:
             tail=vault.wrap(self._key, nonce, writer.tail, b"tail") if writer.tail else b"",
             expires_at=self._ctx.now() + LIFE,
         )
-        mark = writer.mark()
-        await self._ctx.store.files.save_upload(row)
-        self.row, self._mark = row, mark
+        await to_the_end(self._save(writer, row))
+
+    async def _save(self, writer: Writer, row: UploadRow) -> None:
+        with self._one_of_both():
+            await self._ctx.store.files.save_upload(row)
+        self.row, self._mark = row, writer.mark()
 
     async def _finish(self, writer: Writer) -> None:
         assert self._key is not None
         size = await in_thread(writer.finish)
         row = self.row
         file = self._uploads._row(self._owner, row.id, self._key, row.name, row.type, size, writer)
-        await self._ctx.store.files.add_files([file], None)
-        self.done, self.row = file, msgspec.structs.replace(row, size=size)
-        self._uploads._forget(row.id)
+        await to_the_end(self._become(file))
+
+    async def _become(self, file: StoredFile) -> None:
+        with self._one_of_both():
+            await self._ctx.store.files.add_files([file], None)
+        self.done, self.row = file, msgspec.structs.replace(self.row, size=file.size)
+        self._uploads._forget(file.id)
+
+    @contextlib.contextmanager
+    def _one_of_both(self) -> Iterator[None]:
+        """A write to the store; when even this is cancelled (the loop ends), the file is left for either answer."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._uploads._forget(self.row.id)
+            raise
 
 
 def _check_room(size: int, room: int | None) -> None:

@@ -1,0 +1,204 @@
+"""Uploads whose requests end at the wrong moment: what the store has written down and what lies on disk stay one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from qmail_core.embed import Cluster
+from qmail_core.engine.engine import Engine
+from qmail_core.engine.files import pins
+from qmail_core.engine.files.tokens import Owner
+from qmail_core.engine.files.uploads import Appending
+from qmail_core.errors import NotFound
+from qmail_core.model import Listing
+from qmail_core.store.database import Database
+from qmail_core.store.mailbox import HOME
+
+PIN = "123456"
+DATA = bytes(range(251)) * 1600  # segments that differ
+ALL = Listing(limit=100, offset=0)
+
+
+class Box:
+    """One engine, and somebody with a token who puts files there."""
+
+    def __init__(self, engine: Engine, now: list[float]) -> None:
+        self.engine, self._now = engine, now
+        self.uploads = engine.transfer.uploads
+        self.owner = Owner(HOME, 0, b"")
+        self.token = 0
+
+    async def enter(self) -> None:
+        token, text = await self.engine.transfer.tokens.create("tests")
+        self.owner, self.token = self.engine.transfer.tokens.owner(text), token.id
+
+    def later(self, seconds: float) -> None:
+        self._now[0] += seconds
+
+    async def piece(self, upload: bytes, offset: int, data: bytes, length: int | None = None) -> Appending:
+        async with self.uploads.append(self.owner, upload, offset, length) as adding:
+            await adding.write(data)
+        return adding
+
+    async def form(self, data: bytes) -> None:
+        one = self.uploads.begin(self.owner, "form.bin", "")
+        try:
+            await one.write(data)
+            await one.finish()
+            await self.uploads.commit(self.owner, [one])
+        except BaseException:
+            await self.uploads.discard([one])
+            raise
+
+    async def read(self, file: bytes) -> bytes:
+        downloads = self.engine.transfer.downloads
+        key = (await self.engine.transfer.pins.unlock(self.owner, PIN)).key
+        made = await downloads.create(self.owner, [file])
+        opened = await downloads.open(made.id, (await downloads.make_key(self.owner, made.id, key)).key)
+        return b"".join([part async for part in downloads.read(opened, 0, opened.content.size, "here")])
+
+    @property
+    def files(self) -> dict[bytes, int]:
+        rows, _ = self.engine.transfer.library.listed(self.owner, ALL)
+        return {row.id: row.size for row in rows}
+
+    @property
+    def on_disk(self) -> list[str]:
+        return sorted(os.listdir(os.path.join(self.engine.config.data, "Files")))
+
+    def held_open(self) -> list[str]:
+        """The files of this folder that are open."""
+        folder = os.path.join(self.engine.config.data, "Files")
+        found = []
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(f"/proc/self/fd/{number}"))
+        return [path for path in found if path.startswith(folder)]
+
+
+def over(story: Callable[[Box], Awaitable[None]]) -> None:
+    """Run a story against an engine whose user has a PIN."""
+
+    async def whole() -> None:
+        now = [1_800_000_000.0]
+        async with Cluster(5, clock=lambda: now[0]) as cluster:
+            box = Box(await cluster.engine("alice"), now)
+            await box.engine.transfer.pins.set(HOME, PIN)
+            await box.enter()
+            await story(box)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pins, "COST", 1 << 4)
+        asyncio.run(whole())
+
+
+class Late:
+    """Store writes that are carried out, but are answered only when they may be."""
+
+    def __init__(self) -> None:
+        self.asked, self.released = asyncio.Event(), asyncio.Event()
+
+    @contextlib.contextmanager
+    def patched(self) -> Iterator[None]:
+        write = Database.write
+
+        async def late(database: Database, change: Callable[[Any], Any]) -> Any:
+            result = asyncio.ensure_future(write(database, change))
+            self.asked.set()
+            await self.released.wait()
+            return await result
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Database, "write", late)
+            yield
+
+    async def cancel(self, work: Any, *, times: int = 1) -> None:
+        """Start something, and cancel it while its write is on its way."""
+        with self.patched():
+            task = asyncio.ensure_future(work)
+            await self.asked.wait()
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0)
+        self.released.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Requests that are cancelled
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_piece_that_is_cancelled_while_it_is_written_down_is_there(times: int) -> None:
+    async def story(box: Box) -> None:
+        row = await box.uploads.create(box.owner, "a.bin", "", len(DATA))
+        await box.piece(row.id, 0, DATA[:100_000])
+        await Late().cancel(box.piece(row.id, 100_000, DATA[100_000:250_000]), times=times)
+        offset = box.uploads.get(box.owner, row.id).size
+        assert offset == 250_000
+        await box.piece(row.id, offset, DATA[offset:])
+        assert await box.read(row.id) == DATA
+
+    over(story)
+
+
+def test_a_piece_that_is_cancelled_while_it_is_written_down_outlives_a_restart() -> None:
+    async def story(box: Box) -> None:
+        row = await box.uploads.create(box.owner, "a.bin", "", len(DATA))
+        await Late().cancel(box.piece(row.id, 0, DATA[:250_000]))
+        box.uploads.close()
+        await box.piece(row.id, 250_000, DATA[250_000:])
+        assert await box.read(row.id) == DATA
+
+    over(story)
+
+
+def test_a_last_piece_that_is_cancelled_while_it_is_written_down_makes_the_file() -> None:
+    async def story(box: Box) -> None:
+        row = await box.uploads.create(box.owner, "a.bin", "", len(DATA))
+        await Late().cancel(box.piece(row.id, 0, DATA))
+        assert await box.read(row.id) == DATA
+        assert box.held_open() == []
+
+    over(story)
+
+
+def test_a_form_that_is_cancelled_while_it_is_written_down_keeps_its_file() -> None:
+    async def story(box: Box) -> None:
+        await Late().cancel(box.form(DATA))
+        (file,) = box.files
+        assert await box.read(file) == DATA
+
+    over(story)
+
+
+def test_an_upload_that_is_cancelled_while_it_is_begun_can_expire() -> None:
+    async def story(box: Box) -> None:
+        await Late().cancel(box.uploads.create(box.owner, "a.bin", "", 1000))
+        assert len(box.on_disk) == 1
+        box.later(86_400)
+        await box.uploads.expire()
+        assert (box.on_disk, box.held_open()) == ([], [])
+
+    over(story)
+
+
+def test_an_upload_the_store_refuses_leaves_nothing() -> None:
+    async def story(box: Box) -> None:
+        async def refuse(*_: object) -> None:
+            raise NotFound("refused")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(box.uploads._store, "add_upload", refuse)
+            with pytest.raises(NotFound):
+                await box.uploads.create(box.owner, "a.bin", "", 1000)
+        assert (box.on_disk, box.held_open()) == ([], [])
+
+    over(story)
