@@ -6,7 +6,7 @@ that takes a user touches only that user's rows. Secrets come as SHA-256 or wrap
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -95,8 +95,8 @@ class FileStore(Protocol):
         ...
 
     # ------------------------------------------------------------------ files
-    async def add_files(self, files: Iterable[StoredFile], quota: int | None) -> None:
-        """Add files; an upload of the same id is over. QuotaError as in `room`; None: there is room for them."""
+    async def add_files(self, files: Iterable[StoredFile], quota: int) -> None:
+        """Add files of one user, all or none; QuotaError as in `room`."""
         ...
 
     def file(self, user: int, file: bytes) -> StoredFile: ...
@@ -118,9 +118,18 @@ class FileStore(Protocol):
         ...
 
     def upload(self, token: int, upload: bytes) -> UploadRow: ...
-    async def save_upload(self, row: UploadRow) -> None: ...
+    async def save_upload(self, row: UploadRow) -> None:
+        """How far it has come; NotFound if it has gone meanwhile."""
+        ...
+
+    async def finish_upload(self, file: StoredFile) -> None:
+        """The upload of this id becomes a file; NotFound if it has gone meanwhile."""
+        ...
+
     async def drop_upload(self, upload: bytes) -> None: ...
-    async def expire_uploads(self, now: int) -> list[bytes]: ...
+    async def expire_uploads(self, now: int, busy: Collection[bytes] = ()) -> list[bytes]:
+        """Forget those that are over, but for the busy ones; returns their ids."""
+        ...
 
     # ------------------------------------------------------------------ downloads
     async def add_download(self, row: DownloadRow) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -200,15 +200,13 @@ class SqliteFiles:
         await self._db.write(change)
 
     # ------------------------------------------------------------------ files
-    async def add_files(self, files: Iterable[StoredFile], quota: int | None) -> None:
+    async def add_files(self, files: Iterable[StoredFile], quota: int) -> None:
         rows = list(files)
 
         def change(db: sqlite3.Connection) -> None:
             for row in rows:
                 _put(db, "transfer_file", row)
-                db.execute("DELETE FROM transfer_upload WHERE id=?", (row.id,))
-            if quota is not None:
-                _check_room(db, rows[0].user, quota)
+            _check_room(db, rows[0].user, quota)
 
         await self._db.write(change)
 
@@ -271,12 +269,21 @@ class SqliteFiles:
 
         await self._db.write(change)
 
+    async def finish_upload(self, file: StoredFile) -> None:
+        def change(db: sqlite3.Connection) -> None:
+            if not db.execute("DELETE FROM transfer_upload WHERE id=?", (file.id,)).rowcount:
+                raise NotFound("Upload not found.")
+            _put(db, "transfer_file", file)
+
+        await self._db.write(change)
+
     async def drop_upload(self, upload: bytes) -> None:
         await self._db.write(lambda db: db.execute("DELETE FROM transfer_upload WHERE id=?", (upload,)))
 
-    async def expire_uploads(self, now: int) -> list[bytes]:
-        sql = "DELETE FROM transfer_upload WHERE expires_at<=? RETURNING id"
-        return await self._db.write(lambda db: [row[0] for row in db.execute(sql, (now,))])
+    async def expire_uploads(self, now: int, busy: Collection[bytes] = ()) -> list[bytes]:
+        spared = ",".join("?" * len(busy))
+        sql = f"DELETE FROM transfer_upload WHERE expires_at<=? AND id NOT IN ({spared}) RETURNING id"
+        return await self._db.write(lambda db: [row[0] for row in db.execute(sql, (now, *busy))])
 
     # ------------------------------------------------------------------ downloads
     async def add_download(self, row: DownloadRow) -> None:

@@ -15,7 +15,7 @@ from qmail_core.engine.engine import Engine
 from qmail_core.engine.files import pins
 from qmail_core.engine.files.tokens import Owner
 from qmail_core.engine.files.uploads import Appending
-from qmail_core.errors import NotFound
+from qmail_core.errors import Conflict, NotFound
 from qmail_core.model import Listing
 from qmail_core.store.database import Database
 from qmail_core.store.mailbox import HOME
@@ -200,5 +200,80 @@ def test_an_upload_the_store_refuses_leaves_nothing() -> None:
             with pytest.raises(NotFound):
                 await box.uploads.create(box.owner, "a.bin", "", 1000)
         assert (box.on_disk, box.held_open()) == ([], [])
+
+    over(story)
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Uploads that go while somebody writes
+
+
+@pytest.mark.parametrize("rest", [500, 400], ids=["last piece", "piece"])
+def test_a_token_that_is_revoked_ends_an_upload_under_way(rest: int) -> None:
+    async def story(box: Box) -> None:
+        row = await box.uploads.create(box.owner, "a.bin", "", 1000)
+        with pytest.raises(NotFound):
+            async with box.uploads.append(box.owner, row.id, 0) as adding:
+                await adding.write(bytes(500))
+                await box.engine.transfer.tokens.revoke(box.token)
+                await adding.write(bytes(rest))
+        assert (adding.done, box.files, box.on_disk, box.held_open()) == (None, {}, [], [])
+
+    over(story)
+
+
+def test_a_token_that_is_revoked_gives_back_what_its_uploads_hold() -> None:
+    async def story(box: Box) -> None:
+        for _ in range(2):
+            row = await box.uploads.create(box.owner, "a.bin", "", 1000)
+            await box.piece(row.id, 0, bytes(500))
+        with pytest.raises(ValueError, match="the client has gone"):
+            async with box.uploads.append(box.owner, row.id, 500):
+                await box.engine.transfer.tokens.revoke(box.token)
+                raise ValueError("the client has gone")
+        assert (box.on_disk, box.held_open()) == ([], [])
+
+    over(story)
+
+
+def test_an_upload_somebody_writes_to_does_not_expire() -> None:
+    async def story(box: Box) -> None:
+        row = await box.uploads.create(box.owner, "a.bin", "", len(DATA))
+        await box.piece(row.id, 0, DATA[:100_000])
+        box.later(86_399)
+        async with box.uploads.append(box.owner, row.id, 100_000) as adding:
+            await adding.write(DATA[100_000:200_000])
+            box.later(2)
+            await box.uploads.expire()
+            await adding.write(DATA[200_000:])
+        assert await box.read(row.id) == DATA
+
+    over(story)
+
+
+def test_nobody_writes_to_an_upload_that_is_being_terminated() -> None:
+    async def story(box: Box) -> None:
+        row = await box.uploads.create(box.owner, "a.bin", "", 1000)
+        late = Late()
+        with late.patched():
+            task = asyncio.ensure_future(box.uploads.terminate(box.owner, row.id))
+            await late.asked.wait()
+        with pytest.raises((Conflict, NotFound)):
+            await box.piece(row.id, 0, bytes(1000))
+        late.released.set()
+        await task
+        assert (box.files, box.on_disk, box.held_open()) == ({}, [], [])
+
+    over(story)
+
+
+def test_an_upload_without_its_row_becomes_no_file() -> None:
+    async def story(box: Box) -> None:
+        row = await box.uploads.create(box.owner, "a.bin", "", 1000)
+        with pytest.raises(NotFound):
+            async with box.uploads.append(box.owner, row.id, 0) as adding:
+                await adding.write(bytes(1000))
+                await box.uploads._store.drop_upload(row.id)
+        assert (box.files, box.on_disk, box.held_open()) == ({}, [], [])
 
     over(story)

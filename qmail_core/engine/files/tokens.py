@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from qmail_core.engine.context import Context
-from qmail_core.engine.files.disk import Folder
+from qmail_core.engine.files.disk import to_the_end
 from qmail_core.errors import NotFound, UsageError
 from qmail_core.model import Token
 from qmail_core.store.mailbox import HOME
@@ -53,10 +53,10 @@ def digest(secret: str) -> bytes:
 class Tokens:
     """The tokens of one engine's users."""
 
-    def __init__(self, ctx: Context, folder: Folder) -> None:
+    def __init__(self, ctx: Context, drop: Callable[[bytes], None]) -> None:
         self._ctx = ctx
         self._store = ctx.store.files
-        self._folder = folder
+        self._drop = drop  # the file of an upload whose row has gone
 
     async def create(self, name: str, user: int = HOME) -> tuple[Token, str]:
         """A new token and its text, which nobody can ask for again."""
@@ -72,8 +72,11 @@ class Tokens:
 
     async def revoke(self, token: int) -> None:
         """End a token and its unfinished uploads; NotFound if there is none."""
+        await to_the_end(self._revoke(token))
+
+    async def _revoke(self, token: int) -> None:
         for upload in await self._store.drop_token(token):
-            self._folder.remove(upload)
+            self._drop(upload)
 
     def owner(self, text: str) -> Owner:
         """Who a token is; NotFound if nobody."""

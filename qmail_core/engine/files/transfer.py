@@ -24,9 +24,9 @@ class Transfer:
     def __init__(self, ctx: Context, people: People, sender: Sender, receiver: Receiver) -> None:
         self._store = ctx.store.files
         self._folder = Folder(os.path.join(ctx.config.data, "Files"))
-        self.tokens = Tokens(ctx, self._folder)
         self.pins = Pins(ctx)
         self.uploads = Uploads(ctx, self._folder, self.pins)
+        self.tokens = Tokens(ctx, self.uploads.drop)
         self.library = Library(ctx, self._folder, self.pins, sender, address.render(ctx.address))
         self.downloads = Downloads(ctx, self._folder, self.pins, receiver)
         self.mails = Mails(ctx, self.library, people, sender, receiver)

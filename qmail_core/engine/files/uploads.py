@@ -205,15 +205,28 @@ class Uploads:
         self.get(owner, upload)
         if upload in self._busy:
             raise Conflict("Another request writes to this upload.", hint=423)
+        self._busy.add(upload)
+        try:
+            await to_the_end(self._terminate(upload))
+        finally:
+            self._busy.discard(upload)
+
+    async def _terminate(self, upload: bytes) -> None:
         await self._store.drop_upload(upload)
         self._forget(upload)
         self._folder.remove(upload)
 
     async def expire(self) -> None:
         """Forget uploads nobody has gone on with."""
-        for upload in await self._store.expire_uploads(self._ctx.now()):
-            self._forget(upload)
-            self._folder.remove(upload)
+        for upload in await self._store.expire_uploads(self._ctx.now(), frozenset(self._busy)):
+            self.drop(upload)
+
+    def drop(self, upload: bytes) -> None:
+        """Remove the file of an upload whose row has gone; if somebody writes to it, they close it."""
+        writer = self._open.pop(upload, None)
+        if writer is not None and upload not in self._busy:
+            writer.close()
+        self._folder.remove(upload)
 
     def close(self) -> None:
         """Give all files back."""
@@ -291,12 +304,13 @@ class Appending:
                 if self._sealing is not None:
                     await self._sealing.drop()
             finally:
-                if self.done is None and self._writer is not None and self._mark is not None:
+                if self._writer is not None and self._mark is not None:
                     self._undo(self._writer, self._mark)
                 self._uploads._busy.discard(self.row.id)
 
     def _undo(self, writer: Writer, mark: Mark) -> None:
-        if self.row.id not in self._uploads._open:
+        if self._uploads._open.get(self.row.id) is not writer:
+            writer.close()  # it has become a file, or its row is gone
             return
         try:
             writer.back(mark)
@@ -350,7 +364,7 @@ class Appending:
 
     async def _become(self, file: StoredFile) -> None:
         with self._one_of_both():
-            await self._ctx.store.files.add_files([file], None)
+            await self._ctx.store.files.finish_upload(file)
         self.done, self.row = file, msgspec.structs.replace(self.row, size=file.size)
         self._uploads._forget(file.id)
 
@@ -361,6 +375,9 @@ class Appending:
             yield
         except asyncio.CancelledError:
             self._uploads._forget(self.row.id)
+            raise
+        except NotFound:  # terminated by somebody, or its token was revoked
+            self._uploads.drop(self.row.id)
             raise
 
 
