@@ -118,12 +118,12 @@ class FileStore(Protocol):
         ...
 
     def upload(self, token: int, upload: bytes) -> UploadRow: ...
-    async def save_upload(self, row: UploadRow) -> None:
-        """How far it has come; NotFound if it has gone meanwhile."""
+    async def save_upload(self, row: UploadRow, quota: int | None = None) -> None:
+        """How far it has come; NotFound if it has gone meanwhile, QuotaError as in `room`; None: there is room for it."""
         ...
 
-    async def finish_upload(self, file: StoredFile) -> None:
-        """The upload of this id becomes a file; NotFound if it has gone meanwhile."""
+    async def finish_upload(self, file: StoredFile, quota: int | None = None) -> None:
+        """The upload of this id becomes a file; raises as `save_upload` does."""
         ...
 
     async def drop_upload(self, upload: bytes) -> None: ...

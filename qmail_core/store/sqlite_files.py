@@ -259,21 +259,25 @@ class SqliteFiles:
             raise NotFound("Upload not found.")
         return UploadRow(**dict(zip(UploadRow.__struct_fields__, row, strict=True)))
 
-    async def save_upload(self, row: UploadRow) -> None:
+    async def save_upload(self, row: UploadRow, quota: int | None = None) -> None:
         sql = "UPDATE transfer_upload SET length=?, size=?, segments=?, tail=?, expires_at=? WHERE id=?"
         values = (row.length, row.size, row.segments, row.tail, row.expires_at, row.id)
 
         def change(db: sqlite3.Connection) -> None:
             if not db.execute(sql, values).rowcount:
                 raise NotFound("Upload not found.")
+            if quota is not None:
+                _check_room(db, row.user, quota)
 
         await self._db.write(change)
 
-    async def finish_upload(self, file: StoredFile) -> None:
+    async def finish_upload(self, file: StoredFile, quota: int | None = None) -> None:
         def change(db: sqlite3.Connection) -> None:
             if not db.execute("DELETE FROM transfer_upload WHERE id=?", (file.id,)).rowcount:
                 raise NotFound("Upload not found.")
             _put(db, "transfer_file", file)
+            if quota is not None:
+                _check_room(db, file.user, quota)
 
         await self._db.write(change)
 

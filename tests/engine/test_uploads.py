@@ -8,6 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from qmail_core.embed import Cluster
@@ -15,7 +16,7 @@ from qmail_core.engine.engine import Engine
 from qmail_core.engine.files import pins
 from qmail_core.engine.files.tokens import Owner
 from qmail_core.engine.files.uploads import Appending
-from qmail_core.errors import Conflict, NotFound
+from qmail_core.errors import Conflict, NotFound, QuotaError, UsageError
 from qmail_core.model import Listing
 from qmail_core.store.database import Database
 from qmail_core.store.mailbox import HOME
@@ -37,6 +38,10 @@ class Box:
     async def enter(self) -> None:
         token, text = await self.engine.transfer.tokens.create("tests")
         self.owner, self.token = self.engine.transfer.tokens.owner(text), token.id
+
+    def allow(self, files: int) -> None:
+        """So many bytes of files and no more."""
+        self.engine._ctx.config = msgspec.structs.replace(self.engine.config, file_quota=files)
 
     def later(self, seconds: float) -> None:
         self._now[0] += seconds
@@ -275,5 +280,47 @@ def test_an_upload_without_its_row_becomes_no_file() -> None:
                 await adding.write(bytes(1000))
                 await box.uploads._store.drop_upload(row.id)
         assert (box.files, box.on_disk, box.held_open()) == ({}, [], [])
+
+    over(story)
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Lengths that are said later
+
+
+@pytest.mark.parametrize("way", ["whole", "whole, no length", "half", "length alone"])
+def test_uploads_whose_lengths_were_not_said_share_the_room_there_is(way: str) -> None:
+    async def story(box: Box) -> None:
+        box.allow(1000)
+        one, other = [await box.uploads.create(box.owner, "a", "", None) for _ in range(2)]
+        length = None if way == "whole, no length" else 800
+        with pytest.raises(QuotaError):
+            async with box.uploads.append(box.owner, one.id, 0, length) as adding:
+                await box.piece(other.id, 0, bytes(800), 800)  # which fits while nobody else brings as much
+                await adding.write(bytes({"half": 300, "length alone": 0}.get(way, 800)))
+        assert sum(box.files.values()) + box.uploads.get(box.owner, one.id).size <= 1000
+
+    over(story)
+
+
+def test_what_had_its_length_from_the_start_ends_however_little_room_is_left() -> None:
+    async def story(box: Box) -> None:
+        row = await box.uploads.create(box.owner, "a", "", 1000)
+        box.allow(500)
+        await box.piece(row.id, 0, bytes(700))
+        await box.piece(row.id, 700, bytes(300))
+        assert box.files == {row.id: 1000}
+
+    over(story)
+
+
+def test_a_length_is_not_below_what_has_come() -> None:
+    async def story(box: Box) -> None:
+        row = await box.uploads.create(box.owner, "a", "", None)
+        await box.piece(row.id, 0, bytes(100))
+        with pytest.raises(UsageError, match="has more bytes"):
+            await box.piece(row.id, 100, b"", 99)
+        await box.piece(row.id, 100, b"", 100)
+        assert box.files == {row.id: 100}
 
     over(story)

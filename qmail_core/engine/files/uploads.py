@@ -191,14 +191,18 @@ class Uploads:
             raise Conflict("Another request writes to this upload.", hint=423)
         if offset != row.size:
             raise Conflict("The upload is at another offset.")
+        # what was said at the start has its place; what was not must find one
+        quota = self._ctx.config.file_quota if row.length is None else None
         if length is not None:
             if row.length not in (None, length):
                 raise UsageError("The length has been said already.")
             _check_length(length)
+            if length < row.size:
+                raise UsageError("The upload has more bytes than that.")
             if row.length is None:
                 _check_room(length - row.size, self._room(owner))
             row = msgspec.structs.replace(row, length=length)
-        return Appending(self, self._ctx, owner, row)
+        return Appending(self, self._ctx, owner, row, quota)
 
     async def terminate(self, owner: Owner, upload: bytes) -> None:
         """Forget an upload; NotFound, Conflict while somebody writes to it."""
@@ -267,13 +271,13 @@ class Appending:
     `atomic` set: no commit in between. `done` is the file once the last byte is in.
     """
 
-    def __init__(self, uploads: Uploads, ctx: Context, owner: Owner, row: UploadRow) -> None:
+    def __init__(self, uploads: Uploads, ctx: Context, owner: Owner, row: UploadRow, quota: int | None) -> None:
         self._uploads, self._ctx, self._owner = uploads, ctx, owner
         self._key = vault.unwrap(owner.secret, row.wrapped, b"upload")
         self._writer: Writer | None = None
         self._mark: Mark | None = None
         self._sealing: Sealing | None = None
-        # what was said at the start has its place; what was not must find one
+        self._quota = quota  # None: there is room for it
         self._room = None if row.length is not None else uploads._room(owner)
         self.row = row
         self._base = row.size
@@ -352,7 +356,7 @@ class Appending:
 
     async def _save(self, writer: Writer, row: UploadRow) -> None:
         with self._one_of_both():
-            await self._ctx.store.files.save_upload(row)
+            await self._ctx.store.files.save_upload(row, self._quota)
         self.row, self._mark = row, writer.mark()
 
     async def _finish(self, writer: Writer) -> None:
@@ -364,7 +368,7 @@ class Appending:
 
     async def _become(self, file: StoredFile) -> None:
         with self._one_of_both():
-            await self._ctx.store.files.finish_upload(file)
+            await self._ctx.store.files.finish_upload(file, self._quota)
         self.done, self.row = file, msgspec.structs.replace(self.row, size=file.size)
         self._uploads._forget(file.id)
 
