@@ -173,9 +173,9 @@ class Engine:
         self.payments = Payments(ctx, self._purse)
         self.balances = Balances(ctx, self._wallet, self._purse, self._directory)
         self.identity = Identity(ctx, self._purse)
-        self.transfer = Transfer(ctx, self.people, self._sender, self._receiver)
-        self.queue = self._outgoing
         self.letters = Letters(ctx, self.messages_of, self._receiver)
+        self.transfer = Transfer(ctx, self.people, self._sender, self._receiver, self.letters)
+        self.queue = self._outgoing
         self.post = Post(ctx, self.accounts, self.people, self.messages_of, self.letters, self._upload, relay, poster)
         self._mailbox.wishes = self.post.network
         self._repairer = Repairer(ctx, self._receipts, self._wallet)

@@ -154,11 +154,15 @@ class Letters:
         mail = self._ctx.store.mailboxes.by_email_id(HOME, stored.message_id)
         part = self._messages.attachments(mail)[stored.position]
         path = os.path.join(self._ctx.config.data, "Attachments", stored.message_id.hex(), str(stored.position))
-        with create(f"{path}.part") as file:
-            async for chunk in self.part(mail, part):
-                file.write(chunk)
-            finish(file, path)
-        return await self._ctx.store.mail.attachment_fetched(stored.id, path)
+        async with self._receiver.turns.take(stored.message_id):
+            known = self._ctx.store.mail.attachment(stored.id)
+            if known.mode:  # whoever was here before has saved it
+                return known
+            with create(f"{path}.part") as file:
+                async for chunk in self.part(mail, part):
+                    file.write(chunk)
+                finish(file, path)
+            return await self._ctx.store.mail.attachment_fetched(stored.id, path)
 
     def link(self, pages: Iterable[str], cids: dict[str, str], url: Callable[[str], str]) -> list[str]:
         """HTML whose inline images point to attachments; `url` makes a link of an attachment's id."""

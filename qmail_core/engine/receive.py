@@ -63,7 +63,7 @@ class Receiver:
     def __init__(self, ctx: Context, mailbox: Mailbox) -> None:
         self._ctx = ctx
         self._mailbox = mailbox
-        self._turns = Turns()  # by mail
+        self.turns = Turns()  # by mail: who writes its files
         self.polls = Polls(ctx, self._keep, self._waiting)
         self._folder = os.path.join(ctx.config.data, "Attachments")
 
@@ -143,7 +143,7 @@ class Receiver:
         raises     NotFound without a tell; ErasureError, QuorumError when it cannot be rebuilt now (nothing is stored
                    then, and a later try may succeed)
         """
-        async with self._turns.take(guid):
+        async with self.turns.take(guid):
             stored = self._stored(guid)
             return stored if stored is not None else await self._download(guid, sender_sn)
 
@@ -234,7 +234,7 @@ class Receiver:
             raise Forbidden("Attachment does not belong to the specified email")
         if not fetch or found.mode == 0 or _on_disk(found):  # 0: the store has it, see engine/letters.py
             return found
-        async with self._turns.take(message_id):
+        async with self.turns.take(message_id):
             found = self._ctx.store.mail.attachment(attachment_id)
             if _on_disk(found):
                 return found

@@ -202,7 +202,7 @@ def test_after_a_failed_download_the_next_one_is_alone_too() -> None:
         await asyncio.wait(tasks)
         found = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(outcome) for outcome in found] == [QuorumError, Downloaded, Downloaded]
-        assert len(bob._receiver._turns) == 0
+        assert len(bob._receiver.turns) == 0
 
     play(story, nodes=5)
 
@@ -217,7 +217,7 @@ def test_nothing_is_kept_of_attachments_that_were_fetched() -> None:
             await content(bob, mail.message.id, row.id),
             *await asyncio.gather(*(content(bob, mail.message.id, row.id) for _ in range(3))),
         ] == [b"x"] * 4
-        assert len(bob._receiver._turns) == 0
+        assert len(bob._receiver.turns) == 0
 
     play(story, nodes=5)
 

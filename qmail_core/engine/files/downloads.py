@@ -18,6 +18,7 @@ from qmail_core.engine.files.disk import Folder, Reader, in_thread
 from qmail_core.engine.files.leases import Lease, Leases
 from qmail_core.engine.files.pins import Pins
 from qmail_core.engine.files.tokens import KEY_LENGTH, Owner, digest, drawn, new_id
+from qmail_core.engine.letters import Letters
 from qmail_core.engine.receive import Receiver
 from qmail_core.errors import Forbidden, Gone, NotFound, UsageError
 from qmail_core.model import DownloadRow, StoredFile
@@ -61,12 +62,13 @@ class DownloadKey(Struct, frozen=True):
 class Downloads:
     """The downloads of one engine."""
 
-    def __init__(self, ctx: Context, folder: Folder, pins: Pins, receiver: Receiver) -> None:
+    def __init__(self, ctx: Context, folder: Folder, pins: Pins, receiver: Receiver, letters: Letters) -> None:
         self._ctx = ctx
         self._store = ctx.store.files
         self._folder = folder
         self._pins = pins
         self._receiver = receiver
+        self._letters = letters
         self._leases = Leases()
 
     # ---------------------------------------------------------------------------------------------- records
@@ -173,6 +175,8 @@ class Downloads:
         try:
             for row in rows:
                 fetched = await self._receiver.attachment(message_id, row.id, fetch=True)
+                if fetched.mode == 0:  # within a message that came by the ordinary way
+                    fetched = await self._letters.save(fetched)
                 file = OnDisk(fetched.path)
                 named.append(Named(row.name, type_of(row.name), 0, file))
                 if len(rows) > 1:

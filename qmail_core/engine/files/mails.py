@@ -61,11 +61,17 @@ class Mails:
                 return
             try:
                 for waiting in (await self._receiver.peek(0)).notifications:
-                    await self._receiver.download(waiting.tell.guid, None)
+                    await self._fetch_one(waiting.tell.guid)
             except QMailError as error:
                 # what is here is shown all the same
                 log.warning("mail cannot be fetched now: %s", error)
             self._asked = loop.time()
+
+    async def _fetch_one(self, guid: bytes) -> None:
+        try:
+            await self._receiver.download(guid, None)
+        except QMailError as error:  # the others may well be there
+            log.warning("mail %s cannot be fetched now: %s", guid.hex(), error)
 
     def received(self, owner: Owner, mail: bytes) -> MessageState:
         """One received mail; NotFound if the owner has none of this id."""

@@ -13,6 +13,7 @@ from qmail_core.engine.files.mails import Mails
 from qmail_core.engine.files.pins import Pins
 from qmail_core.engine.files.tokens import Tokens
 from qmail_core.engine.files.uploads import Uploads
+from qmail_core.engine.letters import Letters
 from qmail_core.engine.people import People
 from qmail_core.engine.receive import Receiver
 from qmail_core.engine.send import Sender
@@ -21,14 +22,14 @@ from qmail_core.engine.send import Sender
 class Transfer:
     """Tokens, PINs, files, downloads and mail of one engine's users."""
 
-    def __init__(self, ctx: Context, people: People, sender: Sender, receiver: Receiver) -> None:
+    def __init__(self, ctx: Context, people: People, sender: Sender, receiver: Receiver, letters: Letters) -> None:
         self._store = ctx.store.files
         self._folder = Folder(os.path.join(ctx.config.data, "Files"))
         self.pins = Pins(ctx)
         self.uploads = Uploads(ctx, self._folder, self.pins)
         self.tokens = Tokens(ctx, self.uploads.drop)
         self.library = Library(ctx, self._folder, self.pins, sender, address.render(ctx.address))
-        self.downloads = Downloads(ctx, self._folder, self.pins, receiver)
+        self.downloads = Downloads(ctx, self._folder, self.pins, receiver, letters)
         self.mails = Mails(ctx, self.library, people, sender, receiver)
 
     def sweep(self) -> None:
