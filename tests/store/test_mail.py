@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import itertools
 import os
 import random
+import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qmail_core.errors import Conflict, NotFound, QuotaError, UsageError
+from qmail_core.errors import Conflict, NotFound, QuotaError, StoreFull, StoreUnavailable, UsageError
 from qmail_core.model import Content, Folder, MailboxState, Query
 from qmail_core.store.database import migrate
 from qmail_core.store.mail.pieces import BLOB_LIMIT
@@ -404,6 +407,77 @@ async def test_a_refused_message_leaves_no_file(tmp_path: Path) -> None:
         big = filing(inbox(store).id, pieces=(os.urandom(BLOB_LIMIT + 1),), size=BLOB_LIMIT + 1)
         with pytest.raises(QuotaError):
             await store.mailboxes.file(HOME, big, quota=10)
+        assert files(tmp_path) == []
+
+
+class Unwritable:
+    """A connection whose commits fail for want of room."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, sql: str, *args: Any) -> Any:
+        if sql == "COMMIT":
+            raise sqlite3.OperationalError("database or disk is full")
+        return self._connection.execute(sql, *args)
+
+
+@in_loop
+async def test_a_message_that_is_not_committed_leaves_no_file(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        big = filing(inbox(store).id, pieces=(os.urandom(BLOB_LIMIT + 1), os.urandom(BLOB_LIMIT + 2)))
+        database = store.mailboxes._db
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(database, "_writer", Unwritable(database._writer))
+            with pytest.raises(StoreUnavailable):
+                await store.mailboxes.file(HOME, big)
+        assert files(tmp_path) == []
+        await store.mailboxes.file(HOME, big)
+
+
+@in_loop
+async def test_a_medium_that_fills_while_pieces_are_written_keeps_none(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        big = filing(inbox(store).id, pieces=(os.urandom(BLOB_LIMIT + 1), os.urandom(BLOB_LIMIT + 2)))
+        synced: list[int] = []
+
+        def full(descriptor: int) -> None:
+            synced.append(descriptor)
+            if len(synced) > 3:  # the first file and its folders have been brought down
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(StoreFull):
+                await store.mailboxes.file(HOME, big)
+        assert files(tmp_path) == []
+        await store.mailboxes.file(HOME, big)
+
+
+@in_loop
+async def test_who_stops_waiting_for_pieces_leaves_none(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        loop, begun, held = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        prepare = store.mailboxes._pieces.prepare
+
+        def slow(pieces: Any) -> Any:
+            loop.call_soon_threadsafe(begun.set)
+            held.wait(5)
+            return prepare(pieces)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store.mailboxes._pieces, "prepare", slow)
+            raw = os.urandom(BLOB_LIMIT + 1)
+            waiting = asyncio.ensure_future(store.mailboxes.file(HOME, filing(inbox(store).id, pieces=(raw,))))
+            await begun.wait()
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            held.set()
+        await loop.run_in_executor(None, list)  # there is one thread: it has ended what it did
         assert files(tmp_path) == []
 
 

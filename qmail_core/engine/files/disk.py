@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import errno
 import hashlib
 import os
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from typing_extensions import Buffer
@@ -21,8 +20,9 @@ from typing_extensions import Buffer
 from qmail_core.codec import vault
 from qmail_core.codec.stripes import crc32
 from qmail_core.codec.vault import FRESH, HEADER, SEGMENT, Segments
-from qmail_core.errors import NotFound, StoreFull, StoreUnavailable, Tampered
+from qmail_core.errors import NotFound, Tampered
 from qmail_core.folders import make_private
+from qmail_core.store.medium import translated
 
 BATCH = 512 * 1024  # bytes sealed at a time
 AHEAD = 8 << 20  # bytes after which the disk is set to work
@@ -314,14 +314,3 @@ class Reader:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """What a disk says, in our words."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFull("There is no room for this file.") from error
-        raise StoreUnavailable(f"The file could not be written: {error.strerror}") from error

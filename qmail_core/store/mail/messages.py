@@ -32,25 +32,28 @@ class MessagePart:
     # ------------------------------------------------------------------ filing
     async def file(self, user: int, filing: Filing, quota: int | None = None) -> MessageState:
         prepared = await self._prepare(filing)
-        unused: Sequence[Prepared] = prepared
-
-        def change(db: sqlite3.Connection) -> MessageState:
-            nonlocal unused
-            message, unused = changes.insert(db, user, filing, prepared, quota)
-            return message
-
         try:
-            return await self._change(change)
-        except asyncio.CancelledError:
-            unused = ()  # the writer may yet name them; files it does not are removed at the next start
+            message, unused = await self._change(lambda db: changes.insert(db, user, filing, prepared, quota))
+        except Exception:
+            # not when cancelled: the writer may yet name them; files it does not are removed at the next start
+            self._pieces.discard(prepared)
             raise
-        finally:
-            self._pieces.discard(unused)
+        self._pieces.discard(unused)
+        return message
 
     async def _prepare(self, filing: Filing) -> list[Prepared]:
         if sum(memoryview(piece).nbytes for piece in filing.pieces) <= BLOB_LIMIT:
             return self._pieces.prepare(filing.pieces)
-        return await asyncio.get_running_loop().run_in_executor(None, self._pieces.prepare, filing.pieces)
+        work = asyncio.get_running_loop().run_in_executor(None, self._pieces.prepare, filing.pieces)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.add_done_callback(self._forget)
+            raise
+
+    def _forget(self, work: asyncio.Future[list[Prepared]]) -> None:
+        if not work.cancelled() and work.exception() is None:
+            self._pieces.discard(work.result())
 
     async def flag(self, user: int, ids: Iterable[int], now: int, **flags: bool) -> list[MessageState]:
         return await self._change(lambda db: changes.flag(db, user, ids, now, flags))

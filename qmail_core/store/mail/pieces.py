@@ -17,6 +17,7 @@ from typing_extensions import Buffer
 
 from qmail_core.folders import make_private
 from qmail_core.store.database import Database
+from qmail_core.store.medium import translated
 
 BLOB_LIMIT = 64 * 1024  # larger pieces become files: SQLite would spread them over a chain of overflow pages
 
@@ -44,8 +45,19 @@ class Pieces:
         return os.path.join(self._folder, name[:2], name)
 
     def prepare(self, pieces: Iterable[Buffer]) -> list[Prepared]:
-        """Hash every piece and write the large ones to synced files; blocking."""
-        return [self._prepare(memoryview(piece).cast("B")) for piece in pieces]
+        """Hash every piece and write the large ones to synced files; blocking.
+
+        raises   StoreFull, StoreUnavailable; then none of them is left
+        """
+        prepared: list[Prepared] = []
+        try:
+            with translated("message"):
+                for piece in pieces:
+                    prepared.append(self._prepare(memoryview(piece).cast("B")))
+        except BaseException:
+            self.discard(prepared)
+            raise
+        return prepared
 
     def _prepare(self, piece: memoryview) -> Prepared:
         digest = hashlib.sha256(piece).digest()
@@ -54,13 +66,18 @@ class Pieces:
         name = os.urandom(16).hex()
         path = self.path(name)
         make_private(os.path.dirname(path))
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        for folder in (os.path.dirname(path), self._folder):
-            _sync_folder(folder)
-        return Prepared(digest, len(piece), None, name)
+        prepared = Prepared(digest, len(piece), None, name)
+        try:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+            for folder in (os.path.dirname(path), self._folder):
+                _sync_folder(folder)
+        except BaseException:
+            self.discard([prepared])
+            raise
+        return prepared
 
     def discard(self, prepared: Iterable[Prepared]) -> None:
         """Remove the files of pieces that no row came to name."""
