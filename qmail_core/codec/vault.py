@@ -8,7 +8,8 @@ one file and no other, and the random bytes keep a nonce from coming again where
 segment of a number it has sealed before.
 
 Layout 1, which is read and continued but not begun, has no random bytes, and AES-256-GCM-SIV for that reason: it
-forgives a nonce that comes again, at a tenth of the speed. Nonces and keys are arguments.
+forgives a nonce that comes again, at a tenth of the speed. There are files of ChaCha20-Poly1305 without random bytes
+too: these are read only. Nonces and keys are arguments.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ class Layout(NamedTuple):
         """Stored bytes of a whole segment."""
         return self.fresh + SEGMENT + TAG
 
+    @property
+    def resumable(self) -> bool:
+        """Whether a segment may be sealed again: its nonce is another one then, or may come twice."""
+        return self.fresh > 0 or self.aead is AESGCMSIV
+
 
 _LAYOUTS = {
     b"QMF1\1\0\0\0": Layout(AESGCMSIV, 0),
@@ -68,6 +74,7 @@ class Segments:
         self._bound = head + file_id
         self._fresh = layout.fresh
         self.step = layout.step  # stored bytes of a whole segment
+        self.resumable = layout.resumable
 
     def place(self, number: int) -> int:
         """Where a segment begins."""

@@ -175,6 +175,7 @@ class Engine:
         self.identity = Identity(ctx, self._purse)
         self.letters = Letters(ctx, self.messages_of, self._receiver)
         self.transfer = Transfer(ctx, self.people, self._sender, self._receiver, self.letters)
+        self.accounts.users.drop = self.transfer.uploads.drop
         self.queue = self._outgoing
         self.post = Post(ctx, self.accounts, self.people, self.messages_of, self.letters, self._upload, relay, poster)
         self._mailbox.wishes = self.post.network

@@ -181,8 +181,8 @@ class AccountStore(Protocol):
         """Set columns; a new password MUST also end the user's tokens. False if there is no such user."""
         ...
 
-    async def remove_account(self, user: int, now: int) -> list[str]:
-        """Remove a user with everything; returns files nobody needs any more."""
+    async def remove_account(self, user: int, now: int) -> tuple[list[str], list[bytes]]:
+        """Remove a user with everything; returns files nobody needs any more, and the ids of files and uploads."""
         ...
 
     async def recount(self, user: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from qmail_core.embed import Cluster
+from qmail_core.engine.accounts import NewUser
 from qmail_core.engine.engine import Engine
 from qmail_core.engine.files import pins
 from qmail_core.engine.files.tokens import Owner
@@ -35,8 +36,8 @@ class Box:
         self.owner = Owner(HOME, 0, b"")
         self.token = 0
 
-    async def enter(self) -> None:
-        token, text = await self.engine.transfer.tokens.create("tests")
+    async def enter(self, user: int = HOME) -> None:
+        token, text = await self.engine.transfer.tokens.create("tests", user)
         self.owner, self.token = self.engine.transfer.tokens.owner(text), token.id
 
     def allow(self, files: int) -> None:
@@ -50,6 +51,13 @@ class Box:
         async with self.uploads.append(self.owner, upload, offset, length) as adding:
             await adding.write(data)
         return adding
+
+    async def kept(self) -> bytes:
+        """The id of a file that is there."""
+        before = set(self.files)
+        await self.form(DATA)
+        (new,) = set(self.files) - before
+        return new
 
     async def form(self, data: bytes) -> None:
         one = self.uploads.begin(self.owner, "form.bin", "")
@@ -280,6 +288,21 @@ def test_an_upload_without_its_row_becomes_no_file() -> None:
                 await adding.write(bytes(1000))
                 await box.uploads._store.drop_upload(row.id)
         assert (box.files, box.on_disk, box.held_open()) == ({}, [], [])
+
+    over(story)
+
+
+def test_a_user_who_is_deleted_leaves_no_files() -> None:
+    async def story(box: Box) -> None:
+        account = await box.engine.accounts.users.create(NewUser(username="bob", password="secretpass"))
+        await box.engine.transfer.pins.set(account.id, PIN)
+        mine, kept = box.on_disk, await box.kept()
+        await box.enter(account.id)
+        await box.kept()
+        row = await box.uploads.create(box.owner, "b.bin", "", 1000)
+        await box.piece(row.id, 0, bytes(500))
+        await box.engine.accounts.users.delete(account.oid)
+        assert (mine, box.on_disk, box.held_open()) == ([], [kept.hex()], [])
 
     over(story)
 

@@ -293,6 +293,15 @@ async def test_search_finds_words_fields_and_beginnings() -> None:
 
 
 @in_loop
+async def test_any_letter_may_be_within_a_word_that_is_searched_for() -> None:
+    async with opened() as store:
+        letters = [chr(code) for code in range(0x80, 0x20000) if chr(code).isalnum()]
+        for at in range(0, len(letters), 500):  # one that cuts words makes the whole query a broken one
+            words = " ".join(f"a{letter}b" for letter in letters[at : at + 500])
+            assert store.mailboxes.search(HOME, Query(words=words), 5).total == 0
+
+
+@in_loop
 async def test_trash_and_junk_are_not_searched_unless_asked_for() -> None:
     async with opened() as store:
         message = await store.mailboxes.file(HOME, filing(inbox(store).id, "Secret plan"))

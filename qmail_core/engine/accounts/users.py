@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
@@ -80,6 +82,7 @@ class Users:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._store = desk.store
+        self.drop: Callable[[bytes], None] = lambda _: None  # the sealed file of an id without a row
 
     # ------------------------------------------------------------------ finding
     def get(self, oid: bytes) -> Account:
@@ -180,11 +183,14 @@ class Users:
         raise AuthFailed("Password verification failed")
 
     async def delete(self, oid: bytes) -> None:
-        """Remove a user with all mail; not the engine's own."""
+        """Remove a user with all mail and files; not the engine's own."""
         account = self._desk.need(oid)
         if account.id == HOME:
             raise ChangeNotAllowed("The user of this engine can not be deleted")
-        remove_files(await self._store.remove_account(account.id, self._desk.ctx.now()))
+        paths, sealed = await self._store.remove_account(account.id, self._desk.ctx.now())
+        remove_files(paths)
+        for file in sealed:
+            self.drop(file)
 
     async def reset_quota(self, oid: bytes) -> tuple[int, int]:
         """Count a user's bytes anew; returns what was thought and what is."""

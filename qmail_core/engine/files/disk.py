@@ -98,11 +98,12 @@ class Folder:
             os.remove(self.path(file_id))
 
     def sweep(self, known: Collection[bytes]) -> None:
-        """Remove everything that belongs to none of these."""
+        """Remove all files that belong to none of these; what else lies there (lost+found) is not ours."""
         names = {file_id.hex() for file_id in known}
         for name in os.listdir(self._path):
             if name not in names:
-                os.remove(os.path.join(self._path, name))
+                with contextlib.suppress(OSError):
+                    os.remove(os.path.join(self._path, name))
 
     def sync(self) -> None:
         """Make the names durable."""
@@ -128,6 +129,8 @@ class Writer:
         try:
             head = vault.NEW if new else os.pread(self._file, HEADER, 0)
             self._segments = Segments(head, key, file_id)
+            if not self._segments.resumable:
+                raise NotFound("An upload of an older layout cannot go on: begin it anew.")
             if new:
                 self._put([head], 0)
         except BaseException:

@@ -12,8 +12,9 @@ import unicodedata
 
 from qmail_core.model import Query
 
-# the index follows Unicode 6.1, where the vowel signs U+19B0 to U+19C9 were marks: they cut words there
-_WORD = re.compile(r"[^\W_\u19b0-\u19c9]+")
+# the index follows Unicode 6.1, where the vowel signs U+19B0 to U+19C9 and the Vedic signs U+1CF2 and U+1CF3 were
+# marks: they cut words there
+_WORD = re.compile(r"[^\W_\u19b0-\u19c9\u1cf2\u1cf3]+")
 _INDEXED = "FROM search WHERE search MATCH ?"
 _HIDDEN = "mailbox NOT IN (SELECT id FROM mailbox WHERE special_use IN ('\\Trash', '\\Junk'))"
 

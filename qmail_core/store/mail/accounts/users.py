@@ -111,14 +111,17 @@ class UserPart:
 
         return await self._db.write(change)
 
-    async def remove_account(self, user: int, now: int) -> list[str]:
-        def change(db: sqlite3.Connection) -> list[str]:
+    async def remove_account(self, user: int, now: int) -> tuple[list[str], list[bytes]]:
+        sealed = "SELECT id FROM transfer_file WHERE user=?1 UNION ALL SELECT id FROM transfer_upload WHERE user=?1"
+
+        def change(db: sqlite3.Connection) -> tuple[list[str], list[bytes]]:
             ids = [number for (number,) in db.execute("SELECT id FROM message WHERE user=?", (user,))]
             files = filing.remove(db, user, ids, now)
+            uploaded = [number for (number,) in db.execute(sealed, (user,))]
             for table in _OWNED:
                 db.execute(f"DELETE FROM {table} WHERE user=?", (user,))
             db.execute("DELETE FROM user WHERE id=?", (user,))
-            return files
+            return files, uploaded
 
         return await self._db.write(change)
 
