@@ -78,7 +78,7 @@ class Cluster:
         if address is None:
             address, self._serial = Address(1, self._serial), self._serial + 1
         (coin,) = self.mint([address])
-        data = os.path.join(self._folder.name, str(len(self._engines)))
+        data = tempfile.mkdtemp(dir=self._folder.name)
         beacons = beacons_for(len(self.raida.nodes))
         settings = EngineConfig(data=data, striping=self.striping, beacons=beacons, pool_upload=0, pool_inbox=0)
         settings = msgspec.structs.replace(settings, **config)
@@ -96,8 +96,8 @@ class Cluster:
         await engine.deposit(self._fund(balance))
         self._engines.append(engine)
         self._names[name] = address
-        for known in self._engines:
-            for text, where in self._names.items():
+        for known in list(self._engines):  # more may start meanwhile, which then do the same
+            for text, where in list(self._names.items()):
                 await known.add_contact(text, where)
         return engine
 
