@@ -12,7 +12,7 @@ from qmail_core.errors import Conflict, NotFound, QuotaError
 from qmail_core.model import Address, DownloadRow, Listing, MessageState, SentRow, StoredFile, Token
 from qmail_core.store.database import Database
 from qmail_core.store.files import OpenedRow, UploadRow, VaultRow
-from qmail_core.store.mail.rows import MESSAGE, message_of
+from qmail_core.store.mail.rows import MESSAGE, message_of, uploaded
 from qmail_core.store.when import FOREVER
 
 Row = tuple[Any, ...]
@@ -81,9 +81,7 @@ def _room(db: sqlite3.Connection, user: int, quota: int) -> int | None:
     own, messages = db.execute("SELECT quota, max(used, 0) FROM user WHERE id=?", (user,)).fetchone() or (0, 0)
     if not (own or quota):
         return None
-    (files,) = db.execute("SELECT coalesce(sum(size), 0) FROM transfer_file WHERE user=?", (user,)).fetchone()
-    coming = "SELECT coalesce(sum(coalesce(length, size)), 0) FROM transfer_upload WHERE user=?"
-    used = files + db.execute(coming, (user,)).fetchone()[0]
+    used = uploaded(db, user)
     return int(own - messages - used if own else quota - used)
 
 

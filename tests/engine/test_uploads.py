@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from qmail_core.embed import Cluster
+from qmail_core.engine import letters
 from qmail_core.engine.accounts import NewUser
 from qmail_core.engine.engine import Engine
 from qmail_core.engine.files import pins
@@ -345,5 +346,37 @@ def test_a_length_is_not_below_what_has_come() -> None:
             await box.piece(row.id, 100, b"", 99)
         await box.piece(row.id, 100, b"", 100)
         assert box.files == {row.id: 100}
+
+    over(story)
+
+
+@pytest.mark.parametrize("kept", ["file", "upload"])
+def test_a_quota_of_ones_own_is_for_messages_and_files_together(kept: str) -> None:
+    async def story(box: Box) -> None:
+        new = NewUser(username="bob", password="secretpass", quota=200_000)
+        account = await box.engine.accounts.users.create(new)
+        await box.engine.transfer.pins.set(account.id, PIN)
+        await box.enter(account.id)
+        letter = b"Subject: x\r\n\r\n" + b"x" * 150_000
+        if kept == "file":
+            await box.form(bytes(60_000))
+        else:
+            await box.uploads.create(box.owner, "a", "", 60_000)
+        with pytest.raises(QuotaError):
+            await box.engine.post.deliver(account.id, letter, sender="a@far.example")
+        await box.engine.post.deliver(account.id, letter[:100_000], sender="a@far.example")
+        with pytest.raises(QuotaError):
+            await box.form(bytes(60_000))
+
+    over(story)
+
+
+def test_who_has_no_quota_of_ones_own_gets_mail_however_many_files_there_are() -> None:
+    async def story(box: Box) -> None:
+        box.allow(len(DATA))
+        await box.form(DATA)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(letters, "QUOTA", len(DATA))
+            await box.engine.post.deliver(HOME, b"Subject: x\r\n\r\n" + b"x" * 1000, sender="a@far.example")
 
     over(story)

@@ -9,7 +9,7 @@ from qmail_core.errors import Conflict, NotFound, QuotaError
 from qmail_core.model import MailboxState, MessageState
 from qmail_core.store.mail.journal import record
 from qmail_core.store.mail.pieces import Prepared, name_pieces
-from qmail_core.store.mail.rows import MESSAGE, find_mailbox, find_message, marks, message_of, next_number
+from qmail_core.store.mail.rows import MESSAGE, find_mailbox, find_message, marks, message_of, next_number, uploaded
 from qmail_core.store.mailbox import PREVIEW, Filing
 
 FLAGS = ("seen", "flagged", "deleted", "draft", "answered", "forwarded")
@@ -41,9 +41,7 @@ def insert(
         return known, list(prepared)
     mailbox = find_mailbox(db, "id=? AND user=?", filing.mailbox, user)
     if quota is not None:
-        used, own = db.execute("SELECT used, quota FROM user WHERE id=?", (user,)).fetchone()
-        if used + filing.size > (own or quota):
-            raise QuotaError(f"{filing.size} bytes do not fit: {used} of {own or quota} are used")
+        _check_room(db, user, filing.size, quota)
     uid, modseq = next_uid(db, mailbox.id)
     message, now = next_number(db, "message"), filing.filed_at or filing.received_at
     row = {
@@ -86,6 +84,14 @@ def insert(
         unseen=not filing.seen, email_id=filing.email_id.hex(),
     )  # fmt: skip
     return find_message(db, "id=?", message), unused
+
+
+def _check_room(db: sqlite3.Connection, user: int, size: int, quota: int) -> None:
+    used, own = db.execute("SELECT used, quota FROM user WHERE id=?", (user,)).fetchone()
+    if own:  # one's own quota is for messages and files together
+        used += uploaded(db, user)
+    if used + size > (own or quota):
+        raise QuotaError(f"{size} bytes do not fit: {used} of {own or quota} are used")
 
 
 def _insert_content(db: sqlite3.Connection, scope: str, message: int, filing: Filing) -> None:

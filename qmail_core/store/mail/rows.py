@@ -88,3 +88,10 @@ def page_of(
         rows.reverse()
         return rows, True, beyond
     return rows, beyond, after is not None
+
+
+def uploaded(db: sqlite3.Connection, user: int) -> int:
+    """Bytes of a user's files, and of what uploads under way have said they bring."""
+    (files,) = db.execute("SELECT coalesce(sum(size), 0) FROM transfer_file WHERE user=?", (user,)).fetchone()
+    coming = "SELECT coalesce(sum(coalesce(length, size)), 0) FROM transfer_upload WHERE user=?"
+    return int(files + db.execute(coming, (user,)).fetchone()[0])
