@@ -119,7 +119,7 @@ class FileStore(Protocol):
 
     def upload(self, token: int, upload: bytes) -> UploadRow: ...
     async def save_upload(self, row: UploadRow, quota: int | None = None) -> None:
-        """How far it has come; NotFound if it has gone meanwhile, QuotaError as in `room`; None: there is room for it."""
+        """How far it has come; NotFound if it has gone meanwhile, QuotaError as in `room`; None: it has its room."""
         ...
 
     async def finish_upload(self, file: StoredFile, quota: int | None = None) -> None:

@@ -118,8 +118,9 @@ class MailboxStore(Protocol):
     async def file(self, user: int, filing: Filing, quota: int | None = None) -> MessageState:
         """File a message.
 
-        A message with this guid and direction, if the user has one, is returned as it is. QuotaError if the user's
-        messages would take more bytes than the user's quota, or than `quota` if there is none; None: no limit.
+        A message with this guid and direction, if the user has one, is returned as it is. QuotaError if messages
+        and files would take more bytes than the user's quota, or messages more than `quota` if there is none; None: no
+        limit.
         """
         ...
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from email.message import EmailMessage
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +13,6 @@ from qmail_core.embed import Cluster
 from qmail_core.engine.engine import Engine
 from qmail_core.engine.files import pins
 from qmail_core.engine.files.tokens import Owner
-from qmail_core.errors import NotFound
 from qmail_core.model import Listing
 from qmail_core.store.mailbox import HOME
 
@@ -72,9 +71,10 @@ def test_the_files_of_a_mail_from_elsewhere_can_be_downloaded(files: int) -> Non
         for number in range(files):
             letter.add_attachment(PDF, maintype="application", subtype="pdf", filename=f"{number}.pdf")
         mail = await alice.post.deliver(HOME, letter.as_bytes(), sender="a@far.example")
+        assert mail is not None
         for row in alice.attachments(mail.email_id):
             saved = await asyncio.gather(*(alice.attachment(mail.email_id, row.id) for _ in range(3)))
-            assert {os.path.getsize(one.path) for one in saved} == {len(PDF)}
+            assert {Path(one.path).read_bytes() for one in saved} == {PDF}  # noqa: ASYNC240
         for data in await asyncio.gather(*(fetched(alice, mail.email_id) for _ in range(3))):
             assert data == PDF if files == 1 else data.count(PDF) == files
 

@@ -17,7 +17,6 @@ from qmail_core.engine.accounts import NewUser
 from qmail_core.engine.engine import Engine
 from qmail_core.engine.files import pins
 from qmail_core.engine.files.tokens import Owner
-from qmail_core.engine.files.uploads import Appending
 from qmail_core.errors import Conflict, NotFound, QuotaError, UsageError
 from qmail_core.model import Listing
 from qmail_core.store.database import Database
@@ -48,10 +47,25 @@ class Box:
     def later(self, seconds: float) -> None:
         self._now[0] += seconds
 
-    async def piece(self, upload: bytes, offset: int, data: bytes, length: int | None = None) -> Appending:
+    async def revoke(self) -> None:
+        await self.engine.transfer.tokens.revoke(self.token)
+
+    async def piece(
+        self,
+        upload: bytes,
+        offset: int,
+        data: bytes,
+        length: int | None = None,
+        *,
+        between: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """Add bytes; something may happen between their halves."""
+        half = len(data) // 2
         async with self.uploads.append(self.owner, upload, offset, length) as adding:
-            await adding.write(data)
-        return adding
+            await adding.write(data[:half])
+            if between is not None:
+                await between()
+            await adding.write(data[half:])
 
     async def kept(self) -> bytes:
         """The id of a file that is there."""
@@ -222,29 +236,28 @@ def test_an_upload_the_store_refuses_leaves_nothing() -> None:
 # Uploads that go while somebody writes
 
 
-@pytest.mark.parametrize("rest", [500, 400], ids=["last piece", "piece"])
-def test_a_token_that_is_revoked_ends_an_upload_under_way(rest: int) -> None:
+@pytest.mark.parametrize("size", [1000, 900], ids=["last piece", "piece"])
+def test_a_token_that_is_revoked_ends_an_upload_under_way(size: int) -> None:
     async def story(box: Box) -> None:
         row = await box.uploads.create(box.owner, "a.bin", "", 1000)
         with pytest.raises(NotFound):
-            async with box.uploads.append(box.owner, row.id, 0) as adding:
-                await adding.write(bytes(500))
-                await box.engine.transfer.tokens.revoke(box.token)
-                await adding.write(bytes(rest))
-        assert (adding.done, box.files, box.on_disk, box.held_open()) == (None, {}, [], [])
+            await box.piece(row.id, 0, bytes(size), between=box.revoke)
+        assert (box.files, box.on_disk, box.held_open()) == ({}, [], [])
 
     over(story)
 
 
 def test_a_token_that_is_revoked_gives_back_what_its_uploads_hold() -> None:
     async def story(box: Box) -> None:
+        async def leave() -> None:
+            await box.revoke()
+            raise ValueError("the client has gone")
+
         for _ in range(2):
             row = await box.uploads.create(box.owner, "a.bin", "", 1000)
             await box.piece(row.id, 0, bytes(500))
         with pytest.raises(ValueError, match="the client has gone"):
-            async with box.uploads.append(box.owner, row.id, 500):
-                await box.engine.transfer.tokens.revoke(box.token)
-                raise ValueError("the client has gone")
+            await box.piece(row.id, 500, bytes(500), between=leave)
         assert (box.on_disk, box.held_open()) == ([], [])
 
     over(story)
@@ -255,11 +268,12 @@ def test_an_upload_somebody_writes_to_does_not_expire() -> None:
         row = await box.uploads.create(box.owner, "a.bin", "", len(DATA))
         await box.piece(row.id, 0, DATA[:100_000])
         box.later(86_399)
-        async with box.uploads.append(box.owner, row.id, 100_000) as adding:
-            await adding.write(DATA[100_000:200_000])
+
+        async def end() -> None:
             box.later(2)
             await box.uploads.expire()
-            await adding.write(DATA[200_000:])
+
+        await box.piece(row.id, 100_000, DATA[100_000:], between=end)
         assert await box.read(row.id) == DATA
 
     over(story)
@@ -285,9 +299,7 @@ def test_an_upload_without_its_row_becomes_no_file() -> None:
     async def story(box: Box) -> None:
         row = await box.uploads.create(box.owner, "a.bin", "", 1000)
         with pytest.raises(NotFound):
-            async with box.uploads.append(box.owner, row.id, 0) as adding:
-                await adding.write(bytes(1000))
-                await box.uploads._store.drop_upload(row.id)
+            await box.piece(row.id, 0, bytes(1000), between=lambda: box.uploads._store.drop_upload(row.id))
         assert (box.files, box.on_disk, box.held_open()) == ({}, [], [])
 
     over(story)
@@ -318,10 +330,9 @@ def test_uploads_whose_lengths_were_not_said_share_the_room_there_is(way: str) -
         box.allow(1000)
         one, other = [await box.uploads.create(box.owner, "a", "", None) for _ in range(2)]
         length = None if way == "whole, no length" else 800
-        with pytest.raises(QuotaError):
-            async with box.uploads.append(box.owner, one.id, 0, length) as adding:
-                await box.piece(other.id, 0, bytes(800), 800)  # which fits while nobody else brings as much
-                await adding.write(bytes({"half": 300, "length alone": 0}.get(way, 800)))
+        data = bytes({"half": 300, "length alone": 0}.get(way, 800))
+        with pytest.raises(QuotaError):  # the other fits while nobody has brought as much
+            await box.piece(one.id, 0, data, length, between=lambda: box.piece(other.id, 0, bytes(800), 800))
         assert sum(box.files.values()) + box.uploads.get(box.owner, one.id).size <= 1000
 
     over(story)

@@ -1,4 +1,4 @@
-"""Rows of the mail tables as values, and the two look-ups everything else starts from."""
+"""Rows of the mail tables as values, the two look-ups everything else starts from, and what files take."""
 
 from __future__ import annotations
 
