@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from qmail_core.engine import letters
 from qmail_core.engine.accounts import NewUser
 from qmail_core.engine.engine import Engine
 from qmail_core.engine.files import pins
+from qmail_core.engine.files.downloads import Opened
 from qmail_core.engine.files.tokens import Owner
 from qmail_core.errors import Conflict, NotFound, QuotaError, UsageError
 from qmail_core.model import Listing
@@ -84,12 +86,19 @@ class Box:
             await self.uploads.discard([one])
             raise
 
-    async def read(self, file: bytes) -> bytes:
+    async def opened(self, file: bytes) -> Opened:
         downloads = self.engine.transfer.downloads
         key = (await self.engine.transfer.pins.unlock(self.owner, PIN)).key
         made = await downloads.create(self.owner, [file])
-        opened = await downloads.open(made.id, (await downloads.make_key(self.owner, made.id, key)).key)
-        return b"".join([part async for part in downloads.read(opened, 0, opened.content.size, "here")])
+        return await downloads.open(made.id, (await downloads.make_key(self.owner, made.id, key)).key)
+
+    async def taken(self, opened: Opened) -> bytes:
+        reading = self.engine.transfer.downloads.read(opened, 0, opened.content.size, "here")
+        async with contextlib.aclosing(reading) as parts:
+            return b"".join([part async for part in parts])
+
+    async def read(self, file: bytes) -> bytes:
+        return await self.taken(await self.opened(file))
 
     @property
     def files(self) -> dict[bytes, int]:
@@ -203,6 +212,42 @@ def test_a_form_that_is_cancelled_while_it_is_written_down_keeps_its_file() -> N
         await Late().cancel(box.form(DATA))
         (file,) = box.files
         assert await box.read(file) == DATA
+
+    over(story)
+
+
+def test_a_download_that_is_cancelled_gives_its_file_back_when_its_threads_have_ended() -> None:
+    async def story(box: Box) -> None:
+        await box.form(bytes(5 << 20))  # several chunks, which are read ahead
+        opened = await box.opened(*box.files)
+        read, loop, failed = opened.content.read, asyncio.get_running_loop(), []
+        begun, ended, first, others = asyncio.Event(), asyncio.Event(), threading.Event(), threading.Event()
+
+        def slow(offset: int, size: int) -> bytes:
+            loop.call_soon_threadsafe(begun.set)
+            (others if offset else first).wait(5)
+            try:
+                return read(offset, size)
+            except Exception as error:
+                failed.append(error)
+                raise
+            finally:
+                loop.call_soon_threadsafe(ended.set)
+
+        opened.content.read = slow  # type: ignore[method-assign]
+        task = asyncio.ensure_future(box.taken(opened))
+        await begun.wait()
+        task.cancel()
+        first.set()
+        await ended.wait()
+        for _ in range(10):  # the first is over, those that were read ahead are not
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+        others.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (box.held_open(), failed) == ([], [])
 
     over(story)
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from qmail_core.codec import vault
 from qmail_core.engine.context import Context
 from qmail_core.engine.files.content import Ahead, Content, Named, OnDisk, type_of
-from qmail_core.engine.files.disk import Folder, Reader, in_thread
+from qmail_core.engine.files.disk import Folder, Reader, in_thread, to_the_end
 from qmail_core.engine.files.leases import Lease, Leases
 from qmail_core.engine.files.pins import Pins
 from qmail_core.engine.files.tokens import KEY_LENGTH, Owner, digest, drawn, new_id
@@ -211,8 +211,10 @@ class Downloads:
         finally:
             if lease is not None:
                 self._leases.drop(lease)
-            await ahead.close()
-            opened.content.close()
+            try:
+                await to_the_end(ahead.close())  # no thread may read what is closed
+            finally:
+                opened.content.close()
 
     async def _opened(self, mail: bytes) -> None:
         """Who has taken a mail's files has opened it."""
