@@ -10,6 +10,7 @@ from qmail_core.codec.mime import decode_text, normalise_address, parse_addresse
 from qmail_core.codec.mime.date import END, format_date, parse_date
 from qmail_core.codec.mime.header import parse_value
 from qmail_core.codec.mime.mailbox import domain_to_ascii, domain_to_unicode
+from qmail_core.codec.mime.thread import normal_subject
 from qmail_core.codec.mime.words import header_text
 
 
@@ -205,3 +206,37 @@ def test_whatever_the_bytes_the_text_can_be_stored(raw: bytes, label: str) -> No
 )
 def test_parameters(raw: bytes, kind: str, params: dict[str, str]) -> None:
     assert parse_value(raw) == (kind, params)
+
+
+_HALF_QUOTED = '<\\"' * 49 + '""'  # whatever bracket one begins with, the others stand within quotes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" + " " * 1_000_000 + "b",
+        "a" + " '" * 500_000,
+        _HALF_QUOTED * 900,
+        '\\"' * 64_000,
+        "(" * 128_000,
+        "<a" * 64_000,
+        '<"' * 64_000,
+        "<" + '"a"' * 40_000,
+    ],
+)
+def test_broken_address_lists_are_read_once(text: str) -> None:
+    """None of these may take more than a few steps a character."""
+    assert len(parse_addresses(text)) < 1000
+
+
+def test_what_never_ends_hides_nothing() -> None:
+    odd = '"' + "," * 300
+    assert parse_addresses(odd * 20 + " <a@b.example>")[-1].address == "a@b.example"
+    assert parse_addresses("(" * 50 + ", a@b.example")[-1].address == "a@b.example"
+
+
+def test_words_after_many_forwards_stay() -> None:
+    assert normal_subject("s (fwd)(FWD) (fwd)") == "s"
+    assert normal_subject("(fwd)") == ""
+    assert normal_subject("a (fwd) b(fwd)") == "a (fwd) b"
+    assert normal_subject("(fwd)" * 400_000 + "x(fwd)").endswith(")x")

@@ -85,3 +85,18 @@ def test_links_to_inline_images() -> None:
     assert linked.html == (
         "<img src='/get?a=1&amp;id=ATT00001'><img src=/get?a=1&amp;id=ATT00002><a href=\"cid:unknown\">incid:a@b</a>"
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "end"),
+    [
+        ("<" + "a" * 2_000_000, "a"),  # a name whose tag never ends
+        ("<" + "a/" * 1_000_000, "/"),
+        ("<script>" + "</script " * 200_000, ""),  # ends of tags that never end themselves
+        ("<title>" + "</title/" * 200_000, "/"),
+        ("<a " * 500_000, " "),
+    ],
+)
+def test_broken_html_is_read_once(source: str, end: str) -> None:
+    """None of these would end within the time a test has, were anything searched for again and again."""
+    assert html_to_text(source).endswith(end.strip())

@@ -14,12 +14,12 @@ from msgspec import Struct
 INTRO = 128  # characters, the ellipsis included
 _LOOK = 4096  # characters of text an intro is looked for in
 
-_TAG = re.compile(r"<(?:(/?)([A-Za-z][^\s/<>]*)([^<>]*+)>|(!--)|[!?/][^<>]*+>)")
+_TAG = re.compile(r"<(?:(/?)([A-Za-z][^\s/<>]*+)([^<>]*+)>|(!--)|[!?/][^<>]*+>)")
 _HUGE = re.compile(r"&#(?:\d{8,}|[xX][0-9a-fA-F]{7,});?")
 _SPACES = re.compile(r"[ \t\r\n\f\xa0]+")
 _GAPS = re.compile(r"\n{3,}")
 _INVISIBLE = re.compile("(?:[\u00ad\u034f\u061c\u180e\u200b-\u200f\u2007\u2060\ufeff]\\s*+){3,}")
-_HIDDEN = {name: re.compile(rf"</{name}(?=[\s/>])[^>]*>", re.I) for name in ("script", "style", "title", "template")}
+_HIDDEN = {name: re.compile(rf"</{name}(?=[\s/>])", re.I) for name in ("script", "style", "title", "template")}
 _WORD = re.compile(r"\w+")
 _LINES = frozenset(
     _WORD.findall(
@@ -85,8 +85,9 @@ def _after(source: str, tag: re.Match[str], gone: set[str]) -> int:
         elif (close := source.find(">", quote)) >= 0:
             end = close + 1
     if name in _HIDDEN and not tag[1] and name not in gone:
-        if closing := _HIDDEN[name].search(source, end):
-            return closing.end()
+        closing = _HIDDEN[name].search(source, end)
+        if closing and (close := source.find(">", closing.end())) >= 0:
+            return close + 1
         gone.add(name)
         return len(source) if name in ("script", "style") else end
     return end

@@ -17,22 +17,24 @@ from qmail_core.codec.mime.words import decode_words
 MAX_ADDRESSES = 1000
 MAX_LIST = 128 * 1024  # characters of one header that are read
 MAX_DOMAIN = 255
-MAX_UNCLOSED = 10  # brackets whose end is looked for in vain, before all are taken as nothing
+MAX_UNCLOSED = 10  # brackets and quotes whose end is looked for in vain, before all are taken as nothing
+MAX_COMMENT = 10_000  # characters within one pair of brackets
 
 _SIMPLE = re.compile(
-    r"(?:((?:[\w .-][\w .'-]*?)?)[ \t]*<([^\s<>@\",;:()]+@[^\s<>@\",;:()]+)>|([^\s<>@\",;:()=]+@[^\s<>@\",;:()]+))\s*"
+    r"(?:((?:[\w .-][\w .'-]*+)?+)[ \t]*+<([^\s<>@\",;:()]+@[^\s<>@\",;:()]+)>|([^\s<>@\",;:()=]+@[^\s<>@\",;:()]+))\s*"
 )
-_TOKEN = re.compile(
-    r"""(?P<word>=\?[^?\s]{1,64}\?[bBqQ]\?[^?]{0,2000}\?=)
-    |"(?P<quoted>(?:[^"\\]|\\.){0,250}+)"
-    |(?P<comment>\()
-    |<(?P<angle>(?:[^<>"]|"(?:[^"\\]|\\.){0,100}"){0,1000}+)>
-    |<(?P<open>[^<>,;]*)
+_WORD = r"(?P<word>=\?[^?\s]{1,64}\?[bBqQ]\?[^?]{0,2000}\?=)"
+_QUOTES = r"""|"(?P<quoted>(?:[^"\\]|\\.){0,250}+)"
+    |<(?P<angle>(?:[^<>"]|"(?:[^"\\]|\\.){0,100}"){0,1000}+)>"""
+_REST = r"""|(?P<comment>\()
+    |<(?P<open>[^<>,;]*+)
     |(?P<mark>[,;:])
     |(?P<space>\s+)
-    |(?P<atom>[^\s"(<>,;:]+|.)""",
-    re.VERBOSE | re.DOTALL,
-)
+    |(?P<quote>")
+    |(?P<atom>[^\s"(<>,;:]+|.)"""
+_TOKEN = re.compile(_WORD + _QUOTES + _REST, re.VERBOSE | re.DOTALL)
+# once too many quotes are open: none counts, so that nothing is looked at more than twice
+_PLAIN_TOKEN = re.compile(_WORD + r"""|<(?P<angle>[^<>"]{0,1000}+)>""" + _REST, re.VERBOSE | re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _ROUTE = re.compile(r"\s*@[^:<>]*:\s*")
 _BRACKET = re.compile(r"\\.|[()]", re.DOTALL)
@@ -68,14 +70,17 @@ def parse_addresses(text: str) -> list[Person]:
     """
     if simple := _SIMPLE.fullmatch(text):
         name, angle, bare = simple.groups()
-        return [Person(name or "", domain_to_unicode(angle or bare))]
+        return [Person((name or "").rstrip(" \t"), domain_to_unicode(angle or bare))]
     people: list[Person] = []
     entry = _Entry()
     text = text[:MAX_LIST]
     at = unclosed = 0
-    while (token := _TOKEN.match(text, at)) and len(people) < MAX_ADDRESSES:  # any character is a token
+    pattern = _TOKEN
+    while (token := pattern.match(text, at)) and len(people) < MAX_ADDRESSES:  # any character is a token
         at = token.end()
         kind, value = token.lastgroup, token[token.lastgroup or 0]
+        if kind in ("open", "quote"):
+            unclosed += 1
         if kind == "comment":
             end = _comment(text, at) if unclosed < MAX_UNCLOSED else -1
             unclosed += end < 0  # such a bracket is dropped and hides nothing
@@ -86,6 +91,8 @@ def parse_addresses(text: str) -> list[Person]:
             entry = _mark(people, entry, value)
         else:
             entry = _take(people, entry, kind, value)
+        if unclosed >= MAX_UNCLOSED:
+            pattern = _PLAIN_TOKEN
     _flush(people, entry)
     return people[:MAX_ADDRESSES]
 
@@ -129,7 +136,7 @@ def _mark(people: list[Person], entry: _Entry, mark: str) -> _Entry:
 def _comment(text: str, at: int) -> int:
     """Where a comment ends whose bracket was just read, -1 if nowhere; nested ones belong to it."""
     depth = 1
-    for mark in _BRACKET.finditer(text, at):
+    for mark in _BRACKET.finditer(text, at, at + MAX_COMMENT):
         depth += {"(": 1, ")": -1}.get(mark[0], 0)
         if not depth:
             return mark.start()
@@ -194,11 +201,12 @@ def _name(phrase: str) -> str:
     return _SPACES.sub(" ", decode_words(phrase)).strip()
 
 
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.){0,250}+)"', re.DOTALL)
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.){0,250}+)("?)', re.DOTALL)
 
 
 def _unquoted(text: str) -> str:
-    return _QUOTED.sub(lambda found: _ESCAPED.sub(r"\1", found[1]), text)
+    # what does not end is passed over whole, not looked at from each of its quotes
+    return _QUOTED.sub(lambda found: _ESCAPED.sub(r"\1", found[1]) if found[2] else found[0], text)
 
 
 def normalise_address(address: str) -> str:

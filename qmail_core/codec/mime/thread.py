@@ -12,7 +12,7 @@ _PREFIX = re.compile(
     r"(?:\[\d{1,4}\]|\(\d{1,4}\)|\*\d{1,4})?\s?[:：]\s*)+",
     re.I,
 )
-_FORWARDED = re.compile(r"(?:\s?\(fwd\))+\Z", re.I)
+_FORWARDED = "(fwd)"
 THREAD_INDEX = 22  # characters of Thread-Index that replies keep
 
 
@@ -21,9 +21,10 @@ def normal_subject(subject: str) -> str:
     text = " ".join(subject.split())
     if prefix := _PREFIX.match(text):
         text = text[prefix.end() :]
-    if text[-5:].lower() == "(fwd)":
-        text = _FORWARDED.sub("", text)
-    return text.strip()
+    end = len(text)
+    while text[max(end - 5, 0) : end].lower() == _FORWARDED:
+        end -= 5 + text.startswith(" ", max(end - 6, 0), max(end - 5, 0))
+    return text[:end].strip()
 
 
 def thread_keys(parsed: Parsed, salt: bytes = b"") -> tuple[bytes, ...]:
