@@ -88,8 +88,12 @@ class PostStore(Protocol):
         """What of a user's is under way, oldest first."""
         ...
 
-    async def postpone(self, oid: bytes, recipients: Sequence[str], next_attempt: int) -> None:
-        """Another attempt has been made; these recipients are left. Without any the message leaves the queue."""
+    async def attempt(self, oid: bytes, next_attempt: int) -> None:
+        """Another attempt is about to be made; unless something is settled, the next one is at that time."""
+        ...
+
+    async def settle(self, oid: bytes, recipients: Sequence[str]) -> None:
+        """These recipients are left. Without any the message leaves the queue."""
         ...
 
     # ------------------------------------------------------------------ allowances

@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from email.message import EmailMessage
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from hypothesis import given
@@ -20,8 +21,18 @@ from qmail_core.engine.accounts import NewUser
 from qmail_core.engine.engine import Engine
 from qmail_core.engine.post import Autoreply, Filter
 from qmail_core.engine.post.filters import Searched
-from qmail_core.errors import FilterNotFound, Forbidden, InputInvalid, UsageError, UserNotFound, WebhookNotFound
+from qmail_core.engine.post.outbox import Outbox
+from qmail_core.errors import (
+    FilterNotFound,
+    Forbidden,
+    InputInvalid,
+    StoreFull,
+    UsageError,
+    UserNotFound,
+    WebhookNotFound,
+)
 from qmail_core.model import Folder, MessageState
+from qmail_core.transport.outside import Refusal
 
 DAY = 86_400
 
@@ -403,3 +414,95 @@ def test_only_urls_are_told(url: str) -> None:
             await office.post.webhooks.add(url)
 
     over(story, webhooks=True)
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# The queue to the relay
+
+
+class Relay:
+    """A relay that takes what it is given, but for those it refuses."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, ...]] = []
+        self.refused: dict[str, Refusal] = {}
+
+    async def submit(self, sender: str, recipients: Sequence[str], raw: bytes) -> dict[str, Refusal]:
+        self.taken.append(tuple(recipients))
+        return {who: refusal for who, refusal in self.refused.items() if who in recipients}
+
+
+def _with_relay(office: Office) -> tuple[Outbox, Relay]:
+    outbox, relay = office.post.outbox, Relay()
+    outbox._relay = relay
+    return outbox, relay
+
+
+def _fail(monkeypatch: pytest.MonkeyPatch, office: Office, after: int = 0) -> None:
+    """The medium is full once so many more groups of changes were written."""
+    database = office.engine._ctx.store.mailboxes._db  # type: ignore[attr-defined]
+    commit, left = database._commit, [after]
+
+    def full(group: list[Any]) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            return commit(group)
+        for job in group:
+            job.error = StoreFull("the store could not be written")
+        return None
+
+    monkeypatch.setattr(database, "_commit", full)
+
+
+def test_nothing_is_handed_over_that_cannot_be_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(office: Office) -> None:
+        outbox, relay = _with_relay(office)
+        await outbox.add(1, "a@b.example", ["c@d.example"], letter())
+        _fail(monkeypatch, office)
+        for _ in range(3):
+            with pytest.raises(StoreFull):
+                await outbox.worker.once()
+        assert relay.taken == []
+        monkeypatch.undo()
+        await outbox.worker.once()
+        assert relay.taken == [("c@d.example",)]
+        assert office.engine._ctx.store.post.queued(1) == []
+
+    over(story)
+
+
+def test_what_the_relay_took_is_handed_over_once_whatever_the_store_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(office: Office) -> None:
+        outbox, relay = _with_relay(office)
+        cy = await office.user("cy")
+        relay.refused = {"no@d.example": Refusal(550, "no"), "later@d.example": Refusal(451, "later")}
+        await outbox.add(cy, "cy@example.org", ["yes@d.example", *relay.refused], letter())
+        _fail(monkeypatch, office, 1)  # the attempt is written down, its outcome and the letter about it are not
+        for _ in range(3):
+            with pytest.raises(StoreFull):
+                await outbox.worker.once()
+        assert len(relay.taken) == 1
+        monkeypatch.undo()
+        await outbox.worker.once()
+        (item,) = office.engine._ctx.store.post.queued(cy)
+        assert (item.recipients, item.attempts) == (("later@d.example",), 1)
+        assert len(office.inbox(cy)) == 1  # told of the one that was refused
+        office.now[0] = item.next_attempt
+        await outbox.worker.once()
+        assert relay.taken[1:] == [("later@d.example",)]
+
+    over(story)
+
+
+def test_an_attempt_that_is_cut_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(office: Office) -> None:
+        outbox, relay = _with_relay(office)
+        await outbox.add(1, "a@b.example", ["c@d.example"], letter())
+        monkeypatch.setattr(relay, "submit", AsyncMock(side_effect=asyncio.CancelledError))
+        with pytest.raises(asyncio.CancelledError):
+            await outbox.worker.once()
+        monkeypatch.undo()
+        (item,) = office.engine._ctx.store.post.queued(1)
+        assert (item.attempts, item.next_attempt) == (1, int(office.now[0]) + 60)
+
+    over(story)

@@ -870,10 +870,11 @@ async def mail_for_the_relay_waits_until_it_is_due(store: MailStore) -> None:
     assert post.due(20, 5) == [items[1], items[0]]
     assert post.due(20, 1) == [items[1]]
     assert post.due(-100, 5, 90) == [items[1], items[0]]
-    await post.postpone(items[1].oid, ["e@f.example"], 30)
+    await post.attempt(items[1].oid, 30)
+    await post.settle(items[1].oid, ["e@f.example"])
     (left,) = (item for item in post.queued(HOME) if item.oid == items[1].oid)
     assert (left.recipients, left.attempts, left.next_attempt) == (("e@f.example",), 1, 30)
-    await post.postpone(items[1].oid, [], 40)
+    await post.settle(items[1].oid, [])
     assert post.queued(HOME) == [items[0]]
     assert post.queued(HOME + 1) == []
 

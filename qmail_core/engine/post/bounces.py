@@ -11,7 +11,7 @@ from qmail_core.codec.mime import Attachment, Compose, Person
 from qmail_core.codec.mime.date import format_date
 from qmail_core.engine.context import Context
 from qmail_core.engine.letters import Letters
-from qmail_core.errors import NotFound, QMailError
+from qmail_core.errors import NotFound, QMailError, StoreUnavailable
 from qmail_core.model import Folder
 from qmail_core.transport.outside import Refusal
 
@@ -19,6 +19,7 @@ log = logging.getLogger("qmail.bounces")
 
 NETWORK = 0  # instead of a code of SMTP: the refusal is one of the RAIDA network
 _ENHANCED = re.compile(r"([45]\.\d{1,3}\.\d{1,3})\b")
+_NOBODY = "nobody can be told of mail that was not delivered: %s"
 _EXPIRED = "4.4.7"  # tried for as long as mail is (RFC 3463 3.5)
 _OUTSIDE = re.compile(r"[^!-*,-<>-\[\]-~]")  # of an xtext: blanks, `+`, `=`, the backslash and what is not ASCII
 
@@ -33,12 +34,21 @@ class Bounces:
     async def tell(self, user: int, failed: Mapping[str, Refusal], raw: bytes) -> None:
         """Tell a user whom a message did not reach, and why; what goes wrong with that is logged."""
         try:
+            await self.write(user, failed, raw)
+        except StoreUnavailable as error:
+            log.warning(_NOBODY, error)
+
+    async def write(self, user: int, failed: Mapping[str, Refusal], raw: bytes) -> None:
+        """The same for those who can try again: StoreUnavailable is raised."""
+        try:
             inbox = self._ctx.store.mailboxes.mailbox_for(user, Folder.INBOX)
             await self._letters.deliver(user, self._letter(user, failed, raw), inbox)
+        except StoreUnavailable:
+            raise
         except NotFound:
             return  # the user has gone meanwhile
         except QMailError as error:
-            log.warning("nobody can be told of mail that was not delivered: %s", error)
+            log.warning(_NOBODY, error)
 
     def _letter(self, user: int, failed: Mapping[str, Refusal], raw: bytes) -> bytes:
         domain, now = self._ctx.config.domain, self._ctx.now()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from qmail_core.engine.context import Context
 from qmail_core.engine.post.bounces import Bounces
 from qmail_core.engine.post.worker import Worker
@@ -18,6 +20,14 @@ ATTEMPTS = 10
 _FIRST, _LAST = 60, 3600  # seconds until the second attempt, and at most between two
 
 
+class _Outcome(Struct):
+    """What became of an attempt."""
+
+    item: Queued
+    failed: dict[str, Refusal]  # of whom the sender must be told
+    left: list[str]
+
+
 class Outbox:
     """Mail on its way to the relay; without one there is nowhere to go."""
 
@@ -26,6 +36,7 @@ class Outbox:
         self._store = ctx.store.post
         self._bounces = bounces
         self._relay = relay
+        self._unsettled: dict[bytes, _Outcome] = {}  # what the store could not yet be told
         self.worker = Worker("qmail-relay", self._turn)
 
     def start(self) -> None:
@@ -58,6 +69,8 @@ class Outbox:
     # ------------------------------------------------------------------ working it off
 
     async def _turn(self) -> None:
+        for outcome in list(self._unsettled.values()):
+            await self._settle(outcome)
         tried: set[bytes] = set()
         # one after the other: a message may be large
         while (items := self._store.due(self._ctx.now(), 1, _LAST)) and items[0].oid not in tried:
@@ -66,6 +79,8 @@ class Outbox:
 
     async def _attempt(self, item: Queued) -> None:
         assert self._relay is not None
+        # written down first: what cannot be is not handed over either, or it would be again and again
+        await self._store.attempt(item.oid, self._ctx.now() + min(_LAST, _FIRST << min(item.attempts, 10)))
         try:
             refused = await self._relay.submit(item.sender, item.recipients, item.raw)
         except TransportError as error:
@@ -75,8 +90,15 @@ class Outbox:
         left = [who for who in item.recipients if who in refused and who not in failed]
         log.info("%s: %d taken, %d left, %d given up", item.oid.hex(), len(item.recipients) - len(refused), len(left),
                  len(failed))  # fmt: skip
+        self._unsettled[item.oid] = outcome = _Outcome(item, failed if item.sender else {}, left)
+        await self._settle(outcome)
+
+    async def _settle(self, outcome: _Outcome) -> None:
+        """Write down what became of an attempt; StoreUnavailable: it is kept, and tried again in the next turn."""
+        item = outcome.item
         # the letter first: told twice after a crash is better than never
-        if failed and item.sender:
-            await self._bounces.tell(item.user, failed, item.raw)
-        wait = min(_LAST, _FIRST << min(item.attempts, 10))
-        await self._store.postpone(item.oid, left, self._ctx.now() + wait)
+        if outcome.failed:
+            await self._bounces.write(item.user, outcome.failed, item.raw)
+            outcome.failed = {}
+        await self._store.settle(item.oid, outcome.left)
+        self._unsettled.pop(item.oid, None)

@@ -48,13 +48,14 @@ class SqlitePost:
         with self._db.read() as db:
             return list(map(_queued, db.execute(f"{_QUEUED} WHERE user=? ORDER BY id", (user,))))
 
-    async def postpone(self, oid: bytes, recipients: Sequence[str], next_attempt: int) -> None:
+    async def attempt(self, oid: bytes, next_attempt: int) -> None:
+        sql = "UPDATE relay SET attempts=attempts+1, next_attempt=? WHERE oid=?"
+        await self._db.write(lambda db: db.execute(sql, (next_attempt, oid)))
+
+    async def settle(self, oid: bytes, recipients: Sequence[str]) -> None:
         def change(db: sqlite3.Connection) -> None:
             if recipients:
-                db.execute(
-                    "UPDATE relay SET recipients=?, attempts=attempts+1, next_attempt=? WHERE oid=?",
-                    (_encode(recipients), next_attempt, oid),
-                )
+                db.execute("UPDATE relay SET recipients=? WHERE oid=?", (_encode(recipients), oid))
             else:
                 db.execute("DELETE FROM relay WHERE oid=?", (oid,))
 
