@@ -16,14 +16,15 @@ from typing import Any
 import msgspec
 
 from qmail_core.codec import mime
-from qmail_core.codec.address import split_list
+from qmail_core.codec.address import render, split_list
 from qmail_core.codec.mime import Parsed, Person
+from qmail_core.codec.mime.encode import address_text
 from qmail_core.engine.accounts.defaults import QUOTA
 from qmail_core.engine.context import INLINE_BYTES, Context
 from qmail_core.engine.messages import Messages
 from qmail_core.engine.receive import Receiver, create, finish
-from qmail_core.errors import UsageError
-from qmail_core.model import Content, Kind, MailboxState, MessageState, PartState, Recipient, StoredAttachment
+from qmail_core.errors import AddressError, UsageError
+from qmail_core.model import Address, Content, Kind, MailboxState, MessageState, PartState, Recipient, StoredAttachment
 from qmail_core.store.mailbox import HOME, FiledAttachment, Filing
 
 MAX_MESSAGE = 64 << 20  # bytes
@@ -191,17 +192,18 @@ class Letters:
     async def _composed(self, message: MessageState) -> bytes:
         content = self._messages.content(message)
         mail = self._ctx.store.mail.message_of(message.email_id)
-        people = {kind: [Person("", routable(r.text)) for r in mail.recipients if r.kind == kind] for kind in Kind}
+        people = {kind: [Person("", routable(r.text, r.address)) for r in mail.recipients if r.kind == kind] for kind in Kind}
+        writer = Address(message.denomination, message.serial)
         files = []
         for part in self._messages.attachments(message):
             data = b"".join([chunk async for chunk in self.part(message, part)])
-            files.append(mime.Attachment(part.filename, data, part.content_type))
+            files.append(mime.passed_on(part.filename, data, part.content_type))
         return mime.compose(
             mime.Compose(
                 seed=hashlib.sha256(message.email_id).digest(),
                 date=message.sent_at,
                 message_id=self.message_id(message),
-                from_=(Person(message.from_address, routable(message.from_address)),),
+                from_=(Person(message.from_address, routable(message.from_address, writer)),),
                 to=tuple(people[Kind.TO]),
                 cc=tuple(people[Kind.CC]),
                 subject=message.subject,
@@ -211,9 +213,17 @@ class Letters:
         )
 
 
-def routable(text: str) -> str:
-    """An address of the network in the form mail headers have; the sign in front is a domain's, so it stands there."""
-    return text if "@" in text.strip("@") else f"{text.strip('@').replace(' ', '.')}@{NETWORK_DOMAIN}"
+def routable(text: str, address: Address | None = None) -> str:
+    """An address of the network in the form mail headers have; the sign in front is a domain's, so it stands there.
+
+    address  the mailbox it means: written by number where the text is a name that no header can carry
+    """
+    found = text if "@" in text.strip("@") else f"{text.strip('@').replace(' ', '.')}@{NETWORK_DOMAIN}"
+    try:
+        address_text(found)
+    except AddressError:
+        return found if address is None else routable(render(address))
+    return found
 
 
 def headers_of(parsed: Parsed) -> dict[str, Any]:

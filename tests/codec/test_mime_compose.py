@@ -190,6 +190,7 @@ def test_addresses_that_cannot_be_written(address: str) -> None:
         {"attachments": (Attachment("a", b"", "multipart/mixed"),)},
         {"attachments": (Attachment("a", b"", "a/b\r\nX: y"),)},
         {"attachments": (Attachment("a", b"", cid="a b"),)},
+        {"attachments": (Attachment("a", b"", f"a/{'x' * 128}"),)},
     ],
 )
 def test_nonsense_is_refused(fields: dict[str, Any]) -> None:

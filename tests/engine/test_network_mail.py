@@ -13,6 +13,8 @@ import msgspec
 import pytest
 
 from qmail_core import Cluster, Engine
+from qmail_core.codec import mime
+from qmail_core.codec.address import render
 from qmail_core.engine.accounts import NewUser
 from qmail_core.engine.post import Autoreply, Filter, Person, Submission
 from qmail_core.errors import QMailError
@@ -217,5 +219,21 @@ def test_who_follows_a_task_gets_no_letter() -> None:
         with pytest.raises(QMailError):
             await alice.send(alice.draft(["bob"], "Lost", "text"))
         assert await bounces(alice) == []
+
+    over(story)
+
+
+def test_a_contact_with_a_name_beyond_ascii_has_mail_with_a_source() -> None:
+    async def story(cluster: Cluster, alice: Engine, bob: Engine) -> None:
+        named = await cluster.engine("jürgen")
+        await named.send(named.draft(["alice"], "Plan", "The text of it"))
+        (received,) = await alice.receive()
+        (message,) = at(alice, "INBOX")
+        assert message.from_address == "jürgen"
+        raw = b"".join([chunk async for chunk in alice.letters.source(message)])
+        assert mime.scan(raw).from_ == (Person("jürgen", render(received.message.sender)),)
+        submitted = await alice.post.submit(HOME, Submission(to=(Person("", "@jürgen"),), text="Yes"))
+        raw = b"".join([chunk async for chunk in alice.letters.source(submitted.message)])
+        assert mime.scan(raw).to == (Person("", render(received.message.sender)),)
 
     over(story)

@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmail_core.codec import mime
+from qmail_core.codec.mime import Parsed
 from qmail_core.embed import Cluster
 from qmail_core.engine.accounts import NewUser
 from qmail_core.engine.engine import Engine
-from qmail_core.engine.post import Autoreply, Filter
+from qmail_core.engine.post import Autoreply, Filter, Reference, Submission
 from qmail_core.engine.post.filters import Searched
 from qmail_core.engine.post.outbox import Outbox
 from qmail_core.errors import (
@@ -446,10 +447,10 @@ def _fail(monkeypatch: pytest.MonkeyPatch, office: Office, after: int = 0) -> No
     def full(group: list[Any]) -> None:
         left[0] -= 1
         if left[0] >= 0:
-            return commit(group)
+            commit(group)
+            return
         for job in group:
             job.error = StoreFull("the store could not be written")
-        return None
 
     monkeypatch.setattr(database, "_commit", full)
 
@@ -504,5 +505,72 @@ def test_an_attempt_that_is_cut_counts(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
         (item,) = office.engine._ctx.store.post.queued(1)
         assert (item.attempts, item.next_attempt) == (1, int(office.now[0]) + 60)
+
+    over(story)
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Mail that is read, although nobody should write it so
+
+HEAD = b"From: dee@example.org\r\nTo: cy@example.org\r\nSubject: s\r\n"
+
+
+async def _refer(office: Office, cy: int, raw: bytes, **reference: Any) -> Parsed:
+    """A message of cy's about the one that comes in."""
+    message = await office.post.deliver(cy, raw, sender="ann@far.example")
+    assert message is not None
+    box = office.engine.mailboxes.at(cy, "INBOX")
+    assert box is not None
+    wanted = Submission(
+        to=(mime.Person("", "dee@example.org"),),
+        text="x",
+        reference=Reference(mailbox=box.oid, uid=message.uid, **reference),
+    )
+    made = await office.post.submit(cy, wanted)
+    return mime.scan(b"".join([chunk async for chunk in office.engine.letters.source(made.message)]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "known"),
+    [
+        ("Message-ID: <größe@b>", ()),
+        ("Message-ID: <a1@b>\r\nReferences: <ok@b> <grün@b>", ("<ok@b>", "<a1@b>")),
+        ("Message-ID: abc@b>", ("<abc@b>",)),
+        (f"Message-ID: <{'a' * 1100}@b>", ()),
+    ],
+)
+def test_whatever_ids_a_message_has_it_is_answered(fields: str, known: tuple[str, ...]) -> None:
+    async def story(office: Office) -> None:
+        cy, dee = await office.user("cy"), await office.user("dee")
+        raw = HEAD + fields.encode() + b"\r\n\r\nx"
+        assert (await _refer(office, cy, raw)).references == known
+        await office.post.autoreplies.set(cy, Autoreply(status=True, text="away"))
+        await office.post.deliver(cy, raw, sender="dee@example.org")
+        assert [message.subject for message in office.inbox(dee)] == ["Re: s", "Auto: Re: s"]
+        await office.post.outbox._bounces.tell(cy, {"bob@far.example": Refusal(550, "no")}, raw)
+        assert office.inbox(cy)[-1].from_address.startswith("mailer-daemon@")
+
+    over(story)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "cid"),
+    [
+        ("Content-Type: image/png; name=a\r\nContent-ID: <Picture 1>", "image/png", ""),
+        (f"Content-Type: application/{'x' * 127}; name=a", f"application/{'x' * 127}", ""),
+        (f"Content-Type: application/{'x' * 128}; name=a", "application/octet-stream", ""),
+        ("Content-Type: nonsense; name=a", "text/plain", ""),
+        ("Content-Type: image/png; name=a\r\nContent-ID: <größe@b>", "image/png", ""),
+        ("Content-Type: image/png; name=a\r\nContent-ID: <1@b>", "image/png", "1@b"),
+    ],
+)
+def test_whatever_parts_a_message_has_it_is_forwarded(fields: str, kind: str, cid: str) -> None:
+    raw = HEAD + b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=q\r\n\r\n--q\r\n\r\nx\r\n--q\r\n"
+    raw += fields.encode() + b"\r\nContent-Disposition: attachment\r\n\r\nyy\r\n--q--\r\n"
+
+    async def story(office: Office) -> None:
+        cy, _ = await office.user("cy"), await office.user("dee")
+        (part,) = (await _refer(office, cy, raw, action="forward", attachments=True)).attachments
+        assert (part.content_type, part.cid, part.filename) == (kind, cid, "a")
 
     over(story)

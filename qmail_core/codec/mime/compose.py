@@ -20,7 +20,7 @@ from qmail_core.codec.mime.scan import file_name
 from qmail_core.errors import UsageError
 
 _LINE_END = re.compile(r"\r\n?|\n")
-_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,63}/[A-Za-z0-9!#$&^_.+-]{1,63}")
+_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")  # RFC 6838 4.2
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,75}")
 _CID = re.compile(r"[!-;=?-~]{1,900}")
 _SEVEN_BIT = re.compile(rb"(?:[\t -~]{0,998}\r\n)*+[\t -~]{0,998}")
@@ -150,9 +150,19 @@ def _text(subtype: str, text: str) -> _Leaf:
     return _Leaf(header + f"Content-Transfer-Encoding: {encoding}\r\n", body, encoding == "7bit")
 
 
+def passed_on(name: str, data: bytes, content_type: str, cid: str = "") -> Attachment:
+    """A part of somebody else's message as a file to send along, without what compose would refuse of it."""
+    kind = content_type if _writable(content_type.lower()) else "application/octet-stream"
+    return Attachment(name, data, kind, cid if _CID.fullmatch(cid) else "")
+
+
+def _writable(kind: str) -> bool:
+    return _TYPE.fullmatch(kind) is not None and not kind.startswith("multipart/")
+
+
 def _file(file: Attachment, disposition: str) -> _Leaf:
     kind = file.content_type.lower()
-    if not _TYPE.fullmatch(kind) or kind.startswith("multipart/"):
+    if not _writable(kind):
         raise UsageError("An attachment has a content type that is not of the form type/subtype")
     verbatim = kind in _READABLE and _SEVEN_BIT.fullmatch(file.data) is not None
     if kind == "message/rfc822" and not verbatim:

@@ -131,6 +131,11 @@ def address_text(address: str) -> str:
     return f"{local if _DOT_ATOM.fullmatch(local) else _quoted(local)}@{domain}"
 
 
+def writable_ids(ids: Iterable[str]) -> tuple[str, ...]:
+    """The ids of somebody else's message that id_field takes; reading is less strict than writing is."""
+    return tuple([one for one in ids if _ID.fullmatch(one)])
+
+
 def id_field(name: str, ids: Sequence[str]) -> str:
     """Message ids, each within its angle brackets; "" for none."""
     for one in ids:

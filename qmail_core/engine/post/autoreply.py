@@ -78,7 +78,7 @@ class Autoreplies:
         return item.subject or f"{_AUTO} Re: {mime.normal_subject(subject)}".strip()
 
     def _letter(self, item: Autoreply, parsed: Parsed, to: str, writer: Person) -> bytes:
-        known = (parsed.message_id,) if parsed.message_id else ()
+        known = mime.writable_ids((parsed.message_id,))
         return mime.compose(
             Compose(
                 seed=self._ctx.entropy(32),
@@ -90,7 +90,7 @@ class Autoreplies:
                 text=item.text,
                 html=item.html,
                 in_reply_to=known,
-                references=(*parsed.references[-20:], *known),
+                references=(*mime.writable_ids(parsed.references[-20:]), *known),
                 headers=(("Auto-Submitted", "auto-replied"), ("X-Auto-Response-Suppress", "All")),
             )
         )

@@ -65,7 +65,7 @@ class Bounces:
                 to=(Person("", account),) if _writable(account) else (),
                 subject="Undelivered mail returned to sender",
                 text=f"Your message was not delivered to:\n\n{lines}\nIts header is attached.\n",
-                in_reply_to=(found,) if (found := mime.scan(header).message_id) else (),
+                in_reply_to=mime.writable_ids((mime.scan(header).message_id,)),
                 attachments=(
                     Attachment("status.txt", status_of(domain, failed, now), "message/delivery-status"),
                     Attachment("header.txt", header.replace(b"\n", b"\r\n"), "text/rfc822-headers"),

@@ -24,7 +24,7 @@ from qmail_core.engine.post.bounces import Bounces
 from qmail_core.engine.post.outbox import Outbox
 from qmail_core.engine.post.routes import Routes
 from qmail_core.errors import AddressError, InputInvalid, QMailError, QuotaError, SendingLimit
-from qmail_core.model import Draft, Folder, Kind, MailboxState, MessageState, Recipient, Source, Started
+from qmail_core.model import Address, Draft, Folder, Kind, MailboxState, MessageState, Recipient, Source, Started
 from qmail_core.store.accounts import Account
 from qmail_core.store.mailbox import HOME
 from qmail_core.transport.outside import Refusal
@@ -243,10 +243,10 @@ class Submitter:
             date=self._ctx.now(),
             message_id=f"<{oid.hex()}@{self._ctx.config.domain}>",
             from_=(self._routes.writer(account, wanted.from_.address, wanted.from_.name),),
-            reply_to=() if wanted.reply_to is None else (_in_header(wanted.reply_to),),
-            to=tuple(map(_in_header, wanted.to)),
-            cc=tuple(map(_in_header, wanted.cc)),
-            bcc=tuple(map(_in_header, wanted.bcc)),
+            reply_to=() if wanted.reply_to is None else (self._in_header(wanted.reply_to),),
+            to=tuple(map(self._in_header, wanted.to)),
+            cc=tuple(map(self._in_header, wanted.cc)),
+            bcc=tuple(map(self._in_header, wanted.bcc)),
             subject=wanted.subject or "",
             text=wanted.text,
             html=wanted.html,
@@ -254,6 +254,13 @@ class Submitter:
             in_reply_to=answered,
             references=earlier,
         )
+
+    def _in_header(self, person: Person) -> Person:
+        try:
+            route = self._routes.find(person.address)
+        except AddressError:  # of a draft
+            route = None
+        return Person(person.name, routable(person.address, route if isinstance(route, Address) else None))
 
     def _ids(self, referred: MessageState | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """References and In-Reply-To of a message about another."""
@@ -264,14 +271,14 @@ class Submitter:
         own = str(headers.get("messageId") or self._letters.message_id(referred))
         known = headers.get("references")
         earlier = [str(one) for one in known] if isinstance(known, list) else []
-        return (*earlier[-_REFERENCES:], own), (own,)
+        return mime.writable_ids((*earlier[-_REFERENCES:], own)), mime.writable_ids((own,))
 
     async def _forwarded(self, message: MessageState, chosen: bool | tuple[str, ...]) -> list[Attachment]:
         files = []
         for part in self._messages.attachments(message) if chosen else ():
             if chosen is True or (isinstance(chosen, tuple) and part.id in chosen):
                 data = b"".join([chunk async for chunk in self._letters.part(message, part)])
-                files.append(Attachment(part.filename or part.id, data, part.content_type, part.cid))
+                files.append(mime.passed_on(part.filename or part.id, data, part.content_type, part.cid))
         return files
 
     async def _write(self, draft: Compose) -> bytes:
@@ -315,10 +322,6 @@ def _for_network(draft: Compose, recipients: list[Recipient], guid: bytes) -> Dr
         attachments=tuple(Source(name=file.name, data=file.data) for file in draft.attachments),
         guid=guid,
     )
-
-
-def _in_header(person: Person) -> Person:
-    return Person(person.name, routable(person.address))
 
 
 def _people(headers: dict[str, object], name: str) -> tuple[Person, ...]:
