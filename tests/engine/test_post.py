@@ -398,6 +398,41 @@ def test_a_batch_that_was_taken_does_not_come_again(monkeypatch: pytest.MonkeyPa
     over(story, webhooks=True)
 
 
+def test_a_webhook_in_trouble_does_not_part_the_others_from_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(office: Office) -> None:
+        cy = await office.user("cy")
+        hooks = office.post.webhooks
+        failed = asyncio.Event()
+        posts: list[str] = []
+
+        async def post(url: str, body: bytes, headers: object) -> int:
+            posts.append(url)
+            if "slow" in url:
+                await failed.wait()
+            return 200
+
+        monkeypatch.setattr(hooks._poster, "post", post)
+        slow, _ = await hooks.add("https://slow.example/")
+        fast, _ = await hooks.add("https://fast.example/")
+        told = hooks._store.webhook_told
+
+        async def write(oid: bytes, *what: int) -> None:
+            if oid == fast.oid and not failed.is_set():
+                failed.set()
+                raise StoreFull("the store could not be written")
+            await told(oid, *what)
+
+        monkeypatch.setattr(hooks._store, "webhook_told", write)
+        await office.post.deliver(cy, letter())
+        with pytest.raises(StoreFull):
+            await hooks.worker.once()
+        assert hooks.get(slow.oid).told > slow.told
+        await hooks.worker.once()
+        assert sorted(posts) == ["https://fast.example/"] * 2 + ["https://slow.example/"]
+
+    over(story, webhooks=True)
+
+
 def test_webhooks_are_off_unless_switched_on() -> None:
     async def story(office: Office) -> None:
         with pytest.raises(Forbidden):

@@ -103,7 +103,11 @@ class Webhooks:
             async with gate:
                 await self._tell(hook)
 
-        await asyncio.gather(*(tell(hook) for hook in hooks if not 0 < hook.next_attempt - now <= _LAST))
+        due = [hook for hook in hooks if not 0 < hook.next_attempt - now <= _LAST]
+        # all of them, whatever goes wrong with one: what went on beside the next turn would be told twice
+        for problem in await asyncio.gather(*map(tell, due), return_exceptions=True):
+            if problem is not None:
+                raise problem
 
     async def _tell(self, hook: Webhook) -> None:
         told = max(hook.told, self._looked.get(hook.oid, 0))
