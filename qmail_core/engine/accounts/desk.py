@@ -50,6 +50,11 @@ class Desk:
             raise UserNotFound(otherwise)
         return account
 
+    def spelling(self, text: str) -> str:
+        """The one form of a username or address, as resolve takes it: dots do not make another name."""
+        text = text.strip().lower()
+        return (normal_address(text) or text) if "@" in text else text.replace(".", "")
+
     def resolve(self, text: str) -> Account | None:
         """Whoever has this username or address."""
         text = text.strip().lower()

@@ -58,7 +58,7 @@ class Login:
         _check(username, password, scope, protocol, origin)
         async with self._desk.passwords.turn():
             account = self._desk.resolve(username)
-            gates = login_gates(_counted(account, username), origin)
+            gates = login_gates(self._counted(account, username), origin)
             self._desk.pass_gates(gates)
             found = await self._look(account, password, scope)
             await self._record(account, found, scope, protocol, origin, [] if found.fits else gates)
@@ -67,6 +67,12 @@ class Login:
         if not found.allowed:
             raise InvalidAuthScope("Authentication failed. Invalid scope")
         return Authenticated(account, scope, account.enabled2fa and found.asp is None, found.asp)
+
+    def _counted(self, account: Account | None, username: str) -> str:
+        """Whom failures are counted for; a name nobody has is counted as well, or the count would tell who exists."""
+        if account is not None:
+            return account.oid.hex()
+        return hashlib.sha256(self._desk.spelling(username).encode("utf-8", "surrogatepass")).hexdigest()
 
     async def _look(self, account: Account | None, password: str, scope: str) -> _Finding:
         """Try the master password, then the others; whoever is unknown takes as long."""
@@ -121,10 +127,3 @@ def _check(username: str, password: str, scope: str, protocol: str, origin: Orig
     faults.text("protocol", protocol, least=1, most=100)
     origin.check(faults)
     faults.settle()
-
-
-def _counted(account: Account | None, username: str) -> str:
-    """Whom failures are counted for; a name nobody has is counted as well, or the count would tell who exists."""
-    if account is not None:
-        return account.oid.hex()
-    return hashlib.sha256(username.strip().lower().encode("utf-8", "surrogatepass")).hexdigest()

@@ -188,6 +188,28 @@ async def test_ten_failures_close_a_user_for_five_minutes(w: World, name: str) -
 
 
 @pytest.mark.parametrize(
+    "names",
+    [
+        ("ada.love", "adalove", " Ada.Love", "a.da.love"),
+        ("eve.bell", "evebell", " Eve.Bell", "e.ve.bell"),
+        ("ada@größe.example", "Ada@xn--gre-6ka8i.example", "ADA@GRÖSSE.example".replace("SS", "ß")),
+        ("eve@größe.example", "Eve@xn--gre-6ka8i.example", "EVE@GRÖSSE.example".replace("SS", "ß")),
+    ],
+)
+@story
+async def test_all_spellings_of_a_name_are_counted_together_whether_anybody_has_it(
+    w: World, names: tuple[str, ...]
+) -> None:
+    ada = await w.user("ada.love")
+    await w.accounts.addresses.add(ada.oid, "ada@größe.example")
+    for number in range(10):
+        await fail(w, names[number % len(names)], Origin(), 1)
+    for name in names:
+        with pytest.raises(RateLimited):
+            await w.accounts.authenticate(name, PASSWORD)
+
+
+@pytest.mark.parametrize(
     ("first", "second"),
     [
         ("192.0.2.7", "192.0.2.7"),
