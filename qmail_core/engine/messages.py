@@ -16,6 +16,7 @@ from qmail_core.errors import NotFound
 from qmail_core.model import Content, MailboxState, MessagePages, MessageState, PartState, Query
 
 _JOURNAL_LIFE = 86_400  # seconds
+_THREAD_LIFE = 90 * 86_400  # seconds after which it is looked whether anything is left of a thread
 _PARTS = msgspec.json.Decoder(list[PartState])
 
 
@@ -112,7 +113,11 @@ class Messages:
         return len(ids)
 
     async def sweep(self) -> None:
-        """Remove messages whose time is over, pieces nobody has, and journal entries of yesterday."""
-        remove_files(await self._store.expire(self._ctx.now()))
+        """Remove messages whose time is over, pieces nobody has, threads nothing is left of, and journal entries of
+        yesterday.
+        """
+        now = self._ctx.now()
+        remove_files(await self._store.expire(now))
         remove_files(await self._store.collect())
-        await self._store.trim_journal(self._ctx.now() - _JOURNAL_LIFE)
+        await self._store.forget_threads(now - _THREAD_LIFE, now)
+        await self._store.trim_journal(now - _JOURNAL_LIFE)

@@ -176,6 +176,10 @@ class MailboxStore(Protocol):
         """Forget pieces no message has; returns their files."""
         ...
 
+    async def forget_threads(self, before: int, now: int, limit: int = 500) -> None:
+        """Forget keys of threads without a message that were last used before a time; the others count as used now."""
+        ...
+
     # ------------------------------------------------------------------ journal
     def journal(self, user: int | None, after: int, limit: int) -> list[JournalEntry]:
         """Entries behind number `after`, oldest first; user None is all users."""

@@ -327,6 +327,31 @@ async def test_messages_that_share_a_key_are_one_thread() -> None:
 
 
 @in_loop
+async def test_threads_nothing_is_left_of_are_forgotten() -> None:
+    async with opened() as store:
+        box, boxes = inbox(store).id, store.mailboxes
+
+        async def arrive(at: int, *keys: bytes) -> MessageState:
+            return await boxes.file(HOME, filing(box, thread_keys=keys, filed_at=at))
+
+        def known() -> set[bytes]:
+            with store._database.read() as db:
+                return {key for (key,) in db.execute("SELECT key FROM thread")}
+
+        gone = await arrive(1, b"a", b"b")
+        kept = await arrive(2, b"c", b"d")
+        late = await arrive(10, b"e")
+        await boxes.remove(HOME, [gone.id, late.id], 20)
+        await boxes.forget_threads(10, 20, limit=1)
+        assert known() == {b"b", b"c", b"d", b"e"}
+        await boxes.forget_threads(10, 20, limit=1)
+        await boxes.forget_threads(10, 20, limit=1)  # what is kept does not stand in the way of the rest
+        await boxes.forget_threads(11, 20, limit=2)
+        assert known() == {b"c", b"d"}
+        assert (await arrive(30, b"d")).thread == kept.thread
+
+
+@in_loop
 async def test_equal_pieces_are_stored_once_and_forgotten_with_their_last_message(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         box = inbox(store).id

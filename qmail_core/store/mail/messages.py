@@ -81,6 +81,20 @@ class MessagePart:
         names = await self._db.write(lambda db: forget_unused(db, limit))
         return [self._pieces.path(name) for name in names]
 
+    async def forget_threads(self, before: int, now: int, limit: int = 500) -> None:
+        def change(db: sqlite3.Connection) -> None:
+            rows = db.execute(
+                "SELECT EXISTS (SELECT 1 FROM message AS m WHERE m.user=t.user AND m.thread=t.thread), user, key"
+                " FROM thread AS t WHERE used_at<? ORDER BY used_at LIMIT ?",
+                (before, limit),
+            ).fetchall()
+            alive = [(now, user, key) for needed, user, key in rows if needed]
+            db.executemany("UPDATE thread SET used_at=? WHERE user=? AND key=?", alive)
+            gone = [(user, key) for needed, user, key in rows if not needed]
+            db.executemany("DELETE FROM thread WHERE user=? AND key=?", gone)
+
+        await self._db.write(change)
+
     # ------------------------------------------------------------------ reading
     def message(self, user: int, oid: bytes) -> MessageState:
         with self._db.read() as db:
