@@ -192,7 +192,9 @@ class Letters:
     async def _composed(self, message: MessageState) -> bytes:
         content = self._messages.content(message)
         mail = self._ctx.store.mail.message_of(message.email_id)
-        people = {kind: [Person("", routable(r.text, r.address)) for r in mail.recipients if r.kind == kind] for kind in Kind}
+        people = {
+            kind: [Person("", routable(r.text, r.address)) for r in mail.recipients if r.kind == kind] for kind in Kind
+        }
         writer = Address(message.denomination, message.serial)
         files = []
         for part in self._messages.attachments(message):

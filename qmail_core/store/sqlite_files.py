@@ -13,7 +13,7 @@ from qmail_core.model import Address, DownloadRow, Listing, MessageState, SentRo
 from qmail_core.store.database import Database
 from qmail_core.store.files import OpenedRow, UploadRow, VaultRow
 from qmail_core.store.mail.rows import MESSAGE, message_of, uploaded
-from qmail_core.store.when import FOREVER
+from qmail_core.store.when import FOREVER, latest
 
 Row = tuple[Any, ...]
 _DAY = 86_400
@@ -165,7 +165,8 @@ class SqliteFiles:
 
     async def begin_guess(self, user: int, now: int, window: int, most: int) -> int:
         def change(db: sqlite3.Connection) -> int:
-            db.execute("DELETE FROM transfer_guess WHERE user=? AND at<=?", (user, now - window))
+            over = (user, now - window, latest(now, window) - window)
+            db.execute("DELETE FROM transfer_guess WHERE user=? AND (at<=? OR at>?)", over)
             tried = "SELECT at FROM transfer_guess WHERE user=? ORDER BY at DESC LIMIT ?"
             times = [at for (at,) in db.execute(tried, (user, most))]
             if len(times) >= most:

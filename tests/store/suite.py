@@ -889,6 +889,9 @@ async def an_allowance_is_never_exceeded_and_comes_back(store: MailStore) -> Non
     assert await post.take(HOME, "recipients", 1, 10, 149, 50)
     assert not await post.take(HOME, "recipients", 1, 10, 149, 50)
     assert await post.take(HOME, "recipients", 10, 10, 150, 50)
+    assert not await post.take(HOME, "recipients", 1, 10, 149, 50)
+    assert await post.take(HOME, "recipients", 1, 10, 99, 50)  # the clock was ahead
+    assert post.usage(HOME, "recipients").until == 149
 
 
 @promise
@@ -916,6 +919,8 @@ async def nobody_is_answered_twice_within_a_span(store: MailStore) -> None:
     assert await post.may_answer(HOME, "c@d.example", 10, 5)
     assert not await post.may_answer(HOME, "a@b.example", 14, 5)
     assert await post.may_answer(HOME, "a@b.example", 15, 5)
+    assert not await post.may_answer(HOME, "a@b.example", 14, 5)
+    assert await post.may_answer(HOME, "a@b.example", 9, 5)  # the clock was ahead
     await post.put_autoreply(HOME, item)
     assert await post.may_answer(HOME, "a@b.example", 15, 5)
     await post.put_autoreply(HOME, None)

@@ -90,6 +90,10 @@ def test_guesses_are_counted_in_a_sliding_window() -> None:
         assert waits == [0, 0, 880, 1, 0, 9, 0]
         await files.forget_guesses(1)
         assert await files.begin_guess(1, 911, 900, 2) == 0
+        ahead = 10_000_000  # of a clock that is put right
+        assert [await files.begin_guess(1, ahead, 900, 2) for _ in range(2)] == [0, 0]
+        assert await files.begin_guess(1, ahead - 1, 900, 2) == 901
+        assert [await files.begin_guess(1, 912, 900, 2) for _ in range(3)] == [0, 0, 900]
         await files._db.close()
 
     asyncio.run(story())

@@ -141,7 +141,9 @@ def _ids(value: bytes | None) -> tuple[str, ...]:
     if not value:
         return ()
     text = raw_text(value[:MAX_VALUE])
-    found = _ID.findall(text)[-MAX_IDS:] or [f"<{word.rstrip('>')}>" for word in text.replace("<", " ").split()[:1] if "@" in word]
+    found = _ID.findall(text)[-MAX_IDS:] or [
+        f"<{word.rstrip('>')}>" for word in text.replace("<", " ").split()[:1] if "@" in word
+    ]
     return tuple([str(one)[:1000] for one in found])
 
 

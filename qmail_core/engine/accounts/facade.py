@@ -70,7 +70,7 @@ class Accounts:
     async def sweep(self) -> None:
         """Forget what is over, now and then."""
         now = self._ctx.now()
-        if now >= self._swept + _SWEEP:
+        if not self._swept <= now < self._swept + _SWEEP:
             self._swept = now
             await self._desk.store.forget(self._oldest(), now)
 

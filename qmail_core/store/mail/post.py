@@ -11,7 +11,7 @@ from qmail_core.errors import Conflict
 from qmail_core.store.database import Database
 from qmail_core.store.mail.rows import Row
 from qmail_core.store.post import Autoreply, Filter, Queued, Usage, Webhook
-from qmail_core.store.when import FOREVER
+from qmail_core.store.when import FOREVER, latest
 
 _QUEUED = "SELECT oid, user, sender, recipients, raw, attempts, next_attempt, created_at FROM relay"
 _FILTER = "SELECT oid, name, query, action, disabled, created_at FROM filter"
@@ -64,7 +64,8 @@ class SqlitePost:
     # ------------------------------------------------------------------ allowances
     async def take(self, user: int, kind: str, count: int, allowed: int, now: int, seconds: int) -> bool:
         def change(db: sqlite3.Connection) -> bool:
-            db.execute("DELETE FROM allowance WHERE user=? AND kind=? AND until<=?", (user, kind, now))
+            over = (user, kind, now, latest(now, seconds))
+            db.execute("DELETE FROM allowance WHERE user=? AND kind=? AND (until<=? OR until>?)", over)
             row = db.execute("SELECT used FROM allowance WHERE user=? AND kind=?", (user, kind)).fetchone()
             if (row[0] if row else 0) + count > allowed:
                 return False
@@ -125,7 +126,8 @@ class SqlitePost:
 
     async def may_answer(self, user: int, address: str, now: int, seconds: int) -> bool:
         def change(db: sqlite3.Connection) -> bool:
-            db.execute("DELETE FROM autoreplied WHERE user=? AND until<=?", (user, now))
+            over = (user, now, latest(now, seconds))
+            db.execute("DELETE FROM autoreplied WHERE user=? AND (until<=? OR until>?)", over)
             row = (user, address, now + seconds)
             return db.execute("INSERT OR IGNORE INTO autoreplied VALUES (?,?,?)", row).rowcount > 0
 

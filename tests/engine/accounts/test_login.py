@@ -187,6 +187,23 @@ async def test_ten_failures_close_a_user_for_five_minutes(w: World, name: str) -
         await w.accounts.authenticate(name, PASSWORD)
 
 
+@story
+async def test_a_clock_that_was_ahead_closes_nobody_out(w: World) -> None:
+    await w.user()
+    w.clock += 365 * 86_400
+    await fail(w, "ada", HERE, 10)
+    w.clock -= 1  # one that is put right a little opens nothing
+    with pytest.raises(RateLimited):
+        await w.accounts.authenticate("ada", PASSWORD)
+    w.clock -= 365 * 86_400
+    await fail(w, "ada", HERE, 9)
+    await w.accounts.authenticate("ada", PASSWORD, origin=HERE)
+    await fail(w, "ada", HERE, 1)
+    with pytest.raises(RateLimited) as caught:
+        await w.accounts.authenticate("ada", PASSWORD)
+    assert caught.value.retry_after == 300
+
+
 @pytest.mark.parametrize(
     "names",
     [

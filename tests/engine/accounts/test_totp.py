@@ -150,6 +150,18 @@ async def test_a_code_works_once_and_those_before_it_no_more(w: World) -> None:
 
 
 @story
+async def test_codes_of_a_clock_that_was_ahead_do_not_shut_out_those_of_today(w: World) -> None:
+    ada = await w.user()
+    w.clock += 365 * 86_400
+    seed = await switch_on(w, ada)
+    await w.accounts.totp.check(ada.oid, code(seed, w.clock))
+    w.clock -= 365 * 86_400
+    await w.accounts.totp.check(ada.oid, code(seed, w.clock))
+    with pytest.raises(InvalidToken):
+        await w.accounts.totp.check(ada.oid, code(seed, w.clock))
+
+
+@story
 async def test_of_racing_checks_of_one_code_one_is_accepted(w: World) -> None:
     ada = await w.user()
     seed = await switch_on(w, ada)

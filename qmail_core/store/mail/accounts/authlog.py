@@ -10,6 +10,7 @@ import msgspec
 from qmail_core.store.accounts import Entry, Gate, Page
 from qmail_core.store.database import Database
 from qmail_core.store.mail.rows import Row, page_of
+from qmail_core.store.when import latest
 
 _DETAIL = msgspec.json.Decoder(dict[str, str])
 
@@ -79,10 +80,10 @@ def write_entry(db: sqlite3.Connection, user: int, entry: Entry) -> None:
 def count_failure(db: sqlite3.Connection, gates: Sequence[Gate], now: int) -> None:
     """One failure more at each gate; the first one opens a span of time, and counting starts again after it."""
     for gate in gates:
+        db.execute("DELETE FROM throttle WHERE gate=? AND NOT until BETWEEN ? AND ?", (gate.name, *_counts(gate, now)))
         db.execute(
-            "INSERT INTO throttle (gate, failures, until) VALUES (?1, 1, ?2 + ?3) ON CONFLICT (gate) DO UPDATE SET"
-            " failures=CASE WHEN until<=?2 THEN 1 ELSE failures+1 END,"
-            " until=CASE WHEN until<=?2 THEN ?2 + ?3 ELSE until END",
+            "INSERT INTO throttle (gate, failures, until) VALUES (?1, 1, ?2 + ?3)"
+            " ON CONFLICT (gate) DO UPDATE SET failures=failures+1",
             (gate.name, now, gate.seconds),
         )
 
@@ -91,7 +92,15 @@ def closed_for(db: sqlite3.Connection, gates: Sequence[Gate], now: int) -> int:
     """Seconds until every gate has borne fewer failures than it may."""
     closed = 0
     for gate in gates:
-        row = db.execute("SELECT failures, until FROM throttle WHERE gate=?", (gate.name,)).fetchone()
+        row = db.execute(
+            "SELECT failures, until FROM throttle WHERE gate=? AND until BETWEEN ? AND ?",
+            (gate.name, *_counts(gate, now)),
+        ).fetchone()
         if row is not None and row[0] >= gate.most:
             closed = max(closed, row[1] - now)
     return closed
+
+
+def _counts(gate: Gate, now: int) -> tuple[int, int]:
+    """Between which times a span that still counts ends."""
+    return now + 1, latest(now, gate.seconds)

@@ -9,6 +9,8 @@ from qmail_core.store.accounts import Entry, TotpAttempt
 from qmail_core.store.database import Database
 from qmail_core.store.mail.accounts.authlog import closed_for, count_failure, write_entry
 
+_AHEAD = 20  # steps, ten minutes
+
 
 class TotpPart:
     """The methods of the store for the second factor."""
@@ -47,8 +49,12 @@ class TotpPart:
 
 
 def _advance(db: sqlite3.Connection, user: int, attempt: TotpAttempt) -> bool:
-    """Accept a step and make it the last one, in one statement: whoever comes second with it is refused."""
+    """Accept a step and make it the last one, in one statement: whoever comes second with it is refused.
+
+    A last step that is far ahead is one of a clock that has been put right; codes of now were not used yet.
+    """
     statement = (
-        "UPDATE user SET totp_step=?3, totp_enabled=1 WHERE id=?1 AND totp_seed=?2 AND totp_step<?3 AND totp_enabled=?4"
+        "UPDATE user SET totp_step=?3, totp_enabled=1 WHERE id=?1 AND totp_seed=?2 AND totp_enabled=?4"
+        " AND (totp_step<?3 OR totp_step>?3+?5)"
     )
-    return db.execute(statement, (user, attempt.sealed, attempt.step, not attempt.enable)).rowcount > 0
+    return db.execute(statement, (user, attempt.sealed, attempt.step, not attempt.enable, _AHEAD)).rowcount > 0
