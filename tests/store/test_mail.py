@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qmail_core.errors import Conflict, NotFound, QuotaError, StoreFull, StoreUnavailable, UsageError
@@ -578,6 +578,8 @@ async def _play(steps: list[tuple[str, int]], rng: random.Random) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=20))
+@example("a\u1cf2b")
+@example("a\u1cf3b")
 def test_no_text_is_a_broken_search(text: str) -> None:
     async def look() -> None:
         async with opened() as store:

@@ -114,18 +114,26 @@ def normal_address(text: str) -> str | None:
     if not at or len(text) > 254 or not _is_local(local):
         return None
     found = normal_domain(domain)
-    return f"{local}@{found}" if found else None
+    return f"{local}@{found}" if found and len(local) + len(found) < 254 else None
 
 
 def normal_domain(text: str) -> str | None:
-    """The one form of the domain of an address, as there; None if addresses cannot have it."""
-    text = _fold(text)
-    labels = [_decode(label) for label in text.split(".")]
-    return ".".join(labels) if text not in WORDS and all(map(_is_label, labels)) else None
+    """The one form of the domain of an address, as there; None if addresses cannot have it.
+
+    Its labels are in the form that goes on the wire (NFKC, RFC 5891): else `a⒈b` were seen here and `a1.b` written to.
+    """
+    labels = [_wide(_decode(label)) for label in _fold(text).split(".")]
+    found = ".".join(labels)
+    return found if found not in WORDS and all(map(_is_label, labels)) else None
 
 
 def _fold(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
+
+
+def _wide(text: str) -> str:
+    """What compatibility makes of a text: ligatures and wide letters are others, and some signs are several."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
 
 
 def _is_local(local: str) -> bool:
@@ -153,4 +161,4 @@ def _decode(label: str) -> str:
         decoded = _fold(label[len(_ACE) :].encode().decode("punycode"))
     except ValueError:
         return label
-    return label if decoded.isascii() else decoded
+    return label if decoded.isascii() or decoded != _wide(decoded) else decoded

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from qmail_core.codec.mime.mailbox import domain_to_ascii, domain_to_unicode
 from qmail_core.engine.accounts.rules import Faults, normal_address, normal_ip
 from qmail_core.errors import InputInvalid
 
@@ -28,6 +29,8 @@ ADDRESSES = st.one_of(
         ("a.b+c@example.org", "a.b+c@example.org"),
         ("o'neil@example.org", "o'neil@example.org"),
         ("user@हिन्दी.भारत", "user@हिन्दी.भारत"),
+        ("ada@ﬁrst.example", "ada@first.example"),
+        ("ada@ＥＸＡＭＰＬＥ.org", "ada@example.org"),
     ],
 )
 def test_addresses_have_one_form(text: str, normal: str) -> None:
@@ -42,6 +45,9 @@ def test_addresses_have_one_form(text: str, normal: str) -> None:
         "a@x y.org", "a@[127.0.0.1]", "a@x.org,b@x.org", "<a@x.org>", "a@" + "x" * 64 + ".org", "x" * 65 + "@x.org",
         "a@" + ".".join(["x" * 60] * 5), "51.254@bit", "51.254@BYTE", "a@xn--abc-", "a@xn--99999999", "a@xn--",
         "a\u200b@x.org", "\ud800@x.org",
+        # what these are on the wire has other labels, or none
+        "x@evil⒈com", "x@a＠b.com", "x@a.com＞b", "x@a¨b.com", "x@℀.com", "x@…com", "x@a．com", "51.254@ｂit",
+        "a@xn--rst-bo3s.example", "a@" + "ﷺ" * 60 + ".org",
     ],
 )  # fmt: skip
 def test_what_is_no_address(text: str) -> None:
@@ -51,11 +57,14 @@ def test_what_is_no_address(text: str) -> None:
 @given(ADDRESSES)
 @example("a@xn--xn--abc--ud4b")
 @example("İ@x.org")
+@example("a@İ.org")
 def test_the_one_form_is_its_own(text: str) -> None:
     normal = normal_address(text)
     if normal is not None:
         assert normal_address(normal) == normal
         assert normal.count("@") == 1
+        domain = normal.rpartition("@")[2]
+        assert domain_to_unicode(domain_to_ascii(domain)) == domain  # nothing is another domain on the wire
 
 
 @pytest.mark.parametrize(
