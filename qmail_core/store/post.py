@@ -92,6 +92,10 @@ class PostStore(Protocol):
         """Another attempt is about to be made; unless something is settled, the next one is at that time."""
         ...
 
+    async def release(self, oid: bytes, now: int) -> None:
+        """What was queued for later is to be tried now."""
+        ...
+
     async def settle(self, oid: bytes, recipients: Sequence[str]) -> None:
         """These recipients are left. Without any the message leaves the queue."""
         ...
@@ -102,6 +106,10 @@ class PostStore(Protocol):
 
         The first use opens a span of so many seconds; after it counting starts again.
         """
+        ...
+
+    async def give_back(self, user: int, kind: str, count: int) -> None:
+        """What was taken of an allowance has not been used."""
         ...
 
     def usage(self, user: int, kind: str) -> Usage: ...

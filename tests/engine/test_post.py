@@ -33,6 +33,7 @@ from qmail_core.errors import (
     WebhookNotFound,
 )
 from qmail_core.model import Folder, MessageState
+from qmail_core.store.mailbox import HOME
 from qmail_core.transport.outside import Refusal
 
 DAY = 86_400
@@ -607,5 +608,91 @@ def test_whatever_parts_a_message_has_it_is_forwarded(fields: str, kind: str, ci
         cy, _ = await office.user("cy"), await office.user("dee")
         (part,) = (await _refer(office, cy, raw, action="forward", attachments=True)).attachments
         assert (part.content_type, part.cid, part.filename) == (kind, cid, "a")
+
+    over(story)
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# Submissions that fail on the way
+
+
+class Mixed:
+    """A mail of the engine's own user over the network, to the relay, and to a user here."""
+
+    def __init__(self, office: Office) -> None:
+        self.office, self.post = office, office.post
+        self.outbox, self.relay = _with_relay(office)
+        self.uploads = AsyncMock(wraps=office.post._submitter._upload)
+        office.post._submitter._upload = self.uploads
+        self.store = office.engine._ctx.store.post
+
+    async def submit(self, **fields: Any) -> None:
+        await self.office.user("cy")
+        to = tuple(mime.Person("", one) for one in ("alice", "c@d.example", "cy@example.org"))
+        await self.post.submit(HOME, Submission(to=to, subject="s", text="x", **fields))
+
+    async def failed(self, error: type[Exception]) -> None:
+        """It is as if nothing had been asked for."""
+        with pytest.raises(error):
+            await self.submit()
+        assert self.office.inbox(HOME, Folder.SENT) == []
+        assert self.store.queued(HOME) == []
+        assert self.store.usage(HOME, "recipients").used == 0
+
+
+def test_what_cannot_be_queued_does_not_go_over_the_network_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(office: Office) -> None:
+        mixed = Mixed(office)
+        monkeypatch.setattr(mixed.store, "enqueue", AsyncMock(side_effect=StoreFull("full")))
+        await mixed.failed(StoreFull)
+        assert mixed.uploads.await_count == 0
+
+    over(story)
+
+
+def test_what_cannot_go_over_the_network_does_not_go_to_the_relay_either() -> None:
+    async def story(office: Office) -> None:
+        mixed = Mixed(office)
+
+        async def refuse(draft: object) -> None:
+            await mixed.outbox.worker.once()
+            raise InputInvalid({"to": "no"})
+
+        mixed.uploads.side_effect = refuse
+        await mixed.failed(InputInvalid)
+        await mixed.outbox.worker.once()
+        assert mixed.relay.taken == []
+
+    over(story)
+
+
+def test_a_submission_that_has_left_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(office: Office) -> None:
+        mixed = Mixed(office)
+        earlier = await office.post.deliver(HOME, letter())
+        box = office.engine.mailboxes.at(HOME, "INBOX")
+        assert earlier is not None
+        assert box is not None
+        broken = AsyncMock(side_effect=StoreFull("full"))
+        monkeypatch.setattr(mixed.store, "release", broken)
+        monkeypatch.setattr(office.engine._ctx.store.mailboxes, "flag", broken)
+        await mixed.submit(reference=Reference(mailbox=box.oid, uid=earlier.uid))
+        assert broken.await_count == 2
+        assert mixed.uploads.await_count == 1
+        office.now[0] += 60
+        await mixed.outbox.worker.once()
+        assert mixed.relay.taken == [("c@d.example",)]
+        assert mixed.store.usage(HOME, "recipients").used == 3
+
+    over(story)
+
+
+def test_a_submission_by_several_ways_leaves_at_once() -> None:
+    async def story(office: Office) -> None:
+        mixed = Mixed(office)
+        await mixed.submit()
+        await mixed.outbox.worker.once()
+        assert mixed.relay.taken == [("c@d.example",)]
+        assert len(office.inbox(HOME, Folder.SENT)) == 1
 
     over(story)

@@ -870,6 +870,9 @@ async def mail_for_the_relay_waits_until_it_is_due(store: MailStore) -> None:
     assert post.due(20, 5) == [items[1], items[0]]
     assert post.due(20, 1) == [items[1]]
     assert post.due(-100, 5, 90) == [items[1], items[0]]
+    await post.release(items[0].oid, 5)
+    assert [item.oid for item in post.due(9, 5)] == [items[0].oid]
+    await post.release(items[0].oid, items[0].next_attempt)
     await post.attempt(items[1].oid, 30)
     await post.settle(items[1].oid, ["e@f.example"])
     (left,) = (item for item in post.queued(HOME) if item.oid == items[1].oid)
@@ -886,6 +889,11 @@ async def an_allowance_is_never_exceeded_and_comes_back(store: MailStore) -> Non
     assert sorted(taken) == [False, False, True, True, True]
     assert (post.usage(HOME, "recipients").used, post.usage(HOME, "recipients").until) == (9, 150)
     assert post.usage(HOME, "forwards").used == 0
+    await post.give_back(HOME, "forwards", 1)
+    await post.give_back(HOME, "recipients", 10)
+    assert (post.usage(HOME, "recipients").used, post.usage(HOME, "forwards").used) == (0, 0)
+    assert await post.take(HOME, "recipients", 10, 10, 101, 50)
+    await post.give_back(HOME, "recipients", 1)
     assert await post.take(HOME, "recipients", 1, 10, 149, 50)
     assert not await post.take(HOME, "recipients", 1, 10, 149, 50)
     assert await post.take(HOME, "recipients", 10, 10, 150, 50)

@@ -22,7 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qmail_core.errors import Conflict, NotFound, QuotaError, StoreFull, StoreUnavailable, UsageError
-from qmail_core.model import Content, Folder, MailboxState, Query
+from qmail_core.model import Content, Folder, MailboxState, MessageState, Query
 from qmail_core.store.database import migrate
 from qmail_core.store.mail.pieces import BLOB_LIMIT
 from qmail_core.store.mailbox import HOME, FiledAttachment, Filing

@@ -49,8 +49,11 @@ class Outbox:
         if self._relay is None:
             raise UsageError("There is no relay for addresses elsewhere")
 
-    async def add(self, user: int, sender: str, recipients: Sequence[str], raw: bytes) -> bytes:
-        """Queue a message; its queue id. `sender` empty: nobody is told if it cannot be delivered."""
+    async def add(self, user: int, sender: str, recipients: Sequence[str], raw: bytes, *, held: bool = False) -> bytes:
+        """Queue a message; its queue id. `sender` empty: nobody is told if it cannot be delivered.
+
+        held  it may yet be taken back, until it is released or a minute has passed
+        """
         self.check()
         now = self._ctx.now()
         item = Queued(
@@ -59,12 +62,21 @@ class Outbox:
             sender=sender,
             recipients=tuple(dict.fromkeys(recipients)),
             raw=raw,
-            next_attempt=now,
+            next_attempt=now + (_FIRST if held else 0),
             created_at=now,
         )
         await self._store.enqueue(item)
         self.worker.wake()
         return item.oid
+
+    async def release(self, oid: bytes) -> None:
+        """A message that was held may go."""
+        await self._store.release(oid, self._ctx.now())
+        self.worker.wake()
+
+    async def take_back(self, oid: bytes) -> None:
+        """A message that is held is not to go."""
+        await self._store.settle(oid, [])
 
     # ------------------------------------------------------------------ working it off
 

@@ -134,19 +134,27 @@ class Submitter:
             await self._count(account, parcel.count())
         guid = self._ctx.entropy(16) if parcel.network else None
         kept = address_field("Bcc", draft.bcc).encode("ascii") + raw
-        message = await self._letters.deliver(
-            user, kept, box, seen=True, draft=wanted.draft, sent_as=guid, recipients=parcel.network
-        )
-        queue_id = await self._send(user, message, draft, parcel, guid, raw)
+        try:
+            message = await self._letters.deliver(
+                user, kept, box, seen=True, draft=wanted.draft, sent_as=guid, recipients=parcel.network
+            )
+            queue_id = await self._send(user, message, draft, parcel, guid, raw)
+        except QMailError:  # nothing has left
+            await _quietly(self._ctx.store.post.give_back(user, "recipients", parcel.count()))
+            raise
         if referred is not None and wanted.reference is not None and sends:
             name = "forwarded" if wanted.reference.action == "forward" else "answered"
-            await self._messages.flag(user, [referred], **{name: True})
+            await _quietly(self._messages.flag(user, [referred], **{name: True}))
         return Submitted(message=message, mailbox=box.oid, queue_id=queue_id)
 
     async def send_plain(self, draft: Draft) -> None:
         """Send a mail of the engine's own user over the network, counted like any other; SendingLimit."""
         await self._count(self._routes.account(HOME), len(draft.recipients))
-        await self._upload(draft)
+        try:
+            await self._upload(draft)
+        except QMailError:
+            await _quietly(self._ctx.store.post.give_back(HOME, "recipients", len(draft.recipients)))
+            raise
 
     def _box(self, user: int, wanted: Submission) -> MailboxState:
         boxes = self._ctx.store.mailboxes
@@ -291,18 +299,25 @@ class Submitter:
     async def _send(
         self, user: int, message: MessageState, draft: Compose, parcel: _Parcel, guid: bytes | None, raw: bytes
     ) -> str:
-        """Start every delivery; returns the queue's word for it."""
-        queue_id = self._ctx.new_oid().hex()
-        if guid is not None:
-            try:
-                await self._upload(_for_network(draft, parcel.network, guid))
-            except QMailError:
-                await self._messages.delete(user, [message])  # nothing has left yet
-                raise
-            queue_id = guid.hex()
+        """Start every delivery; returns the queue's word for it.
+
+        raises  what keeps it from being sent at all; once something has left, the rest is told by letter, because
+                whoever hears of an error sends it once more
+        """
         sender = draft.from_[0].address
-        if parcel.outside:
-            queue_id = (await self._outbox.add(user, sender, parcel.outside, raw)).hex()
+        queued = None
+        try:
+            if parcel.outside:  # held, because it can be taken back and the network's part cannot
+                queued = await self._outbox.add(user, sender, parcel.outside, raw, held=guid is not None)
+            if guid is not None:
+                await self._upload(_for_network(draft, parcel.network, guid))
+        except QMailError:
+            if queued is not None:
+                await _quietly(self._outbox.take_back(queued))
+            await _quietly(self._messages.delete(user, [message]))
+            raise
+        if queued is not None and guid is not None:
+            await _quietly(self._outbox.release(queued))
         failed = {}
         for other, address in parcel.here.items():
             try:
@@ -311,7 +326,15 @@ class Submitter:
                 failed[address] = Refusal(552 if isinstance(error, QuotaError) else 554, error.message)
         if failed:
             await self._bounces.tell(user, failed, raw)
-        return queue_id
+        return (queued or guid or self._ctx.new_oid()).hex()
+
+
+async def _quietly(step: Awaitable[object]) -> None:
+    """Do what must not hide the outcome of a submission."""
+    try:
+        await step
+    except QMailError as error:
+        log.warning("after a submission: %s", error)
 
 
 def _for_network(draft: Compose, recipients: list[Recipient], guid: bytes) -> Draft:

@@ -52,6 +52,9 @@ class SqlitePost:
         sql = "UPDATE relay SET attempts=attempts+1, next_attempt=? WHERE oid=?"
         await self._db.write(lambda db: db.execute(sql, (next_attempt, oid)))
 
+    async def release(self, oid: bytes, now: int) -> None:
+        await self._db.write(lambda db: db.execute("UPDATE relay SET next_attempt=? WHERE oid=?", (now, oid)))
+
     async def settle(self, oid: bytes, recipients: Sequence[str]) -> None:
         def change(db: sqlite3.Connection) -> None:
             if recipients:
@@ -76,6 +79,10 @@ class SqlitePost:
             return True
 
         return await self._db.write(change)
+
+    async def give_back(self, user: int, kind: str, count: int) -> None:
+        sql = "UPDATE allowance SET used=max(0, used-?) WHERE user=? AND kind=?"
+        await self._db.write(lambda db: db.execute(sql, (count, user, kind)))
 
     def usage(self, user: int, kind: str) -> Usage:
         with self._db.read() as db:
