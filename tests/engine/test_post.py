@@ -531,6 +531,21 @@ def test_what_the_relay_took_is_handed_over_once_whatever_the_store_says(monkeyp
     over(story)
 
 
+def test_a_letter_nobody_can_write_does_not_hold_up_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(office: Office) -> None:
+        outbox, relay = _with_relay(office)
+        relay.refused = {"c@d.example": Refusal(550, "no")}
+        await outbox.add(1, "a@b.example", ["c@d.example"], letter())
+        monkeypatch.setattr(outbox._bounces, "write", AsyncMock(side_effect=ZeroDivisionError))
+        with pytest.raises(ZeroDivisionError):
+            await outbox.worker.once()
+        await outbox.worker.once()
+        assert office.engine._ctx.store.post.queued(1) == []
+        assert len(relay.taken) == 1
+
+    over(story)
+
+
 def test_an_attempt_that_is_cut_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(office: Office) -> None:
         outbox, relay = _with_relay(office)

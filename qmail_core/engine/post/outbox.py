@@ -10,7 +10,7 @@ from msgspec import Struct
 from qmail_core.engine.context import Context
 from qmail_core.engine.post.bounces import Bounces
 from qmail_core.engine.post.worker import Worker
-from qmail_core.errors import TransportError, UsageError
+from qmail_core.errors import StoreUnavailable, TransportError, UsageError
 from qmail_core.store.post import Queued
 from qmail_core.transport.outside import MailRelay, Refusal
 
@@ -109,8 +109,12 @@ class Outbox:
         """Write down what became of an attempt; StoreUnavailable: it is kept, and tried again in the next turn."""
         item = outcome.item
         # the letter first: told twice after a crash is better than never
-        if outcome.failed:
-            await self._bounces.write(item.user, outcome.failed, item.raw)
-            outcome.failed = {}
+        failed, outcome.failed = outcome.failed, {}  # what nobody foresaw is not tried again: others wait
+        try:
+            if failed:
+                await self._bounces.write(item.user, failed, item.raw)
+        except StoreUnavailable:
+            outcome.failed = failed
+            raise
         await self._store.settle(item.oid, outcome.left)
         self._unsettled.pop(item.oid, None)
