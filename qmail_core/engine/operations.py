@@ -347,16 +347,16 @@ class Operations:
                     storage_class=answer.storage_class,
                 )  # fmt: skip
 
-            try:
-                wish = _wish(operation, code)
-                done = await self._nodes.upload(operation.node, wish, file.read, progress, begun=begun)
-            except NodeError as error:
-                if error.status not in GONE:
-                    raise
+            for again in (False, True):
+                try:
+                    wish = _wish(operation, code)
+                    done = await self._nodes.upload(operation.node, wish, file.read, progress, begun=begun)
+                    break
+                except NodeError as error:
+                    if again or error.status not in GONE:
+                        raise
                 # the transfer was given up while nobody was looking; the node has not forgotten that it was paid
                 operation = await self._note(operation, transfer_id=self._ctx.entropy(16))
-                wish = _wish(operation, code)
-                done = await self._nodes.upload(operation.node, wish, file.read, progress, begun=begun)
         await self._wallet.consume(lockers)
         return {"generation": done.generation, "completed": done.total_size, "storage_class": done.storage_class}
 

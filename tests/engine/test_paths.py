@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import socket
 import threading
 from collections import Counter
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from qmail_core.engine.paths import Paths
-from qmail_core.errors import PathRefused, UsageError
+from qmail_core.errors import Conflict, PathRefused, UsageError
 
 
 @pytest.fixture
@@ -186,3 +188,73 @@ def test_names_beyond_ascii_are_names(home: Path) -> None:
     paths = Paths(str(home))
     assert read(paths, "Überraschung 文.txt") == b"x"
     assert read(paths, os.fsdecode(b"\xff.txt")) == b"y"
+
+
+# ------------------------------------------------------------------------------------------------------------------
+# New files
+
+
+def made(tmp_path: Path) -> str:
+    source = tmp_path / "made"
+    source.write_bytes(b"whole")
+    return str(source)
+
+
+@pytest.mark.parametrize("reason", [0, errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP])
+def test_a_finished_file_appears_under_its_name(
+    home: Path, tmp_path: Path, reason: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reason:  # another medium, or one without links
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(reason, "no link")
+
+        monkeypatch.setattr(os, "link", refuse)
+    paths = Paths(str(home))
+    assert paths.check_new("sub/new.bin") == str(home / "sub" / "new.bin")
+    paths.put_new(made(tmp_path), "sub/new.bin")
+    assert (home / "sub" / "new.bin").read_bytes() == b"whole"
+    assert sorted(os.listdir(home / "sub")) == ["b.txt", "new.bin"]
+    assert not (tmp_path / "made").exists()
+    with pytest.raises(Conflict):
+        paths.check_new("sub/new.bin")
+    with pytest.raises(Conflict):
+        paths.put_new(made(tmp_path), "sub/new.bin")
+    assert (tmp_path / "made").exists()
+
+
+def test_a_copy_that_fails_leaves_nothing(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, "another medium")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(OSError, match="full"):
+        Paths(str(home)).put_new(made(tmp_path), "new.bin")
+    assert sorted(os.listdir(home)) == ["a.txt", "sub"]
+    assert (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("text", ["", ".", "../new", "none/new", "a.txt/new", "out/new", "/etc/new", "C:\\new", "a\0b"])
+def test_new_files_are_made_below_the_home_only(home: Path, tmp_path: Path, text: str) -> None:
+    (home / "out").symlink_to(tmp_path / "home2")
+    paths = Paths(str(home))
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(PathRefused):
+        paths.check_new(text)
+    with pytest.raises(PathRefused):
+        paths.put_new(made(tmp_path), text)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert os.listdir(tmp_path / "home2") == ["twin.txt"]
+
+
+def test_a_link_is_a_name_that_is_taken(home: Path, tmp_path: Path) -> None:
+    (home / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(Conflict):
+        Paths(str(home)).check_new("dangling")
+    with pytest.raises(Conflict):
+        Paths(str(home)).put_new(made(tmp_path), "dangling")
+    assert not (tmp_path / "nowhere").exists()
