@@ -35,16 +35,17 @@ _FIRST_BUFFER = 4096  # most answers fit, so header and body come with one read
 _MAX_IDLE = 8  # kept connections per node
 _RIGHT_BEHIND = 1.0  # seconds from a request in which a close counts as one behind its answer
 _DEEPEST = 8  # requests on one connection, whatever the node says: one that stalls holds up those behind it
+_SILENT = 30.0  # seconds without an answer after which the system looks after a connection: few are silent so long
 _PROBES = [  # seconds of silence before the first, seconds between two, and how many; not every system has them
     (getattr(socket, name), value)
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
     if hasattr(socket, name)
 ]
 _PATIENCE = 0.25  # seconds after which a silent connection does not hold up the next one
 
 
 def _probe(transport: asyncio.BaseTransport) -> None:
-    """Have the system notice in two minutes that the other end is gone without a word: long polls are silent too."""
+    """Have the system notice in 90 s that the other end is gone without a word: long polls are silent too."""
     sock = transport.get_extra_info("socket")
     with suppress(OSError):  # it is closed already
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -61,7 +62,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_behind", "_connecting", "_enc", "_first", "_frame", "_have", "_loop", "_view", "_waited", "_whole",
-        "begun", "done", "dropped", "pool", "shared", "transport", "used",
+        "begun", "done", "dropped", "pool", "probed", "shared", "transport", "used",
     )  # fmt: skip
 
     def __init__(self, pool: _Pool, loop: asyncio.AbstractEventLoop) -> None:
@@ -72,6 +73,7 @@ class _Connection(asyncio.BufferedProtocol):
         self.begun = 0.0  # when its last exchange began
         self.dropped = False  # by this side
         self.shared = False  # everything on it is small and answered at once
+        self.probed = False  # the system looks after it
         self._loop = loop
         self._connecting: Coroutine[Any, Any, object] | None = None
         self._waited: asyncio.Future[Any] | None = None  # what it waits for
@@ -121,6 +123,12 @@ class _Connection(asyncio.BufferedProtocol):
     def is_open(self) -> bool:
         """Whether something may still be sent, at least once the connection stands."""
         return self.transport is not None and not self.transport.is_closing()
+
+    def look_after(self, silent_since: float) -> None:
+        """Have the system probe a connection whose newest request came before that and has no answer yet."""
+        if self.done is not None and self.transport is not None and not self.probed and self.begun <= silent_since:
+            self.probed = True
+            _probe(self.transport)
 
     def withdraw(self, done: Done) -> None:
         """Nobody waits for this answer any more: it is dropped when it comes, or the connection if no other is due."""
@@ -181,7 +189,6 @@ class _Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by shape only
         self.pool.connected(self)  # both loops have set TCP_NODELAY
-        _probe(transport)
         if self.done is None:
             self.transport.abort()
             return
@@ -377,6 +384,7 @@ class TcpTransport:
         self._connect_timeout = connect_timeout
         self._connecting: dict[_Connection, None] = {}  # all wait equally long, so it is in order of their deadlines
         self._timer: asyncio.TimerHandle | None = None
+        self._rounds: asyncio.TimerHandle | None = None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -409,6 +417,8 @@ class TcpTransport:
         self._connecting[connection] = None
         if self._timer is None:
             self._timer = self.loop.call_later(self._connect_timeout, self._expire)
+        if self._rounds is None:
+            self._rounds = self.loop.call_later(_SILENT, self._look_around)
 
     def unwatch(self, connection: _Connection) -> None:
         """A connection stands or is gone."""
@@ -424,9 +434,16 @@ class TcpTransport:
                 return
             connection.give_up(NodeTimeout(f"node {connection.pool.node.index}: no connection in time"))
 
+    def _look_around(self) -> None:
+        connections = [connection for pool in self._pools for connection in pool.all]
+        for connection in connections:
+            connection.look_after(self.loop.time() - _SILENT)
+        self._rounds = self.loop.call_later(_SILENT, self._look_around) if connections else None
+
     async def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._rounds):
+            if timer is not None:
+                timer.cancel()
         for pool in self._pools:
             pool.close()
         # one turn, so that aborted transports have run their connection_lost

@@ -300,22 +300,33 @@ def test_a_node_that_never_answers_times_out_and_its_connection_goes() -> None:
 
 
 def test_the_system_looks_after_connections_that_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp, "_SILENT", 0.01)
+    probed = asyncio.Event()
     made: list[Any] = []
     probe = tcp._probe
 
-    def probed(transport: asyncio.BaseTransport) -> None:
-        made.append(transport)
+    def noted(transport: asyncio.BaseTransport) -> None:
+        made.append(transport.get_extra_info("socket"))
         probe(transport)
+        probed.set()
 
-    monkeypatch.setattr(tcp, "_probe", probed)
+    monkeypatch.setattr(tcp, "_probe", noted)
+
+    def serve(world: World) -> Serve:
+        async def handle(reader: Reader, writer: Writer) -> None:
+            request = await world.read(reader)
+            await probed.wait()
+            writer.write(world.answer(request))
+
+        return handle
 
     async def story(world: World, fanout: Fanout, transport: TcpTransport) -> None:
         assert (await ask(fanout, world.batch())).good
-        sock = made[0].get_extra_info("socket")
+        (sock,) = made  # once
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
 
-    run(lambda world: world.whole, story)
+    run(serve, story)
 
 
 def test_an_answer_that_claims_another_node_is_a_protocol_error() -> None:
