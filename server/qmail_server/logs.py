@@ -26,7 +26,7 @@ log = logging.getLogger(_ACCESS)
 
 FIELDS = ("method", "path", "status", "ms", "node", "message_id")  # `extra` fields that may reach a line
 _NAME = "qmail"
-_LIBRARIES = ("uvicorn", "asyncio", "mail")  # `mail` is aiosmtpd's; their warnings have the form of ours
+_LIBRARIES = ("uvicorn.error", "asyncio", "mail")  # `mail` is aiosmtpd's; their warnings have the form of ours
 _QUIET = "python_multipart"  # its warnings quote what came, and the request is answered anyway
 _GATHER = 0.05  # seconds an access line may wait for others
 _MOST_LINES = 200
@@ -161,3 +161,4 @@ def configure(level: str = "INFO", *, json: bool = False, stream: TextIO | None 
     for library in map(logging.getLogger, _LIBRARIES):
         library.handlers = [plain]
         library.propagate = False
+        library.setLevel(plain.level)  # whatever anybody has set before
