@@ -1,4 +1,4 @@
-"""Folders that only their owner may look into."""
+"""Folders that only their owner may look into, and whose names last."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ def make_private(path: str) -> None:
         make_private(above)
         with contextlib.suppress(FileExistsError):  # somebody else was quicker
             os.mkdir(path, 0o700)
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import os
 
-
-def sync_folder(folder: str) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+from qmail_core.folders import sync_folder
 
 
 def put_in_place(part: str, path: str) -> None:

@@ -101,7 +101,7 @@ async def _again_and_again(chore: Chore) -> None:
             await chore()
         except QMailError as error:
             log.warning("background work: %s", error)
-        except Exception:
+        except Exception:  # a fault of ours ends neither this queue nor the process
             log.exception("background work failed")
         await asyncio.sleep(_TICK)
 

@@ -13,6 +13,7 @@ from qmail_core.codec import cbdf
 from qmail_core.codec import consts as c
 from qmail_core.engine.paths import Paths
 from qmail_core.errors import ErasureError, InputInvalid, PathRefused
+from qmail_core.folders import sync_folder
 from qmail_core.model import Durability, FileEntry, Recipient, Source, Striping
 from qmail_core.store.base import SendStore
 
@@ -169,11 +170,7 @@ def _open_source(job: Job, position: int, source: JobSource, store: SendStore, p
 def _sync_names(path: str) -> None:
     """Make a spooled file's name durable: its writer has synced the bytes, not the folders above them."""
     for folder in (os.path.dirname(path), os.path.dirname(os.path.dirname(path))):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)
 
 
 def sources_of(sources: Sequence[Source], paths: Paths) -> tuple[list[JobSource], dict[int, bytes]]:

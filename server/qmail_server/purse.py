@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from qmail_core.engine.durable import sync_folder
 from qmail_core.errors import ConfigError
+from qmail_core.folders import sync_folder
 from qmail_core.model import AN_SIZE, Address, Coin
 
 MAX_BYTES = 64 << 20

@@ -21,7 +21,7 @@ from qmail_core.codec import vault
 from qmail_core.codec.stripes import crc32
 from qmail_core.codec.vault import FRESH, HEADER, SEGMENT, Segments
 from qmail_core.errors import NotFound, Tampered
-from qmail_core.folders import make_private
+from qmail_core.folders import make_private, sync_folder
 from qmail_core.store.medium import translated
 
 BATCH = 512 * 1024  # bytes sealed at a time
@@ -107,11 +107,7 @@ class Folder:
 
     def sync(self) -> None:
         """Make the names durable."""
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(self._path)
 
 
 class Writer:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 from typing_extensions import Buffer
 
-from qmail_core.folders import make_private
+from qmail_core.folders import make_private, sync_folder
 from qmail_core.store.database import Database
 from qmail_core.store.medium import translated
 
@@ -73,7 +73,7 @@ class Pieces:
                 file.flush()
                 os.fsync(file.fileno())
             for folder in (os.path.dirname(path), self._folder):
-                _sync_folder(folder)
+                sync_folder(folder)
         except BaseException:
             self.discard([prepared])
             raise
@@ -120,11 +120,3 @@ def stored_names(database: Database) -> set[str]:
     """Files that rows name."""
     with database.read() as db:
         return {name for (name,) in db.execute("SELECT name FROM blob WHERE name <> ''")}
-
-
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from qmail_core.errors import UsageError
 
 
-class Parts:
+class Parts(ABC):
     """Callbacks of the parser, which bounds the headers of a part; a reader adds what it does with names, texts, files.
 
     finished  the last boundary has come
@@ -47,14 +49,17 @@ class Parts:
         self._headers[self._field.lower()] = self._value
         self._field = self._value = b""
 
+    @abstractmethod
     def headers_finished(self) -> None:
-        raise NotImplementedError
+        """A part begins, and what it is is known."""
 
+    @abstractmethod
     def data(self, data: bytes, start: int, end: int) -> None:
-        raise NotImplementedError
+        """Some bytes of the part."""
 
+    @abstractmethod
     def end(self) -> None:
-        raise NotImplementedError
+        """The part is over."""
 
     def finish(self) -> None:
         self.finished = True

@@ -6,8 +6,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from qmail_core.model import Offer, Operation
 from qmail_core.model.operations import COMPLETED, FAILED, PAUSED
-
-_TASKS = "/api/system/tasks?id="
+from qmail_server.http.qmail.schema import TASKS
 
 
 class TransferPart(Struct, kw_only=True):
@@ -135,7 +134,7 @@ def shown(command: str, message: str, operation: Operation, *, accepted: bool = 
     return TransferAnswer(
         command=command,
         message=message,
-        url=_TASKS + operation.task_id if accepted else UNSET,
+        url=TASKS + operation.task_id if accepted else UNSET,
         transfer=part,
         operation_id=part.operation_id,
         task_id=part.task_id,

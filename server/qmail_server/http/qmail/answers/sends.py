@@ -7,6 +7,7 @@ from msgspec import UNSET, Struct, UnsetType
 from qmail_core.engine.network import Explained, Piece
 from qmail_core.model import Receipt, TaskState
 from qmail_server.http.qmail.answers.process import milliseconds
+from qmail_server.http.qmail.schema import TASKS
 
 
 class TaskItem(Struct, kw_only=True):
@@ -156,9 +157,7 @@ def receipt_item(receipt: Receipt) -> ReceiptItem:
 
 def download_started(guid: bytes, task_id: str, request_id: str) -> DownloadStarted:
     """A download nobody waits for."""
-    return DownloadStarted(
-        request_id=request_id, task_id=task_id, url=f"/api/system/tasks?id={task_id}", file_guid=guid.hex()
-    )
+    return DownloadStarted(request_id=request_id, task_id=task_id, url=TASKS + task_id, file_guid=guid.hex())
 
 
 def explained(found: Explained) -> ExplainAnswer:
